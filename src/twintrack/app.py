@@ -1,0 +1,245 @@
+"""The composition root: settings to services to one ASGI application. Nothing else wires parts together."""
+
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, JSONResponse
+from starlette.staticfiles import StaticFiles
+
+from twintrack import __version__
+from twintrack.clock import Clock, SystemClock
+from twintrack.control.control import Control
+from twintrack.demo import SignInLink, demo_routes
+from twintrack.errors import DataFolderInUse, RequestError, TwintrackError, Unavailable
+from twintrack.ingest.openapi import describe_ingest
+from twintrack.ingest.receive import Receiver
+from twintrack.load.loader import Loader
+from twintrack.metrics import Metrics
+from twintrack.query.execute import Executor
+from twintrack.query.routes import Admission, query_routes, session_routes
+from twintrack.settings import Settings
+from twintrack.spool.local import LocalSpool
+from twintrack.store.embedded import open_store
+from twintrack.store.migrate import migrate
+from twintrack.store.protocol import Store
+from twintrack.trace.routes import trace_routes
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_STATIC = Path(__file__).parent / "static"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a running Twintrack is made of."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    control: Control
+    store: Store
+    spool: LocalSpool
+    loader: Loader
+    executor: Executor
+    receiver: Receiver
+    started_milliseconds: int
+
+    def close(self) -> None:
+        """Drains: what is accepted is loaded, then every file is closed and the folder marked clean."""
+        self.executor.close()
+        self.loader.stop()
+        self.spool.close()
+        self.store.close()
+        self.control.close()
+
+
+def lock_folder(data: Path, wait_seconds: float) -> int:
+    """The data folder's lock; held until its descriptor is closed or the process ends, however it ends.
+
+    Raises: DataFolderInUse when another process holds it for longer than `wait_seconds`.
+    """
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(data / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    until = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError as error:
+            if time.monotonic() >= until:
+                os.close(handle)
+                raise DataFolderInUse(
+                    f"another twintrack uses {data}", hint="stop it, or give this one its own --data"
+                ) from error
+            time.sleep(0.05)
+
+
+def build(settings: Settings, clock: Clock | None = None) -> Services:
+    """Opens control, store and spool of a data folder and starts the loader. The caller holds the folder's lock."""
+    clock = clock or SystemClock()
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    metrics = Metrics()
+    control = Control(settings.control_url, clock)
+    store = open_store(settings.store_url)
+    if store.engine == "chdb":
+        migrate(store)
+    spool = LocalSpool(
+        settings.data / "spool", clock, metrics, index_bytes=settings.index_bytes, most_bytes=settings.spool_bytes,
+        segment_bytes=settings.segment_bytes, chunk_rows=settings.chunk_rows,
+    )
+    loader = Loader(
+        spool, store, clock, metrics, age_milliseconds=settings.chunk_age_milliseconds,
+        grace_seconds=settings.chunk_grace_seconds, window_days=settings.id_window_days,
+    )
+    loader.start()
+    return Services(
+        settings, clock, metrics, control, store, spool, loader, Executor(store, settings),
+        Receiver(settings, control, spool, clock, metrics), clock.milliseconds(),
+    )
+
+
+def create_app(
+    services: Services, *, demo_link: SignInLink | None = None
+) -> FastAPI:
+    """The public application over running services. Whoever built them closes them."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    app = FastAPI(
+        title="Twintrack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    _errors(app)
+    receiver = services.receiver
+    app.add_route("/api/analytics/events", receiver.events, methods=["POST"])
+    app.add_route("/api/analytics/config", receiver.config, methods=["GET"])
+    for path in ("/api/analytics/events", "/api/analytics/config"):
+        app.add_route(path, receiver.preflight, methods=["OPTIONS"])
+    admission = Admission(services.control)
+    app.include_router(session_routes(services.control, services.settings, admission))
+    app.include_router(query_routes(services.executor, admission))
+    app.include_router(
+        trace_routes(
+            services.spool, services.loader, services.executor, services.clock, services.metrics,
+            services.store.engine, admission, services.started_milliseconds,
+        )
+    )
+    if demo_link is not None:
+        app.include_router(
+            demo_routes(
+                services.control, services.settings, services.spool, services.executor, services.clock, demo_link
+            )
+        )
+    _health(app, services)
+    _pages(app, demo=demo_link is not None)
+    generated = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = describe_ingest(generated())
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app
+
+
+def _errors(app: FastAPI) -> None:
+    @app.exception_handler(TwintrackError)
+    async def ours(_: Request, error: TwintrackError) -> Response:
+        headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, Unavailable) else None
+        return JSONResponse(error.body(), error.status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> Response:
+        body = RequestError(str(error.detail), hint="docs/reference/http.md lists every path", code=_code(error.status_code))
+        return JSONResponse(body.body(), error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+        return JSONResponse(RequestError(faults, hint="see /openapi.json", code="invalid").body(), 422)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> Response:
+        return JSONResponse(TwintrackError("something went wrong here", hint="see the service's log").body(), 500)
+
+    @app.middleware("http")
+    async def headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+
+def _code(status: int) -> str:
+    return {404: "not_found", 405: "method_not_allowed"}.get(status, "http_error")
+
+
+def _health(app: FastAPI, services: Services) -> None:
+    @app.get("/healthz", tags=["health"], summary="The process answers")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/readyz", tags=["health"], summary="Whether an event can be accepted durably", response_model=None)
+    def readyz() -> Response:
+        reason = services.spool.why_not_ready()
+        body = {
+            "ready": not reason, "reason": reason or None,
+            "store": {"engine": services.store.engine, "error": services.loader.last_error or None},
+        }
+        return JSONResponse(body, 503 if reason else 200)
+
+    @app.get("/metrics", tags=["health"], summary="Prometheus metrics", response_model=None)
+    def metrics() -> Response:
+        depth = services.spool.depth()
+        services.metrics.in_spool.set(depth.events)
+        now = services.clock.milliseconds()
+        services.metrics.lag_seconds.set(
+            0 if depth.oldest_milliseconds is None else max(0, now - depth.oldest_milliseconds) / 1000
+        )
+        return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _pages(app: FastAPI, *, demo: bool) -> None:
+    """The built pages. Hashed files may be kept for ever, the pages that name them may not."""
+    for name, prefix in (("demo", "/demo"), ("dashboard", "")):
+        folder = _STATIC / name
+        if not (folder / "index.html").exists() or (name == "demo" and not demo):
+            continue
+        app.mount(f"{prefix}/assets", _Assets(directory=folder / "assets"), name=f"{name}-assets")
+
+        async def page(request: Request, folder: Path = folder) -> Response:
+            path = request.path_params.get("path", "")
+            file = folder / path
+            if path and "/" not in path and file.suffix in (".svg", ".png", ".ico", ".txt") and file.is_file():
+                return FileResponse(file)
+            if path.startswith("api/"):
+                raise HTTPException(404, "there is no such path")
+            return FileResponse(folder / "index.html", headers={"Cache-Control": "no-cache"})
+
+        if prefix:
+            app.add_route(prefix, page, methods=["GET"], include_in_schema=False)
+        app.add_route(f"{prefix}/{{path:path}}", page, methods=["GET"], include_in_schema=False)
+
+
+class _Assets(StaticFiles):
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response

@@ -1,0 +1,319 @@
+"""The command line. Each command is one request to the control application: over `DATA/control.sock` where a service
+runs, in this process where the data folder is free.
+
+Exit codes: 0 done, 1 the command failed, 2 the words were wrong, 3 the data folder is busy or unreachable,
+4 `doctor` found something.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import httpx2 as httpx
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from twintrack import __version__
+from twintrack.app import build, lock_folder
+from twintrack.auth import Role
+from twintrack.commands import command_app
+from twintrack.errors import DataFolderInUse, StoreError, TwintrackError
+from twintrack.imports import BadRow, read_rows, zone_of
+from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, serve
+from twintrack.settings import Settings, load_settings
+from twintrack.store.embedded import open_store
+from twintrack.store.migrate import migrate, missing
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+keys_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys.")
+app.add_typer(keys_app, name="keys")
+out, err = Console(), Console(stderr=True)
+
+Data = Annotated[Path | None, typer.Option("--data", help="Data folder [default: data].")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
+_IMPORT_ROWS = 2_000
+
+Send = Callable[[str, str, Any], httpx.Response]
+
+
+@contextmanager
+def _control(settings: Settings) -> Iterator[Send]:
+    """How to reach the control application: the socket first, then the folder itself when its lock is free."""
+    if (settings.data / SOCKET).exists():
+        with inside(settings.data), httpx.Client(
+            transport=httpx.HTTPTransport(uds=SOCKET), base_url="http://control", timeout=None
+        ) as client:
+            alive = True
+            try:
+                client.get("/keys")
+            except httpx.ConnectError:
+                alive = False  # left behind by a service that was killed
+            if alive:
+                yield lambda method, path, body: client.request(method, path, json=body)
+                return
+    lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
+    services = build(settings)
+    transport = httpx.ASGITransport(app=command_app(services))
+    with asyncio.Runner() as runner:
+        async_client = httpx.AsyncClient(transport=transport, base_url="http://control", timeout=None)
+
+        def send(method: str, path: str, body: Any) -> httpx.Response:
+            return runner.run(async_client.request(method, path, json=body))
+
+        try:
+            yield send
+        finally:
+            services.close()
+            os.close(lock)
+
+
+def _ask(send: Send, method: str, path: str, body: Any = None) -> httpx.Response:
+    response = send(method, path, body)
+    if response.status_code >= 400:
+        error = response.json()["error"]
+        raise TwintrackError(error["message"], hint=error["hint"], code=error["code"])
+    return response
+
+
+def _settings(data: Path | None, config: Path | None = None, **more: Any) -> Settings:
+    return load_settings(config, data=data, **more)
+
+
+@app.command("serve")
+def serve_command(
+    host: Annotated[str | None, typer.Option(help="Address to bind [default: 127.0.0.1].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind, 0 for a free one [default: 8080].")] = None,
+    data: Data = None,
+    config: Config = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Demo page, vendor sandbox and a sign-in link; loopback only.")] = False,
+) -> None:
+    """Accept events, load them into the store, serve the dashboard."""
+    serve(_settings(data, config, host=host, port=port), demo=demo)
+
+
+@keys_app.command("create")
+def keys_create(
+    role: Annotated[Role, typer.Option(help="What the key may do.")],
+    project: Annotated[str, typer.Option(help="Project of the key.")] = "default",
+    environment: Annotated[str, typer.Option(help="Environment of the key.")] = "production",
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Print a new key. It cannot be read again; only its hash is kept."""
+    with _control(_settings(data, config)) as send:
+        body = {"role": role.value, "project": project, "environment": environment}
+        print(_ask(send, "POST", "/keys", body).json()["key"])
+
+
+@keys_app.command("list")
+def keys_list(data: Data = None, config: Config = None) -> None:
+    """Show every key: id, role, project, environment, and whether it lives."""
+    with _control(_settings(data, config)) as send:
+        keys = _ask(send, "GET", "/keys").json()["keys"]
+    if not keys:
+        err.print("There are no keys yet. Create one: twintrack keys create --role owner")
+        return
+    _table(["id", "role", "project", "environment", "prefix", "created_at", "revoked_at"], keys)
+
+
+@keys_app.command("revoke")
+def keys_revoke(key_id: Annotated[str, typer.Argument(help="Id, as `keys list` shows it.")], data: Data = None, config: Config = None) -> None:
+    """End a key and the sessions it opened. Running services refuse it within a second."""
+    with _control(_settings(data, config)) as send:
+        _ask(send, "POST", "/keys/revoke", {"id": key_id})
+    err.print("Revoked.")
+
+
+def _table(columns: list[str], rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row[c] is None else str(row[c]) for c in columns))
+    out.print(table)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT over events, receipts, identities, daily_user_events, events_hourly, events_daily.")],
+    output: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Ask the store. Reads only, across all projects; whether or not a service runs."""
+    if output not in ("table", "csv", "json", "parquet"):
+        raise typer.BadParameter("table, csv, json or parquet", param_hint="--format")
+    with _control(_settings(data, config)) as send:
+        response = _ask(send, "POST", "/query", {"sql": sql, "format": output})
+    if output != "table":
+        sys.stdout.buffer.write(response.content)
+        return
+    answer = response.json()
+    names = [column["name"] for column in answer["columns"]]
+    _table(names, [dict(zip(names, row, strict=True)) for row in answer["rows"]])
+    err.print(f"{len(answer['rows'])} rows, {answer['milliseconds']} ms", style="dim")
+
+
+@app.command("migrate")
+def migrate_command(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be applied, change no table.")] = False,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Bring the store's tables to this version. `serve` does it by itself on the embedded store."""
+    settings = _settings(data, config)
+    lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
+    store = open_store(settings.store_url)
+    try:
+        names = [m.name for m in missing(store)] if dry_run else migrate(store)
+    finally:
+        store.close()
+        os.close(lock)
+    for name in names:
+        print(f"{'would apply' if dry_run else 'applied'} {name}")
+    if not names:
+        print("nothing to apply")
+
+
+@app.command("import")
+def import_command(
+    file: Annotated[Path, typer.Argument(help="CSV or JSON lines, .gz allowed.", exists=True, dir_okay=False)],
+    mapping: Annotated[list[str] | None, typer.Option("--map", help="FIELD=COLUMN, such as event_name=event; repeat.")] = None,
+    time_zone: Annotated[str, typer.Option(help="Zone of times without an offset.")] = "UTC",
+    project: Annotated[str, typer.Option(help="Project of the events.")] = "default",
+    environment: Annotated[str, typer.Option(help="Environment of the events.")] = "production",
+    batch_rows: Annotated[int, typer.Option(min=1, max=10_000, help="Rows per batch; changes nothing but speed.")] = _IMPORT_ROWS,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Bring in events from a file. The same file again adds nothing."""
+    pairs = [item.partition("=") for item in mapping or []]
+    if any(not sep or not field or not column for field, sep, column in pairs):
+        raise typer.BadParameter("FIELD=COLUMN", param_hint="--map")
+    given = {field: column for field, _, column in pairs}
+    import_id = uuid4().hex
+    accepted = duplicate = refused = read = 0
+    faults: list[str] = []
+    with _control(_settings(data, config)) as send, _progress() as advance:
+        batch: list[dict[str, Any]] = []
+
+        def flush() -> None:
+            nonlocal accepted, duplicate, refused
+            if not batch:
+                return
+            body = {"import_id": import_id, "project": project, "environment": environment, "rows": batch}
+            answer = _ask(send, "POST", "/import", body).json()
+            accepted += answer["accepted"]
+            duplicate += answer["duplicate"]
+            refused += answer["refused"]
+            faults.extend(answer["reasons"])
+            batch.clear()
+
+        for row in read_rows(file, given, zone_of(time_zone)):
+            read += 1
+            if isinstance(row, BadRow):
+                refused += 1
+                faults.append(f"line {row.number}: {row.message}")
+            else:
+                batch.append({"milliseconds": row.milliseconds, "occurrence": row.occurrence, "event": row.event})
+            if len(batch) >= batch_rows:
+                flush()
+                advance(read, "sent")
+        flush()
+        advance(read, "loading")
+        while True:
+            done = _ask(send, "POST", "/import/finish", {"import_id": import_id}).json()
+            if done["done"]:
+                break
+            advance(read, f"waiting: {done['waiting']}")
+    for fault in faults[:5]:
+        err.print(f"refused: {fault}", markup=False)
+    print(
+        f"{read} rows read: {done['new']} new, {duplicate + done['found_in_store']} already there, {refused} refused"
+    )
+    if refused:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, str], None]]:
+    """A moving line on a terminal, plain lines elsewhere."""
+    if not err.is_terminal:
+        last = [0]
+
+        def plainly(rows: int, stage: str) -> None:
+            if rows - last[0] >= 10_000 or stage != "sent":
+                last[0] = rows
+                err.print(f"{rows} rows {stage}", markup=False)
+
+        yield plainly
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("sent", total=None)
+        yield lambda rows, stage: progress.update(task, completed=rows, description=stage)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False, data: Data = None, config: Config = None
+) -> None:
+    """Check lock, disk, store and the balance of events; say what is wrong and what to do."""
+    with _control(_settings(data, config)) as send:
+        report = _ask(send, "GET", "/doctor").json()
+    if as_json:
+        print(json.dumps(report))
+    else:
+        for check in report["checks"]:
+            out.print(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['check']:<8} {check['says']}", markup=False, soft_wrap=True)
+            if check["do"]:
+                out.print(f"      {check['do']}", markup=False, soft_wrap=True)
+    if not report["ok"]:
+        raise typer.Exit(4)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """The entry point: our errors become one clear line and an exit code."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    json_logs = not sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer() if json_logs else structlog.dev.ConsoleRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info" if "serve" in sys.argv[1:2] else "error"),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    try:
+        app()
+    except DataFolderInUse as error:
+        _fail(error, 3)
+    except StoreError as error:
+        _fail(error, 1)
+    except TwintrackError as error:
+        _fail(error, 1)
+
+
+def _fail(error: TwintrackError, code: int) -> None:
+    err.print(f"error: {error.message}", markup=False, soft_wrap=True)
+    if error.hint:
+        err.print(f"       {error.hint}", markup=False, soft_wrap=True)
+    raise SystemExit(code)

@@ -1,0 +1,40 @@
+"""The only reader of the wall clock. All instants are aware UTC or whole milliseconds since 1970."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Clock(Protocol):
+    def milliseconds(self) -> int:
+        """Wall clock, milliseconds since 1970-01-01 UTC. May jump."""
+        ...
+
+    def monotonic_seconds(self) -> float:
+        """Never goes back; only differences mean something."""
+        ...
+
+
+class SystemClock:
+    def milliseconds(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic_seconds(self) -> float:
+        return time.monotonic()
+
+
+def instant(milliseconds: int) -> datetime:
+    """The aware UTC instant of milliseconds since 1970."""
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def iso(milliseconds: int) -> str:
+    """`2026-01-31T09:00:00.000Z`."""
+    return instant(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds_of(moment: datetime) -> int:
+    """Whole milliseconds since 1970 of an aware instant."""
+    return round((moment - EPOCH) / timedelta(milliseconds=1))

@@ -1,0 +1,189 @@
+"""Keys, projects and sessions, with a cache that is at most one second old.
+
+Promises: a key created or revoked by any process takes effect here within 1 s. Only hashes of secrets are stored.
+"""
+
+import re
+import secrets
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from sqlalchemy import Engine, create_engine, delete, event, insert, select, update
+
+from twintrack.auth import Principal, Role, key_hash, new_key
+from twintrack.clock import Clock, iso
+from twintrack.control.tables import keys, metadata, projects, sessions
+from twintrack.errors import RequestError
+from twintrack.event import Tenancy
+
+_CACHE_SECONDS = 1.0
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,62}")
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise RequestError(
+            "a project or environment name has 1 to 63 letters, digits, - or _", hint="such as `shop` or `production`"
+        )
+
+
+class Project(NamedTuple):
+    name: str
+    secret: bytes
+    config_version: int
+    kill: bool
+    share: float
+
+
+class Control:
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._engine: Engine = create_engine(url)
+        self._clock = clock
+        if self._engine.dialect.name == "sqlite":
+
+            @event.listens_for(self._engine, "connect")
+            def _durable(connection: Any, _: Any) -> None:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+
+        metadata.create_all(self._engine)
+        self._principals: dict[str, Principal] = {}
+        self._projects: dict[str, Project] = {}
+        self._read_at = -_CACHE_SECONDS
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _refresh(self, *, now: bool = False) -> None:
+        if not now and self._clock.monotonic_seconds() - self._read_at < _CACHE_SECONDS:
+            return
+        with self._engine.connect() as db:
+            self._projects = {
+                row.name: Project(
+                    row.name, row.secret, row.config_version, bool(row.kill), row.share
+                )
+                for row in db.execute(select(projects))
+            }
+            self._principals = {
+                row.hash: Principal(
+                    row.id,
+                    Role(row.role),
+                    Tenancy(row.project, row.environment),
+                )
+                for row in db.execute(select(keys).where(keys.c.revoked_at.is_(None)))
+            }
+        self._read_at = self._clock.monotonic_seconds()
+
+    def principal(self, key: str) -> Principal | None:
+        """Who holds this key; None where it is unknown or revoked."""
+        self._refresh()
+        return self._principals.get(key_hash(key))
+
+    def project(self, name: str) -> Project:
+        self._refresh()
+        if name not in self._projects:
+            self._refresh(now=True)
+        return self._projects[name]
+
+    def ensure_project(self, name: str) -> Project:
+        """The project of that name, created where it is missing.
+
+        Raises: RequestError where the name is not one.
+        """
+        _check_name(name)
+        with self._engine.begin() as db:
+            if db.execute(select(projects.c.number).where(projects.c.name == name)).first() is None:
+                db.execute(insert(projects).values(name=name, secret=secrets.token_bytes(32)))
+        self._refresh(now=True)
+        return self._projects[name]
+
+    def create_key(self, role: Role, project: str, environment: str) -> str:
+        """A new key, in full; it cannot be read again, except write keys, which are public."""
+        _check_name(environment)
+        self.ensure_project(project)
+        key = new_key(role)
+        with self._engine.begin() as db:
+            db.execute(
+                insert(keys).values(
+                    id=uuid4().hex[:26],
+                    project=project,
+                    environment=environment,
+                    role=role.value,
+                    hash=key_hash(key),
+                    prefix=key[: len(role.value) + 9],
+                    public_value=key if role is Role.WRITE else None,
+                    created_at=self._clock.milliseconds(),
+                )
+            )
+        self._refresh(now=True)
+        return key
+
+    def list_keys(self, project: str | None = None) -> list[dict[str, Any]]:
+        query = select(keys).order_by(keys.c.created_at)
+        if project is not None:
+            query = query.where(keys.c.project == project)
+        with self._engine.connect() as db:
+            return [
+                {
+                    "id": row.id,
+                    "role": row.role,
+                    "project": row.project,
+                    "environment": row.environment,
+                    "prefix": row.prefix,
+                    "created_at": iso(row.created_at),
+                    "revoked_at": None if row.revoked_at is None else iso(row.revoked_at),
+                    "write_key": row.public_value,
+                }
+                for row in db.execute(query)
+            ]
+
+    def revoke_key(self, key_id: str) -> None:
+        """Ends a key and every session it opened.
+
+        Raises: RequestError where no live key has that id.
+        """
+        with self._engine.begin() as db:
+            done = db.execute(
+                update(keys)
+                .where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
+                .values(revoked_at=self._clock.milliseconds())
+            )
+            db.execute(delete(sessions).where(sessions.c.key_id == key_id))
+        if done.rowcount == 0:
+            raise RequestError(
+                "no live key has this id", hint="`twintrack keys list` shows the ids", code="unknown_key", status=404
+            )
+        self._refresh(now=True)
+
+    def open_session(self, key_id: str, days: int) -> str:
+        """The secret of a new dashboard session of that key."""
+        secret = secrets.token_urlsafe(32)
+        with self._engine.begin() as db:
+            db.execute(delete(sessions).where(sessions.c.expires_at < self._clock.milliseconds()))
+            db.execute(
+                insert(sessions).values(
+                    hash=key_hash(secret),
+                    key_id=key_id,
+                    expires_at=self._clock.milliseconds() + days * 86_400_000,
+                )
+            )
+        return secret
+
+    def session(self, secret: str) -> Principal | None:
+        """Who opened this session; None where it ended or its key was revoked."""
+        self._refresh()
+        with self._engine.connect() as db:
+            row = db.execute(
+                select(sessions.c.key_id).where(
+                    sessions.c.hash == key_hash(secret), sessions.c.expires_at > self._clock.milliseconds()
+                )
+            ).first()
+        if row is None:
+            return None
+        return next((p for p in self._principals.values() if p.key_id == row.key_id), None)
+
+    def close_session(self, secret: str) -> None:
+        with self._engine.begin() as db:
+            db.execute(delete(sessions).where(sessions.c.hash == key_hash(secret)))

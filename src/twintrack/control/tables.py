@@ -1,0 +1,38 @@
+"""The small control data: projects, keys, sessions. SQLite by default, PostgreSQL by URL."""
+
+from sqlalchemy import Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table
+
+metadata = MetaData()
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("secret", LargeBinary, nullable=False),  # key of pseudonyms and of import ids; never rotated away
+    Column("config_version", Integer, nullable=False, default=1),
+    Column("kill", Integer, nullable=False, default=0),
+    Column("share", Float, nullable=False, default=1.0),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("project", String(100), ForeignKey("projects.name"), nullable=False),
+    Column("environment", String(100), nullable=False),
+    Column("role", String(20), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("prefix", String(40), nullable=False),
+    Column("public_value", String(200)),  # write keys only: they stand in every page's source anyway
+    Column("created_at", Integer, nullable=False),  # milliseconds
+    Column("revoked_at", Integer),  # milliseconds
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("key_id", String(26), ForeignKey("keys.id"), nullable=False),
+    Column("expires_at", Integer, nullable=False),  # milliseconds
+)

@@ -1,0 +1,148 @@
+"""The demo: its page's configuration, a vendor sandbox that speaks Statsig's wire format, and the printed sign-in link.
+
+Exists only under `serve --demo`, which binds loopback only. The sandbox records what arrives, in memory, bounded;
+it never feeds the store.
+"""
+
+import gzip
+import json
+import secrets
+from collections import OrderedDict
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import JSONResponse, RedirectResponse
+
+from twintrack.auth import Role
+from twintrack.clock import Clock, iso
+from twintrack.control.control import Control
+from twintrack.errors import RequestError
+from twintrack.event import Tenancy
+from twintrack.query.execute import Executor
+from twintrack.query.routes import set_cookie
+from twintrack.settings import Settings
+from twintrack.spool.local import LocalSpool
+from twintrack.trace.fate import fate
+
+DEMO = Tenancy("demo", "local")
+_MOST_RECORDED = 5_000
+_MOST_BODY_BYTES = 1 << 20
+
+
+class Sandbox:
+    """What stands in for Statsig without internet: takes real client requests and remembers them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._recorded: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        self._next = 0
+
+    def record(self, body: bytes) -> int:
+        """How many events the request held.
+
+        Raises: RequestError for a body that is not Statsig's format.
+        """
+        try:
+            if body[:2] == b"\x1f\x8b":
+                body = gzip.decompress(body)
+            events = json.loads(body)["events"]
+            for event in events:
+                metadata = event.get("metadata") or {}
+                self._recorded[self._next] = {
+                    "event_id": metadata.get("event_id"), "event_name": event["eventName"],
+                    "value": event.get("value"), "metadata": metadata,
+                    "received_at": iso(self._clock.milliseconds()),
+                }
+                self._next += 1
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+            raise RequestError(
+                "the body is not a Statsig log_event request", hint="point the real client here", code="not_statsig"
+            ) from error
+        while len(self._recorded) > _MOST_RECORDED:
+            self._recorded.popitem(last=False)
+        return len(events)
+
+    def events(self, event_id: str | None) -> list[dict[str, Any]]:
+        return [e for e in self._recorded.values() if event_id is None or e["event_id"] == event_id]
+
+
+def demo_write_key(control: Control) -> str:
+    """The demo project's public write key, the same at every start."""
+    control.ensure_project(DEMO.project)
+    for key in control.list_keys(DEMO.project):
+        if key["role"] == Role.WRITE and key["environment"] == DEMO.environment and key["revoked_at"] is None:
+            return str(key["write_key"])
+    return control.create_key(Role.WRITE, DEMO.project, DEMO.environment)
+
+
+class SignInLink:
+    """One link for one session; it is worth nothing after its first use."""
+
+    def __init__(self) -> None:
+        self.token: str | None = secrets.token_urlsafe(24)
+
+    def use(self, token: str) -> bool:
+        if self.token is None or not secrets.compare_digest(self.token.encode(), token.encode()):
+            return False
+        self.token = None
+        return True
+
+
+def demo_routes(
+    control: Control, settings: Settings, spool: LocalSpool, executor: Executor, clock: Clock, link: SignInLink
+) -> APIRouter:
+    router = APIRouter(tags=["demo"], include_in_schema=False)
+    sandbox = Sandbox(clock)
+    write_key = demo_write_key(control)
+
+    @router.get("/sign-in")
+    def sign_in(token: str, request: Request) -> Response:
+        if not link.use(token):
+            return RedirectResponse("/?link=used", 303)
+        owner = control.create_key(Role.OWNER, DEMO.project, DEMO.environment)
+        principal = control.principal(owner)
+        assert principal is not None
+        response = RedirectResponse("/", 303)
+        set_cookie(response, request, control.open_session(principal.key_id, settings.session_days), settings)
+        return response
+
+    @router.get("/demo/config.json")
+    def config() -> dict[str, Any]:
+        vendor = "/demo/vendor/v1"
+        return {
+            "write_key": write_key,
+            "endpoint": "/api/analytics/events",
+            "statsig": {
+                "sdk_key": "client-demo", "log_event_url": f"{vendor}/rgstr",
+                "initialize_url": f"{vendor}/initialize", "exception_url": f"{vendor}/sdk_exception",
+            },
+        }
+
+    @router.get("/demo/trace/{event_id}")
+    async def trace(event_id: str) -> dict[str, Any]:
+        return await fate(event_id, DEMO, spool, executor)
+
+    @router.post("/demo/vendor/v1/rgstr")
+    async def rgstr(request: Request) -> Response:
+        body = await request.body()
+        if len(body) > _MOST_BODY_BYTES:
+            raise RequestError("the body is larger than 1 MiB", hint="send fewer events", code="body_too_large", status=413)
+        sandbox.record(body)
+        return JSONResponse({"success": True}, 202)
+
+    @router.post("/demo/vendor/v1/initialize")
+    async def initialize() -> dict[str, Any]:
+        return {
+            "has_updates": True, "time": 1, "feature_gates": {}, "dynamic_configs": {}, "layer_configs": {},
+            "hash_used": "djb2",
+        }
+
+    @router.post("/demo/vendor/v1/sdk_exception")
+    async def sdk_exception() -> dict[str, Any]:
+        return {"success": True}
+
+    @router.get("/demo/vendor/events")
+    def recorded(event_id: str | None = None) -> dict[str, Any]:
+        return {"events": sandbox.events(event_id)}
+
+    return router

@@ -1,0 +1,79 @@
+"""Every error that Twintrack raises on purpose, with the HTTP status and the code a caller may rely on.
+
+    TwintrackError
+    ├── RequestError          the sender's fault; sending the same again will not help
+    ├── Unavailable           our fault or our disk's; send the same again after `retry_after_seconds`
+    ├── StoreError            the engine said no
+    │   ├── StoreUnavailable  it is away, full or overloaded: the same insert may work later
+    │   └── StoreRefusedData  it will never take these rows
+    ├── DataFolderInUse       another process owns the data folder
+    └── SettingsError         the configuration cannot be used
+
+A message says what, which limit, and what to do. It never holds what a person sent.
+"""
+
+
+class TwintrackError(Exception):
+    """The root: `code` is stable, `status` is its HTTP status, `hint` says what to do."""
+
+    code = "internal"
+    status = 500
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "", status: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or type(self).code
+        self.status = status or type(self).status
+
+    def body(self) -> dict[str, dict[str, str]]:
+        """The one JSON error shape of every route."""
+        return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+
+
+class RequestError(TwintrackError):
+    """The request cannot be served as it is. Do not retry."""
+
+    code = "bad_request"
+    status = 400
+
+
+class Unavailable(TwintrackError):
+    """Nothing of the request was kept. Retry after `retry_after_seconds`."""
+
+    code = "unavailable"
+    status = 503
+    retry_after_seconds = 1
+
+
+class StoreError(TwintrackError):
+    """The engine answered with an error."""
+
+    code = "store_error"
+    status = 502
+
+
+class StoreUnavailable(StoreError):
+    """The engine is away, full or overloaded. Retry the same insert with the same token."""
+
+    code = "store_unavailable"
+    status = 503
+
+
+class StoreRefusedData(StoreError):
+    """The engine will never take these rows. Do not retry; find the row."""
+
+    code = "store_refused_data"
+
+
+class DataFolderInUse(TwintrackError):
+    """Another process holds the lock of the data folder."""
+
+    code = "data_folder_in_use"
+    status = 503
+
+
+class SettingsError(TwintrackError):
+    """The configuration cannot be used; the message lists every fault at once."""
+
+    code = "settings"

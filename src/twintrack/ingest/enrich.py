@@ -1,0 +1,130 @@
+"""What the server knows and the event does not say: times, address, agent, identity.
+
+Pure: the request's facts come in as values. Next: ingest/mask.py.
+"""
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
+
+from twintrack.clock import milliseconds_of
+from twintrack.event import Context, RequestContext, Row, WireEvent
+
+# A clock that is off by less is taken as right: the difference is the network's.
+SKEW_TOLERANCE_MILLISECONDS = 5_000
+_NO_CONTEXT = Context()
+
+
+class Address(NamedTuple):
+    """A client address as stored, always in IPv6 notation."""
+
+    text: str
+
+
+def clock_skew(received_milliseconds: int, sent_milliseconds: int | None) -> int:
+    """Milliseconds to add to the client's times; 0 where it sent none or is nearly right.
+
+    Source: the rule of Segment and RudderStack, received_at - sent_at. Vectors: contract/vectors/skew.json.
+    """
+    if sent_milliseconds is None:
+        return 0
+    skew = received_milliseconds - sent_milliseconds
+    return 0 if abs(skew) <= SKEW_TOLERANCE_MILLISECONDS else skew
+
+
+def client_address(peer: str, forwarded_for: str, trusted: str) -> str:
+    """The nearest address that no configured proxy vouches for; "" where there is none.
+
+    `X-Forwarded-For` is read from the right, and only while the hop before it is a trusted proxy.
+    """
+    networks = [ip_network(part.strip()) for part in trusted.split(",") if part.strip()]
+    hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
+    current = peer
+    while hops and _inside(current, networks):
+        current = hops.pop()
+    try:
+        ip_address(current)
+    except ValueError:
+        return ""
+    return current
+
+
+def _inside(address: str, networks: list[object]) -> bool:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)  # type: ignore[operator]
+
+
+def cut_address(address: str, *, keep_full: bool) -> str:
+    """The address as stored: cut to /24 or /48 unless kept whole, as IPv6; `::` where it is unknown."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return "::"
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    if isinstance(parsed, IPv4Address):
+        kept = parsed if keep_full else IPv4Address(int(parsed) & 0xFFFFFF00)
+        return f"::ffff:{kept}"
+    return str(parsed if keep_full else IPv6Network((parsed, 48), strict=False).network_address)
+
+
+def identify(event: WireEvent, context: RequestContext) -> tuple[str, str]:
+    """The user of this event and how sure we are: verified, server, claimed or anonymous.
+
+    A token verifies only events whose `user_id` equals its subject, and fills in an absent one only where the
+    event has no `anonymous_id`.
+    """
+    user = event.user_id or ""
+    if context.server_key:
+        return user, "server" if user else "anonymous"
+    if context.subject is not None:
+        if user == context.subject:
+            return user, "verified"
+        if not user and not event.anonymous_id:
+            return context.subject, "verified"
+    return user, "claimed" if user else "anonymous"
+
+
+def enrich(event: WireEvent, context: RequestContext) -> Row:
+    """The row of an event, before masking."""
+    received = context.received_milliseconds
+    client = received if event.client_timestamp is None else milliseconds_of(event.client_timestamp)
+    where = event.context or _NO_CONTEXT
+    user, identity = identify(event, context)
+    content = event.message_content
+    tenancy = context.tenancy
+    return Row(
+        tenancy.project,
+        tenancy.environment,
+        event.event_id,
+        event.event_name,
+        (client + context.skew_milliseconds) / 1000,
+        user,
+        event.anonymous_id or "",
+        event.session_id or "",
+        identity,
+        event.sequence or 0,
+        event.event_value,
+        event.event_metadata or {},
+        content,
+        None if content is None else len(content),
+        event.thread_id,
+        client / 1000,
+        received / 1000,
+        context.ip_address,
+        context.user_agent,
+        context.is_bot,
+        where.page.url,
+        where.page.path,
+        where.page.title,
+        where.referrer,
+        where.locale,
+        where.viewport.width,
+        where.viewport.height,
+        event.consent or "",
+        event.source or "",
+        [],
+        "",
+    )

@@ -1,0 +1,88 @@
+"""Runs a judged question: read-only, bounded in rows, time and memory, never beside the loader's own client."""
+
+import asyncio
+import base64
+import math
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+from uuid import UUID
+
+from twintrack.event import Tenancy
+from twintrack.query.guard import scope
+from twintrack.settings import Settings
+from twintrack.store.protocol import Store
+
+
+class Executor:
+    """Two threads at most: a question waits for its turn rather than taking ingest's cores."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store, self._settings = store, settings
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="query")
+
+    def close(self) -> None:
+        """Waits for what is running: an engine that ends inside a query crashes."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def bounds(self) -> dict[str, Any]:
+        s = self._settings
+        return {
+            "readonly": 1,
+            "max_execution_time": s.query_seconds,
+            "max_result_rows": s.query_result_rows,
+            "result_overflow_mode": "throw",
+            "max_memory_usage": s.query_memory_bytes,
+            "max_threads": 2,
+        }
+
+    async def sql(
+        self, sql: str, parameters: Mapping[str, Any], tenancy: Tenancy | None
+    ) -> dict[str, Any]:
+        """`{"columns", "rows", "rows_read", "milliseconds", "sql"}`.
+
+        Raises: RequestError for a refused statement, StoreError with the engine's words or the limit met.
+        """
+        judged = scope(sql, tenancy)
+        return await self.run(judged, parameters)
+
+    async def run(self, judged: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        started = time.perf_counter()
+        answer = await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: self._store.select(judged, parameters, self.bounds())
+        )
+        return {
+            "columns": [{"name": name, "type": kind} for name, kind in answer.columns],
+            "rows": [[plain(cell) for cell in row] for row in answer.rows],
+            "rows_read": answer.rows_read,
+            "milliseconds": round((time.perf_counter() - started) * 1000, 1),
+            "sql": judged,
+        }
+
+    async def export(self, sql: str, output_format: str, tenancy: Tenancy | None) -> bytes:
+        judged = scope(sql, tenancy)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: self._store.export(judged, output_format, self.bounds())
+        )
+
+
+def plain(value: Any) -> Any:
+    """A cell as JSON has it: instants as ISO 8601 UTC, ids and decimals as strings, no NaN."""
+    if isinstance(value, datetime):
+        # The driver hands out columns of zone UTC without a zone.
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, UUID | date | Decimal | IPv4Address | IPv6Address):
+        return str(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(v) for v in value]
+    return value

@@ -1,0 +1,117 @@
+"""Runs the service: the public address and the control socket on one loop, and a stop that drains."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from twintrack.app import Services, build, create_app, lock_folder
+from twintrack.commands import command_app
+from twintrack.demo import SignInLink
+from twintrack.errors import SettingsError
+from twintrack.settings import Settings
+
+SOCKET = "control.sock"
+LOCK_WAIT_SECONDS = 10.0
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: two servers share one process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """The folder as current directory: a socket's name may have 107 bytes, a data folder's path more."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def control_socket(data: Path) -> socket.socket:
+    """A listening socket at `DATA/control.sock` that only its owner may use. The caller holds the lock."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        with inside(data):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(SOCKET)
+            listener.bind(SOCKET)
+    finally:
+        os.umask(mask)
+    listener.listen(64)
+    return listener
+
+
+def serve(settings: Settings, *, demo: bool) -> None:
+    """Serves until SIGTERM or SIGINT, then stops accepting, loads what is accepted, and returns.
+
+    Raises: DataFolderInUse, SettingsError.
+    """
+    if demo and settings.host not in ("127.0.0.1", "::1", "localhost"):
+        raise SettingsError("--demo binds loopback only", hint="leave --host out, or serve without --demo")
+    lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
+    services = build(settings)
+    try:
+        asyncio.run(_run(services, demo=demo))
+    finally:
+        services.close()
+        (settings.data / SOCKET).unlink(missing_ok=True)
+        os.close(lock)
+
+
+async def _run(services: Services, *, demo: bool) -> None:
+    settings = services.settings
+    link = SignInLink() if demo else None
+    listener = socket.create_server((settings.host, settings.port), backlog=1024)
+    address = f"http://{settings.host}:{listener.getsockname()[1]}"
+    public = _Server(uvicorn.Config(
+        create_app(services, demo_link=link), log_config=None, access_log=False, lifespan="off",
+        timeout_keep_alive=30, timeout_graceful_shutdown=10, h11_max_incomplete_event_size=64 * 1024,
+        proxy_headers=False, server_header=False,
+    ))
+    control = _Server(uvicorn.Config(
+        command_app(services), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10
+    ))
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        public.should_exit = control.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    print(_welcome(address, link, settings), flush=True)
+    await asyncio.gather(
+        public.serve(sockets=[listener]), control.serve(sockets=[control_socket(settings.data)])
+    )
+
+
+def _welcome(address: str, link: SignInLink | None, settings: Settings) -> str:
+    if link is None:
+        return (
+            f"Twintrack serves {address}\n"
+            f"  sign in    twintrack keys create --role owner --data {settings.data}\n"
+            f"  stop       Ctrl-C; accepted events are loaded first"
+        )
+    return (
+        f"Twintrack is up.\n\n"
+        f"  1. Dashboard  {address}/sign-in?token={link.token}\n"
+        f"                (this link works once; another key: twintrack keys create --role owner --project demo"
+        f" --environment local --data {settings.data})\n"
+        f"  2. Demo       {address}/demo/\n"
+        f"                Send a message with an e-mail address or a card number in it, then watch the panel:\n"
+        f"                the same event id reaches Statsig's sandbox, dataLayer and ClickHouse.\n\n"
+        f"  Data folder   {settings.data}\n"
+        f"  Stop          Ctrl-C; accepted events are loaded first\n"
+    )

@@ -1,0 +1,114 @@
+"""Every setting in one table: name, unit, default, help. The only reader of the environment.
+
+Order: `TWINTRACK_*` (and `TWINTRACK_*_FILE` for secrets) over a TOML file over the defaults below.
+`docs/reference/settings.md` is generated from this class.
+"""
+
+import os
+import tomllib
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from twintrack.errors import SettingsError
+
+_PREFIX = "TWINTRACK_"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
+
+    data: Path = Field(Path("data"), description="Folder of spool, control database and embedded store.")
+    host: str = Field("127.0.0.1", description="Address that `serve` binds.")
+    port: int = Field(8080, ge=0, le=65535, description="Port that `serve` binds; 0 takes a free one.")
+    store: str = Field(
+        "", description="`chdb:///path` (empty: `DATA/store`) or `http(s)://user:password@host:8123`."
+    )
+    control: str = Field("", description="SQLAlchemy URL of the control data (empty: SQLite in `DATA`).")
+    jwt_secret: SecretStr = Field(
+        SecretStr(""), description="Secret of HS256 user tokens; empty: no token is ever verified."
+    )
+    require_verified_ids: bool = Field(
+        False, description="Refuse events whose `user_id` neither a token nor a server key verifies."
+    )
+    trusted_proxies: str = Field(
+        "", description="Comma-separated networks whose `X-Forwarded-For` is believed, such as `10.0.0.0/8`."
+    )
+    allowed_origins: str = Field(
+        "*", description="Comma-separated origins that may send events from a browser; `*` for all."
+    )
+    keep_full_address: bool = Field(False, description="Store client addresses uncut (default: /24 and /48).")
+    masking: bool = Field(True, description="Mask personal data before the spool. Only tests switch it off.")
+    id_window_days: int = Field(
+        10, ge=1, le=90, description="How long an event id is remembered at the door, days."
+    )
+    index_bytes: int = Field(
+        4 << 30, ge=1 << 20, description="Largest size of the index of event ids, bytes (sparse file)."
+    )
+    spool_bytes: int = Field(
+        8 << 30, ge=1 << 20, description="Bytes of spool after which events are refused with 503."
+    )
+    segment_bytes: int = Field(64 << 20, ge=1 << 16, description="Size at which a log segment ends, bytes.")
+    chunk_rows: int = Field(20_000, ge=1, le=200_000, description="Most rows of one insert.")
+    chunk_age_milliseconds: int = Field(
+        250, ge=0, description="Longest time an accepted event waits for company before its insert."
+    )
+    chunk_grace_seconds: int = Field(3600, ge=0, description="How long a loaded chunk's file is kept.")
+    ingest_concurrency: int = Field(
+        64, ge=1, description="Requests whose bodies are decoded at once; more are answered 503."
+    )
+    query_seconds: float = Field(30.0, gt=0, description="Longest run of one SQL query.")
+    query_result_rows: int = Field(100_000, ge=1, description="Most rows of one SQL answer.")
+    query_memory_bytes: int = Field(2 << 30, ge=1 << 20, description="Most memory of one SQL query.")
+    session_days: int = Field(14, ge=1, description="Life of a dashboard session, days.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in filter(None, (p.strip() for p in value.split(","))):
+            ip_network(part)
+        return value
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"chdb://{(self.data / 'store').resolve()}"
+
+    @property
+    def control_url(self) -> str:
+        return self.control or f"sqlite:///{(self.data / 'control.db').resolve()}"
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """The settings of this process.
+
+    Raises: SettingsError with every fault of environment and file at once.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            values.update(tomllib.loads(config.read_text()))
+        except OSError as error:
+            raise SettingsError(f"cannot read the configuration file: {error.strerror}", hint=str(config)) from error
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"the configuration file is not TOML: {error}", hint=str(config)) from error
+    faults = []
+    for name, path in os.environ.items():
+        if name.startswith(_PREFIX) and name.endswith("_FILE"):
+            try:
+                values[name[len(_PREFIX) : -len("_FILE")].lower()] = Path(path).read_text().strip()
+            except OSError as error:
+                faults.append(f"{name}: cannot read {path}: {error.strerror}")
+    for name in Settings.model_fields:
+        if _PREFIX + name.upper() in os.environ:
+            values.pop(name, None)
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        faults += [f"{_PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+    if faults:
+        raise SettingsError("; ".join(faults), hint="docs/reference/settings.md lists every setting")
+    return settings

@@ -1,0 +1,471 @@
+"""The durable queue on one machine's disk.
+
+Append: one writer thread claims the ids of every waiting batch, appends the batches to the log, syncs it once,
+keeps the claims and answers. Freeze: what the log holds becomes chunk files, and the ledger moves the cursor,
+names the chunks and counts the fates in one transaction. Only the log, chunk files and the ledger are synced.
+Next: load/loader.py.
+"""
+
+import asyncio
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+
+from twintrack.clock import Clock
+from twintrack.errors import DataFolderInUse, Unavailable
+from twintrack.metrics import Metrics
+from twintrack.spool import chunks, segment
+from twintrack.spool.claims import Claims, claim_key
+from twintrack.spool.chunks import Group
+from twintrack.spool.ledger import FORMAT, Ledger
+from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
+from twintrack.spool.segment import LoggedEvent, Position, Record
+
+log = structlog.get_logger()
+_REFUSED_DAYS = 7
+
+
+class _Waiting(NamedTuple):
+    delivery: Delivery
+    future: "asyncio.Future[list[bool]]"
+    loop: asyncio.AbstractEventLoop
+
+
+class _Tail(NamedTuple):
+    """A synced group that is not frozen yet."""
+
+    end: Position
+    received_milliseconds: int
+
+
+class LocalSpool:
+    """Shape: `folder/log`, `folder/chunks`, `folder/claims`, `folder/ledger.db`. One process owns the folder."""
+
+    def __init__(
+        self, folder: Path, clock: Clock, metrics: Metrics, *, index_bytes: int, most_bytes: int,
+        segment_bytes: int, chunk_rows: int,
+    ) -> None:
+        self._clock, self._metrics = clock, metrics
+        self._most_bytes, self._segment_bytes, self._chunk_rows = most_bytes, segment_bytes, chunk_rows
+        self._log_folder, self._chunk_folder = folder / "log", folder / "chunks"
+        for place in (folder, self._log_folder, self._chunk_folder):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.ledger = Ledger(folder / "ledger.db")
+        found = self.ledger.get("format", FORMAT)
+        if found != FORMAT:
+            self.ledger.close()
+            raise DataFolderInUse(
+                f"the spool has format {found}; this version reads {FORMAT}", hint="use the version that wrote it"
+            )
+        self.ledger.put("format", FORMAT)
+        self._claims = Claims(folder / "claims", index_bytes)
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._waiting: deque[_Waiting] = deque()
+        self._tail: deque[_Tail] = deque()
+        self._tail_bytes = 0
+        self._chunk_bytes = self.ledger.waiting_bytes()
+        self._events = 0  # accepted, not in the store
+        self._imports: dict[str, Position] = {}  # import id to the end of what it appended
+        self._stopping = False
+        self._broken = ""
+        self._appended = threading.Event()  # set when there is something to freeze
+        self._tallies: Counter[tuple[str, str, str, str]] = Counter(self.ledger.tallies())
+        self.rebuilding = False
+        self._recover()
+        self._thread = threading.Thread(target=self._write_forever, name="spool-writer", daemon=True)
+        self._thread.start()
+
+    # -- start and stop ------------------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        clean = bool(self.ledger.get("clean", 1 if not segment.epochs(self._log_folder) else 0))
+        self.ledger.put("clean", 0)
+        named = {c.chunk_id for c in self.ledger.chunks("lookup", "frozen", "loaded", "quarantined")}
+        chunks.remove_unnamed(self._chunk_folder, named)
+        waiting = self.ledger.chunks("lookup", "frozen")
+        self._events = sum(c.rows for c in waiting if c.kind is Kind.EVENTS)
+        if not clean:
+            self._claims.discard()
+            self.rebuilding = True
+            for chunk in self.ledger.chunks("lookup", "frozen", "quarantined"):
+                if chunk.kind is Kind.EVENTS:
+                    rows = (chunks.identity_of(row) for row in chunks.read(self._chunk_folder, chunk.chunk_id))
+                    self._claims.add((claim_key(i, project), chunk.lookup) for project, i in rows)
+        cursor = self.ledger.cursor()
+        known = segment.epochs(self._log_folder)
+        for epoch in known:
+            if epoch < cursor.epoch:
+                segment.remove_segment(self._log_folder, epoch)
+                continue
+            end = start = cursor.offset if epoch == cursor.epoch else 0
+            for end, record in segment.read_records(
+                self._log_folder, epoch, start, segment.marked_end(self._log_folder, epoch)
+            ):
+                self._count(record)
+                self._events += len(record.events)
+                self._tail.append(_Tail(Position(epoch, end), record.received))
+                if not clean:
+                    self._claims.add((claim_key(e.id, record.project), e.late) for e in record.events)
+            if segment.marked_end(self._log_folder, epoch) is None:
+                segment.mark_end(self._log_folder, epoch, end)
+            self._tail_bytes += max(0, end - start)
+        self._open_epoch(max([cursor.epoch, *known]) + 1)
+        if self._tail:
+            self._appended.set()
+
+    def _open_epoch(self, epoch: int) -> None:
+        self._handle = segment.create_segment(self._log_folder, epoch)
+        self._synced = Position(epoch, len(segment.MAGIC))
+
+    def restore(self, ids: Iterable[tuple[str, bytes]]) -> None:
+        """Claims (project, id) pairs that the store holds, after an unclean boot."""
+        self._claims.add((claim_key(event_id, project), event_id[6] >> 4 != 7) for project, event_id in ids)
+
+    def restored(self) -> None:
+        """The index is whole again; ids take the fast path from now on."""
+        self.rebuilding = False
+
+    def close(self) -> None:
+        """Answers everything that waits, then marks the folder clean."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+        os.close(self._handle)
+        segment.mark_end(self._log_folder, self._synced.epoch, self._synced.offset)
+        self._claims.close()
+        if not self._broken and not self.rebuilding:
+            self.ledger.put("clean", 1)
+        self.ledger.close()
+
+    # -- accept --------------------------------------------------------------------------------------------------
+
+    async def append(self, delivery: Delivery) -> list[bool]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[bool]] = loop.create_future()
+        with self._wake:
+            reason = self.why_not_ready()
+            if reason:
+                raise Unavailable(reason, hint="nothing was kept; send again after Retry-After")
+            self._waiting.append(_Waiting(delivery, future, loop))
+            self._wake.notify()
+        return await future
+
+    def why_not_ready(self) -> str:
+        """Why no event can be accepted durably now; empty where it can."""
+        if self._stopping:
+            return "the service is stopping"
+        if self._broken:
+            return self._broken
+        if self._tail_bytes + self._chunk_bytes > self._most_bytes:
+            return f"the spool holds more than {self._most_bytes} bytes (TWINTRACK_SPOOL_BYTES): the store is behind"
+        return ""
+
+    def _write_forever(self) -> None:
+        while True:
+            with self._wake:
+                while not self._waiting and not self._stopping:
+                    self._wake.wait()
+                group = list(self._waiting)
+                self._waiting.clear()
+                if not group:
+                    return
+            self._write(group)
+
+    def _write(self, group: list[_Waiting]) -> None:
+        """One transaction of claims and one sync for every batch that waits."""
+        verdicts: list[list[bool]] = []
+        records: list[Record] = []
+        transaction = self._claims.begin()
+        try:
+            data = b""
+            for waiting in group:
+                verdict, record = self._claim(waiting.delivery, transaction)
+                verdicts.append(verdict)
+                records.append(record)
+            data = b"".join(map(segment.encode_record, records))
+            segment.write_all(self._handle, data)
+            os.fdatasync(self._handle)
+        except BaseException as error:
+            transaction.abort()
+            self._end_segment(error)
+            failure = error if isinstance(error, Unavailable) else Unavailable(
+                "the disk did not take the batch", hint="free space or mend the disk; nothing was kept, send again"
+            )
+            self._answer(group, [failure] * len(group))
+            return
+        try:
+            transaction.commit()
+        except Exception:
+            # The log has the events but the index does not: only a rebuild at the next start can tell copies apart.
+            self._broken = "the index of event ids could not be written"
+            log.error("spool_index_failed")
+        end = Position(self._synced.epoch, self._synced.offset + len(data))
+        fresh = sum(len(record.events) for record in records)
+        with self._lock:
+            self._imports.update((r.import_id, end) for r in records if r.import_id)
+            self._synced = end
+            self._tail_bytes += len(data)
+            self._events += fresh
+            self._tail.append(_Tail(end, records[0].received))
+            for record in records:
+                self._count(record)
+        self._metrics.group_events.observe(fresh)
+        self._answer(group, verdicts)
+        self._appended.set()
+        if end.offset >= self._segment_bytes:
+            self._end_segment(None)
+
+    def _claim(self, delivery: Delivery, transaction: object) -> tuple[list[bool], Record]:
+        project = delivery.tenancy.project
+        verdict: list[bool] = []
+        events: list[LoggedEvent] = []
+        duplicates = 0
+        for candidate in delivery.candidates:
+            late = self.rebuilding or not candidate.recent
+            event_id = candidate.event_id.bytes
+            fresh = self._claims.claim(transaction, claim_key(event_id, project), late=late)
+            verdict.append(fresh)
+            if fresh:
+                month = chunks.month_of(candidate.milliseconds)
+                events.append(LoggedEvent(event_id, month, late, candidate.body))
+            else:
+                duplicates += 1
+        counts = Counter(f"{refused.status}|{refused.reason}" for refused in delivery.refused)
+        if events:
+            counts["accepted|"] = len(events)
+        if duplicates:
+            counts["duplicate|already_accepted"] = duplicates
+        record = Record(
+            project, delivery.tenancy.environment, delivery.received_milliseconds, delivery.import_id,
+            dict(counts), events, delivery.receipts,
+            [(r.event_id, r.status, r.reason) for r in delivery.refused if r.event_id],
+        )
+        return verdict, record
+
+    def _end_segment(self, error: BaseException | None) -> None:
+        """Ends the segment where it was last synced; readers skip what a failed write left behind that."""
+        if error is not None:
+            log.error("spool_write_failed", error=type(error).__name__)
+        try:
+            os.close(self._handle)
+            segment.mark_end(self._log_folder, self._synced.epoch, self._synced.offset)
+            self._open_epoch(self._synced.epoch + 1)
+        except OSError as failure:
+            self._broken = f"the spool cannot be written: {failure.strerror}"
+            self._handle = os.open(os.devnull, os.O_WRONLY)
+
+    @staticmethod
+    def _answer(group: list[_Waiting], answers: Iterable[list[bool] | BaseException]) -> None:
+        def settle(future: "asyncio.Future[list[bool]]", answer: list[bool] | BaseException) -> None:
+            if future.cancelled():
+                return
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+        for waiting, answer in zip(group, answers, strict=True):
+            waiting.loop.call_soon_threadsafe(settle, waiting.future, answer)
+
+    def _count(self, record: Record) -> None:
+        place = (record.project, record.environment)
+        for fate, events in record.counts.items():
+            outcome, _, reason = fate.partition("|")
+            self._tallies[(*place, outcome, reason)] += events
+
+    # -- freeze and settle ---------------------------------------------------------------------------------------
+
+    def freeze(self) -> int:
+        """Freezes up to a chunk's worth of rows for each group; how many records it read."""
+        self._appended.clear()
+        cursor, end = self.ledger.cursor(), self._synced
+        groups: dict[Group, list[tuple[int, bytes]]] = {}
+        records: list[Record] = []
+        rows = 0
+        passed: list[int] = []
+        for epoch in [e for e in segment.epochs(self._log_folder) if e >= cursor.epoch]:
+            if epoch > end.epoch or rows >= self._chunk_rows:
+                break
+            stop = end.offset if epoch == end.epoch else segment.marked_end(self._log_folder, epoch)
+            start = cursor.offset if epoch == cursor.epoch else 0
+            cursor = Position(epoch, start)
+            for offset, record in segment.read_records(self._log_folder, epoch, start, stop):
+                chunks.gather(record, groups)
+                records.append(record)
+                rows += len(record.events) + len(record.receipts)
+                cursor = Position(epoch, offset)
+                if rows >= self._chunk_rows:
+                    break
+            if epoch < end.epoch and rows < self._chunk_rows:
+                passed.append(epoch)
+                cursor = Position(epoch + 1, 0)
+        if cursor == self.ledger.cursor():
+            return 0
+        written = [
+            chunks.write(self._chunk_folder, group, [body for _, body in part], min(at for at, _ in part))
+            for group, found in groups.items()
+            for part in (found[i : i + self._chunk_rows] for i in range(0, len(found), self._chunk_rows))
+        ]
+        if written:
+            segment.sync_folder(self._chunk_folder)
+        with self.ledger as ledger:
+            for chunk, size in written:
+                ledger.add_chunk(chunk, size)
+            for record in records:
+                for fate, events in record.counts.items():
+                    outcome, _, reason = fate.partition("|")
+                    ledger.tally(record.project, record.environment, outcome, reason, events)
+                if record.refused:
+                    ledger.refuse(record.project, record.received, record.refused)
+            ledger.set_cursor(cursor)
+        for epoch in passed:
+            segment.remove_segment(self._log_folder, epoch)
+        with self._lock:
+            while self._tail and self._tail[0].end <= cursor:
+                self._tail.popleft()
+            self._tail_bytes = max(0, self._synced.offset - cursor.offset) if cursor.epoch == self._synced.epoch else 0
+            self._chunk_bytes = self.ledger.waiting_bytes()
+            if self._tail:
+                self._appended.set()
+        return len(records)
+
+    def pending(self) -> list[Chunk]:
+        return self.ledger.chunks("lookup", "frozen")
+
+    def read(self, chunk: Chunk) -> list[bytes]:
+        return chunks.read(self._chunk_folder, chunk.chunk_id)
+
+    def identities(self, chunk: Chunk) -> list[tuple[str, bytes]]:
+        return [chunks.identity_of(row) for row in self.read(chunk)]
+
+    def wait(self, seconds: float) -> bool:
+        return self._appended.wait(seconds)
+
+    def wake(self) -> None:
+        self._appended.set()
+
+    def settle_lookup(self, chunk: Chunk, found: set[tuple[str, bytes]]) -> None:
+        kept, gone = [], Counter[tuple[str, str]]()
+        for row in self.read(chunk):
+            project, event_id = chunks.identity_of(row)
+            if (project, event_id) in found:
+                gone[project, chunks.environment_of(row)] += 1
+            else:
+                kept.append(row)
+        group = Group(chunk.kind, chunk.month, False, chunk.import_id)
+        written = [chunks.write(self._chunk_folder, group, kept, chunk.received_milliseconds)] if kept else []
+        segment.sync_folder(self._chunk_folder)
+        with self.ledger as ledger:
+            ledger.remove_chunk(chunk.chunk_id)
+            for new, size in written:
+                ledger.add_chunk(new, size)
+            for (project, environment), events in gone.items():
+                ledger.tally(project, environment, "duplicate", "found_in_store", events)
+            if chunk.import_id and gone:
+                ledger.count_import(chunk.import_id, found=gone.total())
+        self._claims.loaded(claim_key(event_id, project) for project, event_id in found)
+        chunks.path(self._chunk_folder, chunk.chunk_id).unlink(missing_ok=True)
+        with self._lock:
+            self._events -= gone.total()
+            for (project, environment), events in gone.items():
+                self._tallies[(project, environment, "duplicate", "found_in_store")] += events
+
+    def bisect(self, chunk: Chunk) -> None:
+        rows = self.read(chunk)
+        now = self._clock.milliseconds()
+        if len(rows) == 1:
+            place = (chunks.identity_of(rows[0])[0], chunks.environment_of(rows[0]))
+            with self.ledger as ledger:
+                ledger.settle(chunk.chunk_id, "quarantined", "store_refused_data", now)
+                if chunk.kind is Kind.EVENTS:
+                    ledger.tally(*place, "quarantined", "store_refused_data", 1)
+            if chunk.kind is Kind.EVENTS:
+                with self._lock:
+                    self._events -= 1
+                    self._tallies[(*place, "quarantined", "store_refused_data")] += 1
+            return
+        group = Group(chunk.kind, chunk.month, False, chunk.import_id)
+        middle = len(rows) // 2
+        halves = [
+            chunks.write(self._chunk_folder, group, part, chunk.received_milliseconds)
+            for part in (rows[:middle], rows[middle:])
+        ]
+        segment.sync_folder(self._chunk_folder)
+        with self.ledger as ledger:
+            ledger.remove_chunk(chunk.chunk_id)
+            for half, size in halves:
+                ledger.add_chunk(half, size)
+        chunks.path(self._chunk_folder, chunk.chunk_id).unlink(missing_ok=True)
+
+    def loaded(self, chunk: Chunk) -> None:
+        rows: Counter[tuple[str, str]] = Counter()
+        if chunk.kind is Kind.EVENTS:
+            rows.update((chunks.place_of(row) for row in self.read(chunk)))
+        with self.ledger as ledger:
+            ledger.settle(chunk.chunk_id, "loaded", "", self._clock.milliseconds())
+            for place, events in rows.items():
+                ledger.tally(*place, "stored", "", events)
+            if chunk.import_id:
+                ledger.count_import(chunk.import_id, loaded=chunk.rows)
+        with self._lock:
+            for place, events in rows.items():
+                self._tallies[(*place, "stored", "")] += events
+            self._events -= rows.total()
+            self._chunk_bytes = self.ledger.waiting_bytes()
+        if chunk.kind is Kind.EVENTS and (chunk.import_id or self._claims.has_late()):
+            keys = (chunks.identity_of(row) for row in self.read(chunk))
+            self._claims.loaded(claim_key(event_id, project) for project, event_id in keys)
+
+    def sweep(self, grace_seconds: int, window_days: int) -> None:
+        """Deletes what has outlived its use: loaded chunks, old refusals, ids behind the window."""
+        now = self._clock.milliseconds()
+        gone = self.ledger.settled_before(now - grace_seconds * 1000)
+        for chunk_id in gone:
+            chunks.path(self._chunk_folder, chunk_id).unlink(missing_ok=True)
+        with self.ledger as ledger:
+            for chunk_id in gone:
+                ledger.remove_chunk(chunk_id)
+            ledger.forget_refused(now - _REFUSED_DAYS * 86_400_000)
+        if self._events == 0:
+            self._claims.forget_older(now - window_days * 86_400_000)
+
+    # -- look ----------------------------------------------------------------------------------------------------
+
+    def depth(self) -> Depth:
+        with self._lock:
+            tail = self._tail[0].received_milliseconds if self._tail else None
+            events, size = self._events, self._tail_bytes + self._chunk_bytes
+        waiting = [c.received_milliseconds for c in self.pending()]
+        oldest = min([*waiting, *([tail] if tail is not None else [])], default=None)
+        return Depth(events, size, oldest)
+
+    def tallies(self) -> dict[tuple[str, str, str, str], int]:
+        """Events by (project, environment, outcome, reason) since the data folder was made."""
+        with self._lock:
+            return dict(self._tallies)
+
+    def holds(self, event_id: UUID, project: str) -> bool:
+        """Whether the door has accepted this id and remembers it."""
+        return self._claims.holds(event_id, project)
+
+    def waiting_for(self, import_id: str) -> bool:
+        """Whether anything of an import is not settled: in the log's tail, or in a chunk."""
+        if self._imports.get(import_id, Position(0, 0)) > self.ledger.cursor():
+            return True
+        return any(chunk.import_id == import_id for chunk in self.pending())
+
+    def quarantined(self, event_id: UUID, project: str) -> bool:
+        wanted = (project, event_id.bytes)
+        return any(
+            wanted == chunks.identity_of(row)
+            for chunk in self.ledger.chunks("quarantined")
+            for row in self.read(chunk)
+        )

@@ -1,0 +1,133 @@
+"""What the two halves share: ingest appends, load takes chunks. Everything else about the spool is its own.
+
+Promises: when `append` returns, the batch is on disk; each (project, event id) is accepted once; chunks are
+frozen before their first insert and never decided again.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from twintrack.event import Tenancy
+
+
+class Kind(StrEnum):
+    """Which table the rows of a record or chunk belong to."""
+
+    EVENTS = "events"
+    RECEIPTS = "receipts"
+
+
+class Candidate(NamedTuple):
+    """One event that passed the pipeline."""
+
+    index: int
+    event_id: UUID
+    milliseconds: int  # of the event, decides its month
+    recent: bool  # the door remembers its id; else the store is asked before its chunk is frozen
+    body: bytes  # a JSON array in column order, without the chunk
+
+
+class Refused(NamedTuple):
+    """One event that did not, kept for a while so that "where is my event?" has an answer."""
+
+    event_id: str
+    status: str
+    reason: str
+
+
+class Delivery(NamedTuple):
+    """One decoded request: everything that must be durable before it is answered."""
+
+    tenancy: Tenancy
+    received_milliseconds: int
+    candidates: list[Candidate]
+    refused: list[Refused]
+    receipts: list[tuple[int, bytes]]  # (milliseconds, row)
+    import_id: str = ""
+
+
+class Chunk(NamedTuple):
+    """A frozen insert: same rows, same token, however often it is tried."""
+
+    chunk_id: str
+    kind: Kind
+    month: int
+    rows: int
+    token: str
+    lookup: bool  # its ids must be asked for in the store first
+    import_id: str
+    received_milliseconds: int  # of its oldest row
+
+
+class Depth(NamedTuple):
+    """How much is accepted and not yet in the store."""
+
+    events: int
+    bytes: int
+    oldest_milliseconds: int | None
+
+
+class Spool(Protocol):
+    async def append(self, delivery: Delivery) -> list[bool]:
+        """Makes the delivery durable; for each candidate whether it is new.
+
+        Raises: Unavailable when nothing of it was kept; the sender may retry.
+        """
+        ...
+
+    def freeze(self) -> int:
+        """Freezes what the log holds beyond the last chunk; how many records it read. One caller at a time."""
+        ...
+
+    def pending(self) -> list[Chunk]:
+        """Chunks that are not loaded, oldest first."""
+        ...
+
+    def read(self, chunk: Chunk) -> list[bytes]:
+        """The rows of a chunk, in order, each a JSON array in column order without the chunk."""
+        ...
+
+    def settle_lookup(self, chunk: Chunk, found: set[tuple[str, bytes]]) -> None:
+        """Drops the rows whose (project, id) the store already had and freezes the rest, in one step."""
+        ...
+
+    def bisect(self, chunk: Chunk) -> None:
+        """Replaces a chunk that the store refuses by its halves; a single row goes to quarantine."""
+        ...
+
+    def loaded(self, chunk: Chunk) -> None:
+        """Remembers durably that the store has the chunk."""
+        ...
+
+    def identities(self, chunk: Chunk) -> list[tuple[str, bytes]]:
+        """(project, 16 bytes of event id) of each row of a chunk."""
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until there is something to freeze, or that long; whether there is."""
+        ...
+
+    def wake(self) -> None:
+        """Ends a `wait` at once."""
+        ...
+
+    @property
+    def rebuilding(self) -> bool:
+        """Whether the index of ids lacks what the store holds, after an unclean boot."""
+        ...
+
+    def restore(self, ids: Iterable[tuple[str, bytes]]) -> None:
+        """Claims (project, id) pairs that the store holds."""
+        ...
+
+    def restored(self) -> None:
+        """The store has been read to its end."""
+        ...
+
+    def sweep(self, grace_seconds: int, window_days: int) -> None:
+        """Deletes what has outlived its use."""
+        ...
+
+    def depth(self) -> Depth: ...

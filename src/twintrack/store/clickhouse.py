@@ -1,0 +1,128 @@
+"""The driver: one client for a ClickHouse server and, by `store/embedded.py`, for embedded chDB.
+
+A client runs one statement at a time, so each thread of the caller has its own.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+from twintrack.errors import StoreError, StoreRefusedData, StoreUnavailable
+from twintrack.store.protocol import Answer
+from twintrack.store.schema import DATABASE
+
+# Codes of ClickHouse, src/Common/ErrorCodes.cpp: what no retry mends.
+_REFUSED_DATA = frozenset({6, 26, 27, 38, 41, 53, 62, 69, 72, 117, 131, 246, 321, 407, 441, 457})
+
+# All of them in the statement: a retry must meet the same blocks whatever the server's defaults are.
+INSERT_SETTINGS: Mapping[str, Any] = {
+    "async_insert": 0,
+    "deduplicate_insert": "enable",
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "materialized_views_ignore_errors": 0,
+    "max_insert_block_size": 1_000_000,
+    "min_insert_block_size_rows": 1_000_000,
+    "min_insert_block_size_bytes": 1 << 30,
+    "max_insert_threads": 1,
+    "input_format_parallel_parsing": 0,
+    "type_json_skip_duplicated_paths": 0,
+    "input_format_null_as_default": 1,
+}
+
+
+class ClickHouse:
+    """Shape: `dsn` is `chdb:///path` or `http(s)://user:password@host:8123`."""
+
+    def __init__(self, dsn: str, engine: str) -> None:
+        self.engine = engine
+        self._dsn = dsn
+        self._local = threading.local()
+        self._clients: list[Client] = []
+        self._lock = threading.Lock()
+
+    def _client(self) -> Client:
+        client: Client | None = getattr(self._local, "client", None)
+        if client is None:
+            try:
+                client = clickhouse_connect.get_client(
+                    dsn=self._dsn, **({} if self.engine == "chdb" else {"autogenerate_session_id": False})
+                )
+            except (ClickHouseError, OSError) as error:
+                raise StoreUnavailable("the store cannot be reached", hint="see TWINTRACK_STORE") from error
+            self._local.client = client
+            with self._lock:
+                self._clients.append(client)
+        return client
+
+    def insert(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+        try:
+            self._client().raw_insert(
+                f"{DATABASE}.{table}",
+                column_names=list(columns),
+                insert_block=rows,
+                fmt="JSONCompactEachRow",
+                settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
+            )
+        except (ClickHouseError, OSError) as error:
+            raise _translate(error, inserting=True) from error
+
+    def select(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
+    ) -> Answer:
+        try:
+            result = self._client().query(sql, parameters=dict(parameters or {}), settings=dict(settings or {}))
+        except (ClickHouseError, OSError) as error:
+            raise _translate(error) from error
+        columns = [
+            (name, kind.name) for name, kind in zip(result.column_names, result.column_types, strict=True)
+        ]
+        return Answer(columns, result.result_rows, int(result.summary.get("read_rows", 0) or 0))
+
+    def export(self, sql: str, output_format: str, settings: Mapping[str, Any] | None = None) -> bytes:
+        try:
+            return bytes(self._client().raw_query(sql, fmt=output_format, settings=dict(settings or {})))
+        except (ClickHouseError, OSError) as error:
+            raise _translate(error) from error
+
+    def stream(self, sql: str) -> Iterator[Sequence[Any]]:
+        try:
+            with self._client().query_rows_stream(sql) as rows:
+                yield from rows
+        except (ClickHouseError, OSError) as error:
+            raise _translate(error) from error
+
+    def command(self, sql: str) -> None:
+        try:
+            self._client().command(sql)
+        except (ClickHouseError, OSError) as error:
+            raise _translate(error) from error
+
+    def ping(self) -> bool:
+        try:
+            return bool(self._client().command("SELECT 1"))
+        except (StoreError, ClickHouseError, OSError):
+            return False
+
+    def close(self) -> None:
+        with self._lock:
+            for client in self._clients:
+                client.close()
+            self._clients.clear()
+
+
+def _translate(error: Exception, *, inserting: bool = False) -> StoreError:
+    """Ours for the engine's; the codes are read once, here."""
+    code = getattr(error, "code", None)
+    text = str(error).split("\n")[0][:400]
+    if inserting:
+        # The engine quotes rows in its messages, so an insert's message is never passed on.
+        if code in _REFUSED_DATA:
+            return StoreRefusedData(f"the store refused the rows (code {code})", hint="the rows are bisected")
+        return StoreUnavailable(f"the store did not take the insert (code {code})", hint="it is tried again")
+    if isinstance(error, OperationalError) and code is None or isinstance(error, OSError):
+        return StoreUnavailable("the store cannot be reached", hint="see TWINTRACK_STORE")
+    return StoreError(text, hint="the words are the engine's", code="query_failed", status=400)

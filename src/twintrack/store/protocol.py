@@ -1,0 +1,48 @@
+"""What the rest of Twintrack may ask of the engine. `store/clickhouse.py` and `store/embedded.py` are its only drivers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class Answer(NamedTuple):
+    """Columns as (name, type), rows as tuples in column order."""
+
+    columns: list[tuple[str, str]]
+    rows: Sequence[Sequence[Any]]
+    rows_read: int
+
+
+class Store(Protocol):
+    engine: str  # "chdb" or "clickhouse"
+
+    def insert(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+        """Inserts JSONCompactEachRow lines, at most once for each token, into the table and its rollups.
+
+        Raises: StoreUnavailable (retry with the same token), StoreRefusedData (never retry as it is).
+        """
+        ...
+
+    def select(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """Runs one read.
+
+        Raises: StoreError with the engine's own words; StoreUnavailable.
+        """
+        ...
+
+    def export(self, sql: str, output_format: str, settings: Mapping[str, Any] | None = None) -> bytes:
+        """The answer as the engine formats it (CSVWithNames, JSON, Parquet)."""
+        ...
+
+    def stream(self, sql: str) -> Iterator[Sequence[Any]]:
+        """Rows of a long read, block by block."""
+        ...
+
+    def command(self, sql: str) -> None:
+        """Runs one statement that changes the schema."""
+        ...
+
+    def ping(self) -> bool: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,114 @@
+"""The state of the pipeline in numbers that add up: what came, what became of it, what is on its way."""
+
+from typing import Any
+
+from prometheus_client import Histogram
+
+from twintrack.clock import Clock, iso
+from twintrack.event import Tenancy
+from twintrack.load.loader import Loader
+from twintrack.metrics import Metrics
+from twintrack.outcomes import Status
+from twintrack.query.execute import Executor
+from twintrack.spool.local import LocalSpool
+from twintrack.store.schema import DATABASE
+
+
+def fates(spool: LocalSpool, tenancy: Tenancy | None) -> dict[tuple[str, str], int]:
+    """Events by (outcome, reason), of one tenancy or of all."""
+    found: dict[tuple[str, str], int] = {}
+    for (project, environment, outcome, reason), events in spool.tallies().items():
+        if tenancy is None or (project, environment) == tuple(tenancy):
+            found[outcome, reason] = found.get((outcome, reason), 0) + events
+    return found
+
+
+def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool: int) -> dict[str, Any]:
+    """The terms of the balance. `difference` is what no term explains: 0, or something is wrong."""
+    def total(outcome: str) -> int:
+        return sum(events for (o, _), events in found.items() if o == outcome)
+
+    looked_up = found.get(("duplicate", "found_in_store"), 0)
+    at_door = {s.value: total(s.value) for s in Status}
+    at_door["duplicate"] -= looked_up
+    quarantined = total("quarantined")
+    difference = at_door["accepted"] - looked_up - quarantined - in_spool - stored_in_engine
+    return {
+        "received": sum(at_door.values()),
+        **at_door,
+        "accepted": at_door["accepted"] - looked_up,
+        "duplicate": at_door["duplicate"] + looked_up,
+        "reasons": [
+            {"outcome": outcome, "reason": reason, "count": events}
+            for (outcome, reason), events in sorted(found.items())
+            if reason and events
+        ],
+        "in_spool": in_spool,
+        "stored": stored_in_engine,
+        "quarantined": quarantined,
+        "balance": {"holds": difference == 0, "difference": difference},
+    }
+
+
+async def pipeline_state(
+    spool: LocalSpool, loader: Loader, executor: Executor, clock: Clock, metrics: Metrics, engine: str,
+    tenancy: Tenancy | None, started_milliseconds: int,
+) -> dict[str, Any]:
+    """One consistent picture: where the loader moved rows while we counted, we count again."""
+    where = "" if tenancy is None else " WHERE project = {project:String} AND environment = {environment:String}"
+    parameters = {} if tenancy is None else tenancy._asdict()
+    error = loader.last_error or None
+    state: dict[str, Any] = {}
+    for _ in range(5):
+        before = fates(spool, tenancy)
+        try:
+            answer = await executor.run(f"SELECT count() FROM {DATABASE}.events{where}", parameters)
+        except Exception as failure:
+            error = str(failure)
+            state = summarise(before, before.get(("stored", ""), 0), _waiting(before))
+            break
+        state = summarise(before, answer["rows"][0][0], _waiting(before))
+        if state["balance"]["holds"]:
+            break
+    depth = spool.depth()
+    now = clock.milliseconds()
+    lag = 0.0 if depth.oldest_milliseconds is None else max(0.0, (now - depth.oldest_milliseconds) / 1000)
+    metrics.in_spool.set(depth.events)
+    metrics.lag_seconds.set(lag)
+    return {
+        "as_of": iso(now),
+        **state,
+        "lag_seconds": round(lag, 3),
+        "spool_bytes": depth.bytes,
+        "store": {"engine": engine, "ok": error is None, "error": error},
+        "latency_seconds": quantiles(metrics.acknowledge_seconds),
+        "started_at": iso(started_milliseconds),
+    }
+
+
+def _waiting(found: dict[tuple[str, str], int]) -> int:
+    """Accepted and not settled, from the same counts as the rest."""
+    return (
+        found.get(("accepted", ""), 0)
+        - found.get(("duplicate", "found_in_store"), 0)
+        - found.get(("stored", ""), 0)
+        - sum(events for (outcome, _), events in found.items() if outcome == "quarantined")
+    )
+
+
+def quantiles(histogram: Histogram) -> dict[str, float] | None:
+    """Upper bounds of p50, p95 and p99 from the buckets, seconds; None before the first request."""
+    buckets = [
+        (float(sample.labels["le"]), sample.value)
+        for metric in histogram.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_bucket")
+    ]
+    if not buckets or buckets[-1][1] == 0:
+        return None
+    total = buckets[-1][1]
+    last = max(bound for bound, _ in buckets if bound != float("inf"))
+    return {
+        name: min(last, next(bound for bound, count in buckets if count >= total * share))
+        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+    }
