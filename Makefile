@@ -1,0 +1,55 @@
+# make up: a running Twintrack with its demo. make test: every test, the real browser included.
+PYTHON ?= python3
+BIN := .venv/bin
+PAGES := src/twintrack/static
+
+.PHONY: setup up check test test-python test-js bench soak build docs
+.DELETE_ON_ERROR:
+
+setup: .venv/ready node_modules/ready
+
+.venv/ready: requirements.txt requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Twintrack needs Python 3.11 or newer; set PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+node_modules/ready: package.json package-lock.json $(wildcard packages/*/package.json)
+	@node -e 'const [a,b]=process.versions.node.split(".").map(Number);if(a<20||(a===20&&b<19)){console.error("Twintrack needs Node 20.19 or newer");process.exit(1)}'
+	npm ci --no-fund --no-audit --loglevel=error
+	@touch $@
+
+SOURCES := $(shell find packages -type f \( -path '*/src/*' -o -name '*.html' -o -name '*.ts' -o -name '*.json' \) -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+
+build: $(PAGES)/ready
+$(PAGES)/ready: node_modules/ready $(SOURCES)
+	npm run build --silent
+	@rm -rf $(PAGES) && mkdir -p $(PAGES)
+	@cp -r packages/dashboard/dist $(PAGES)/dashboard
+	@cp -r packages/demo/dist $(PAGES)/demo
+	@touch $@
+
+up: setup build
+	$(BIN)/twintrack serve --demo
+
+check: setup build
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_walls.py tests/test_docs.py
+	npm run check --silent
+
+test: test-js test-python
+
+test-js: setup build
+	npm run test --silent
+
+test-python: setup build
+	@sh .ci/chromium
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m benchmarks.ingest
+
+docs: setup
+	$(BIN)/python docs/generate.py
