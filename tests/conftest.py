@@ -53,7 +53,9 @@ class Service:
 
     def sql(self, sql: str, key: str | None = None, **parameters: Any) -> httpx.Response:
         return self.request(
-            "POST", "/api/analytics/sql", json={"sql": sql, "parameters": parameters},
+            "POST",
+            "/api/analytics/sql",
+            json={"sql": sql, "parameters": parameters},
             headers={"Authorization": f"Bearer {key or self.owner_key}"},
         )
 
@@ -73,7 +75,8 @@ def open_service(folder: Path, **settings: Any) -> Service:
     services = build(load_settings(data=folder, chunk_age_milliseconds=20, **settings))
     control = services.control
     return Service(
-        services, *(control.create_key(role, "demo", "local") for role in (Role.WRITE, Role.SERVER, Role.READ, Role.OWNER))
+        services,
+        *(control.create_key(role, "demo", "local") for role in (Role.WRITE, Role.SERVER, Role.READ, Role.OWNER)),
     )
 
 

@@ -24,14 +24,29 @@ def room(file: Path) -> str:
     return str(file.relative_to(SOURCE))
 
 
-@pytest.mark.parametrize("folder,forbidden", [
-    ("ingest", ("twintrack.store", "twintrack.load", "twintrack.query", "twintrack.spool.local", "twintrack.spool.ledger")),
-    ("load", ("twintrack.ingest", "twintrack.query", "twintrack.spool.local", "twintrack.spool.chunks", "twintrack.store.clickhouse")),
-    ("query", ("twintrack.ingest", "twintrack.spool", "twintrack.load", "twintrack.store.clickhouse")),
-    ("store", ("twintrack.ingest", "twintrack.spool", "twintrack.load", "twintrack.query")),
-    ("spool", ("twintrack.ingest", "twintrack.store", "twintrack.load", "twintrack.query")),
-    ("control", ("twintrack.ingest", "twintrack.store", "twintrack.load", "twintrack.spool", "twintrack.query")),
-])
+@pytest.mark.parametrize(
+    "folder,forbidden",
+    [
+        (
+            "ingest",
+            ("twintrack.store", "twintrack.load", "twintrack.query", "twintrack.spool.local", "twintrack.spool.ledger"),
+        ),
+        (
+            "load",
+            (
+                "twintrack.ingest",
+                "twintrack.query",
+                "twintrack.spool.local",
+                "twintrack.spool.chunks",
+                "twintrack.store.clickhouse",
+            ),
+        ),
+        ("query", ("twintrack.ingest", "twintrack.spool", "twintrack.load", "twintrack.store.clickhouse")),
+        ("store", ("twintrack.ingest", "twintrack.spool", "twintrack.load", "twintrack.query")),
+        ("spool", ("twintrack.ingest", "twintrack.store", "twintrack.load", "twintrack.query")),
+        ("control", ("twintrack.ingest", "twintrack.store", "twintrack.load", "twintrack.spool", "twintrack.query")),
+    ],
+)
 def test_room_knows_only_what_the_design_lets_it_know(folder: str, forbidden: tuple[str, ...]) -> None:
     broken = {
         f"{room(file)} imports {name}"
@@ -42,12 +57,15 @@ def test_room_knows_only_what_the_design_lets_it_know(folder: str, forbidden: tu
     assert broken == set()
 
 
-@pytest.mark.parametrize("module,owners", [
-    ("clickhouse_connect", {"store/clickhouse.py", "store/embedded.py"}),
-    ("chdb", {"store/clickhouse.py", "store/embedded.py"}),
-    ("lmdb", {"spool/claims.py"}),
-    ("sqlite3", {"spool/ledger.py"}),
-])
+@pytest.mark.parametrize(
+    "module,owners",
+    [
+        ("clickhouse_connect", {"store/clickhouse.py", "store/embedded.py"}),
+        ("chdb", {"store/clickhouse.py", "store/embedded.py"}),
+        ("lmdb", {"spool/claims.py"}),
+        ("sqlite3", {"spool/ledger.py"}),
+    ],
+)
 def test_driver_is_imported_only_by_its_owner(module: str, owners: set[str]) -> None:
     users = {room(f) for f in FILES if any(n == module or n.startswith(module + ".") for n in imports(f))}
     assert users <= owners

@@ -98,23 +98,39 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     if store.engine == "chdb":
         migrate(store)
     spool = LocalSpool(
-        settings.data / "spool", clock, metrics, index_bytes=settings.index_bytes, most_bytes=settings.spool_bytes,
-        segment_bytes=settings.segment_bytes, chunk_rows=settings.chunk_rows,
+        settings.data / "spool",
+        clock,
+        metrics,
+        index_bytes=settings.index_bytes,
+        most_bytes=settings.spool_bytes,
+        segment_bytes=settings.segment_bytes,
+        chunk_rows=settings.chunk_rows,
     )
     loader = Loader(
-        spool, store, clock, metrics, age_milliseconds=settings.chunk_age_milliseconds,
-        grace_seconds=settings.chunk_grace_seconds, window_days=settings.id_window_days,
+        spool,
+        store,
+        clock,
+        metrics,
+        age_milliseconds=settings.chunk_age_milliseconds,
+        grace_seconds=settings.chunk_grace_seconds,
+        window_days=settings.id_window_days,
     )
     loader.start()
     return Services(
-        settings, clock, metrics, control, store, spool, loader, Executor(store, settings),
-        Receiver(settings, control, spool, clock, metrics), clock.milliseconds(),
+        settings,
+        clock,
+        metrics,
+        control,
+        store,
+        spool,
+        loader,
+        Executor(store, settings),
+        Receiver(settings, control, spool, clock, metrics),
+        clock.milliseconds(),
     )
 
 
-def create_app(
-    services: Services, *, demo_link: SignInLink | None = None
-) -> FastAPI:
+def create_app(services: Services, *, demo_link: SignInLink | None = None) -> FastAPI:
     """The public application over running services. Whoever built them closes them."""
 
     @asynccontextmanager
@@ -122,7 +138,11 @@ def create_app(
         yield
 
     app = FastAPI(
-        title="Twintrack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        title="Twintrack",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
         openapi_url="/openapi.json",
     )
     _errors(app)
@@ -136,8 +156,14 @@ def create_app(
     app.include_router(query_routes(services.executor, admission))
     app.include_router(
         trace_routes(
-            services.spool, services.loader, services.executor, services.clock, services.metrics,
-            services.store.engine, admission, services.started_milliseconds,
+            services.spool,
+            services.loader,
+            services.executor,
+            services.clock,
+            services.metrics,
+            services.store.engine,
+            admission,
+            services.started_milliseconds,
         )
     )
     if demo_link is not None:
@@ -167,7 +193,9 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> Response:
-        body = RequestError(str(error.detail), hint="docs/reference/http.md lists every path", code=_code(error.status_code))
+        body = RequestError(
+            str(error.detail), hint="docs/reference/http.md lists every path", code=_code(error.status_code)
+        )
         return JSONResponse(body.body(), error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -200,7 +228,8 @@ def _health(app: FastAPI, services: Services) -> None:
     def readyz() -> Response:
         reason = services.spool.why_not_ready()
         body = {
-            "ready": not reason, "reason": reason or None,
+            "ready": not reason,
+            "reason": reason or None,
             "store": {"engine": services.store.engine, "error": services.loader.last_error or None},
         }
         return JSONResponse(body, 503 if reason else 200)

@@ -50,9 +50,10 @@ Send = Callable[[str, str, Any], httpx.Response]
 def _control(settings: Settings) -> Iterator[Send]:
     """How to reach the control application: the socket first, then the folder itself when its lock is free."""
     if (settings.data / SOCKET).exists():
-        with inside(settings.data), httpx.Client(
-            transport=httpx.HTTPTransport(uds=SOCKET), base_url="http://control", timeout=None
-        ) as client:
+        with (
+            inside(settings.data),
+            httpx.Client(transport=httpx.HTTPTransport(uds=SOCKET), base_url="http://control", timeout=None) as client,
+        ):
             alive = True
             try:
                 client.get("/keys")
@@ -95,7 +96,9 @@ def serve_command(
     port: Annotated[int | None, typer.Option(help="Port to bind, 0 for a free one [default: 8080].")] = None,
     data: Data = None,
     config: Config = None,
-    demo: Annotated[bool, typer.Option("--demo", help="Demo page, vendor sandbox and a sign-in link; loopback only.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Demo page, vendor sandbox and a sign-in link; loopback only.")
+    ] = False,
 ) -> None:
     """Accept events, load them into the store, serve the dashboard."""
     serve(_settings(data, config, host=host, port=port), demo=demo)
@@ -127,7 +130,11 @@ def keys_list(data: Data = None, config: Config = None) -> None:
 
 
 @keys_app.command("revoke")
-def keys_revoke(key_id: Annotated[str, typer.Argument(help="Id, as `keys list` shows it.")], data: Data = None, config: Config = None) -> None:
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(help="Id, as `keys list` shows it.")],
+    data: Data = None,
+    config: Config = None,
+) -> None:
     """End a key and the sessions it opened. Running services refuse it within a second."""
     with _control(_settings(data, config)) as send:
         _ask(send, "POST", "/keys/revoke", {"id": key_id})
@@ -145,7 +152,12 @@ def _table(columns: list[str], rows: list[dict[str, Any]]) -> None:
 
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(help="One SELECT over events, receipts, identities, daily_user_events, events_hourly, events_daily.")],
+    sql: Annotated[
+        str,
+        typer.Argument(
+            help="One SELECT over events, receipts, identities, daily_user_events, events_hourly, events_daily."
+        ),
+    ],
     output: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
     data: Data = None,
     config: Config = None,
@@ -188,11 +200,15 @@ def migrate_command(
 @app.command("import")
 def import_command(
     file: Annotated[Path, typer.Argument(help="CSV or JSON lines, .gz allowed.", exists=True, dir_okay=False)],
-    mapping: Annotated[list[str] | None, typer.Option("--map", help="FIELD=COLUMN, such as event_name=event; repeat.")] = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", help="FIELD=COLUMN, such as event_name=event; repeat.")
+    ] = None,
     time_zone: Annotated[str, typer.Option(help="Zone of times without an offset.")] = "UTC",
     project: Annotated[str, typer.Option(help="Project of the events.")] = "default",
     environment: Annotated[str, typer.Option(help="Environment of the events.")] = "production",
-    batch_rows: Annotated[int, typer.Option(min=1, max=10_000, help="Rows per batch; changes nothing but speed.")] = _IMPORT_ROWS,
+    batch_rows: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Rows per batch; changes nothing but speed.")
+    ] = _IMPORT_ROWS,
     data: Data = None,
     config: Config = None,
 ) -> None:
@@ -238,9 +254,7 @@ def import_command(
             advance(read, f"waiting: {done['waiting']}")
     for fault in faults[:5]:
         err.print(f"refused: {fault}", markup=False)
-    print(
-        f"{read} rows read: {done['new']} new, {duplicate + done['found_in_store']} already there, {refused} refused"
-    )
+    print(f"{read} rows read: {done['new']} new, {duplicate + done['found_in_store']} already there, {refused} refused")
     if refused:
         raise typer.Exit(1)
 
@@ -266,7 +280,9 @@ def _progress() -> Iterator[Callable[[int, str], None]]:
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False, data: Data = None, config: Config = None
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    data: Data = None,
+    config: Config = None,
 ) -> None:
     """Check lock, disk, store and the balance of events; say what is wrong and what to do."""
     with _control(_settings(data, config)) as send:
@@ -275,7 +291,11 @@ def doctor(
         print(json.dumps(report))
     else:
         for check in report["checks"]:
-            out.print(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['check']:<8} {check['says']}", markup=False, soft_wrap=True)
+            out.print(
+                f"{'ok  ' if check['ok'] else 'FAIL'}  {check['check']:<8} {check['says']}",
+                markup=False,
+                soft_wrap=True,
+            )
             if check["do"]:
                 out.print(f"      {check['do']}", markup=False, soft_wrap=True)
     if not report["ok"]:

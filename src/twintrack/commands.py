@@ -136,15 +136,23 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
             reasons.append(verdict.message)
     fresh = await services.spool.append(Delivery(context.tenancy, now, candidates, refused, [], batch.import_id))
     return {
-        "accepted": sum(fresh), "duplicate": len(fresh) - sum(fresh), "refused": len(refused),
+        "accepted": sum(fresh),
+        "duplicate": len(fresh) - sum(fresh),
+        "refused": len(refused),
         "reasons": reasons[:5],
     }
 
 
 async def _doctor(services: Services) -> dict[str, Any]:
     state = await pipeline_state(
-        services.spool, services.loader, services.executor, services.clock, services.metrics, services.store.engine,
-        None, services.started_milliseconds,
+        services.spool,
+        services.loader,
+        services.executor,
+        services.clock,
+        services.metrics,
+        services.store.engine,
+        None,
+        services.started_milliseconds,
     )
     disk = shutil.disk_usage(services.settings.data)
     free = disk.free >= max(services.settings.segment_bytes * 2, disk.total // 50)
@@ -152,25 +160,28 @@ async def _doctor(services: Services) -> dict[str, Any]:
     checks = [
         {"check": "lock", "ok": True, "says": f"this process owns {services.settings.data}", "do": ""},
         {
-            "check": "disk", "ok": free,
+            "check": "disk",
+            "ok": free,
             "says": f"{disk.free >> 20:,} MiB free of {disk.total >> 20:,}, spool {state['spool_bytes'] >> 20:,} MiB",
             "do": "" if free else "free space: below this the spool will answer 503",
         },
         {
-            "check": "store", "ok": state["store"]["ok"],
-            "says": f"{state['store']['engine']}, {state['stored']:,} events" if state["store"]["ok"]
+            "check": "store",
+            "ok": state["store"]["ok"],
+            "says": f"{state['store']['engine']}, {state['stored']:,} events"
+            if state["store"]["ok"]
             else str(state["store"]["error"]),
             "do": "" if state["store"]["ok"] else "events stay safe in the spool; mend the store",
         },
         {
-            "check": "balance", "ok": state["balance"]["holds"],
+            "check": "balance",
+            "ok": state["balance"]["holds"],
             "says": f"received {state['received']:,} = stored {state['stored']:,} + in spool {state['in_spool']:,}"
             f" + duplicate {state['duplicate']:,} + rejected {state['rejected']:,} + dropped {state['dropped']:,}"
             f" + quarantined {state['quarantined']:,}",
-            "do": "" if state["balance"]["holds"]
+            "do": ""
+            if state["balance"]["holds"]
             else f"{difference:+,} events are not explained: keep the data folder and report this",
         },
     ]
     return {"ok": all(check["ok"] for check in checks), "checks": checks}
-
-

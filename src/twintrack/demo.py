@@ -49,8 +49,10 @@ class Sandbox:
             for event in events:
                 metadata = event.get("metadata") or {}
                 self._recorded[self._next] = {
-                    "event_id": metadata.get("event_id"), "event_name": event["eventName"],
-                    "value": event.get("value"), "metadata": metadata,
+                    "event_id": metadata.get("event_id"),
+                    "event_name": event["eventName"],
+                    "value": event.get("value"),
+                    "metadata": metadata,
                     "received_at": iso(self._clock.milliseconds()),
                 }
                 self._next += 1
@@ -113,8 +115,10 @@ def demo_routes(
             "write_key": write_key,
             "endpoint": "/api/analytics/events",
             "statsig": {
-                "sdk_key": "client-demo", "log_event_url": f"{vendor}/rgstr",
-                "initialize_url": f"{vendor}/initialize", "exception_url": f"{vendor}/sdk_exception",
+                "sdk_key": "client-demo",
+                "log_event_url": f"{vendor}/rgstr",
+                "initialize_url": f"{vendor}/initialize",
+                "exception_url": f"{vendor}/sdk_exception",
             },
         }
 
@@ -126,14 +130,20 @@ def demo_routes(
     async def rgstr(request: Request) -> Response:
         body = await request.body()
         if len(body) > _MOST_BODY_BYTES:
-            raise RequestError("the body is larger than 1 MiB", hint="send fewer events", code="body_too_large", status=413)
+            raise RequestError(
+                "the body is larger than 1 MiB", hint="send fewer events", code="body_too_large", status=413
+            )
         sandbox.record(body)
         return JSONResponse({"success": True}, 202)
 
     @router.post("/demo/vendor/v1/initialize")
     async def initialize() -> dict[str, Any]:
         return {
-            "has_updates": True, "time": 1, "feature_gates": {}, "dynamic_configs": {}, "layer_configs": {},
+            "has_updates": True,
+            "time": 1,
+            "feature_gates": {},
+            "dynamic_configs": {},
+            "layer_configs": {},
             "hash_used": "djb2",
         }
 

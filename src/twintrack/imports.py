@@ -19,14 +19,31 @@ from twintrack.clock import milliseconds_of
 from twintrack.errors import RequestError
 
 _FIELDS = (
-    "event_name", "client_timestamp", "user_id", "anonymous_id", "session_id", "event_value", "message_content",
-    "thread_id", "sequence",
+    "event_name",
+    "client_timestamp",
+    "user_id",
+    "anonymous_id",
+    "session_id",
+    "event_value",
+    "message_content",
+    "thread_id",
+    "sequence",
 )
 _GUESSES = {
-    "event": "event_name", "name": "event_name", "event_name": "event_name", "timestamp": "client_timestamp",
-    "time": "client_timestamp", "ts": "client_timestamp", "event_timestamp": "client_timestamp",
-    "client_timestamp": "client_timestamp", "user": "user_id", "distinct_id": "user_id", "session": "session_id",
-    "value": "event_value", "message": "message_content", "thread": "thread_id",
+    "event": "event_name",
+    "name": "event_name",
+    "event_name": "event_name",
+    "timestamp": "client_timestamp",
+    "time": "client_timestamp",
+    "ts": "client_timestamp",
+    "event_timestamp": "client_timestamp",
+    "client_timestamp": "client_timestamp",
+    "user": "user_id",
+    "distinct_id": "user_id",
+    "session": "session_id",
+    "value": "event_value",
+    "message": "message_content",
+    "thread": "thread_id",
 }
 
 
@@ -52,13 +69,17 @@ def mapping_of(columns: list[str], given: dict[str, str]) -> dict[str, str]:
         if field not in _FIELDS:
             raise RequestError(f"{field} is no field of an event", hint=f"fields: {', '.join(_FIELDS)}", code="bad_map")
         if column not in columns:
-            raise RequestError(f"the file has no column {column}", hint=f"columns: {', '.join(columns)}", code="bad_map")
+            raise RequestError(
+                f"the file has no column {column}", hint=f"columns: {', '.join(columns)}", code="bad_map"
+            )
         mapping = {c: f for c, f in mapping.items() if f != field}
         mapping[column] = field
     for needed in ("event_name", "client_timestamp"):
         if needed not in mapping.values():
             raise RequestError(
-                f"no column is the {needed}", hint=f"--map {needed}=COLUMN; columns: {', '.join(columns)}", code="bad_map"
+                f"no column is the {needed}",
+                hint=f"--map {needed}=COLUMN; columns: {', '.join(columns)}",
+                code="bad_map",
             )
     return mapping
 
@@ -93,7 +114,9 @@ def kind_of(path: Path) -> str:
     for ending, kind in ((".csv", "csv"), (".jsonl", "jsonl"), (".ndjson", "jsonl")):
         if name.endswith(ending):
             return kind
-    raise RequestError("the file is neither CSV nor JSON lines by its name", hint="name it .csv or .jsonl, with .gz if zipped")
+    raise RequestError(
+        "the file is neither CSV nor JSON lines by its name", hint="name it .csv or .jsonl, with .gz if zipped"
+    )
 
 
 def read_rows(path: Path, given: dict[str, str], zone: tzinfo) -> Iterator[Row | BadRow]:

@@ -76,14 +76,24 @@ async def _run(services: Services, *, demo: bool) -> None:
     link = SignInLink() if demo else None
     listener = socket.create_server((settings.host, settings.port), backlog=1024)
     address = f"http://{settings.host}:{listener.getsockname()[1]}"
-    public = _Server(uvicorn.Config(
-        create_app(services, demo_link=link), log_config=None, access_log=False, lifespan="off",
-        timeout_keep_alive=30, timeout_graceful_shutdown=10, h11_max_incomplete_event_size=64 * 1024,
-        proxy_headers=False, server_header=False,
-    ))
-    control = _Server(uvicorn.Config(
-        command_app(services), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10
-    ))
+    public = _Server(
+        uvicorn.Config(
+            create_app(services, demo_link=link),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=10,
+            h11_max_incomplete_event_size=64 * 1024,
+            proxy_headers=False,
+            server_header=False,
+        )
+    )
+    control = _Server(
+        uvicorn.Config(
+            command_app(services), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10
+        )
+    )
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -92,9 +102,7 @@ async def _run(services: Services, *, demo: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     print(_welcome(address, link, settings), flush=True)
-    await asyncio.gather(
-        public.serve(sockets=[listener]), control.serve(sockets=[control_socket(settings.data)])
-    )
+    await asyncio.gather(public.serve(sockets=[listener]), control.serve(sockets=[control_socket(settings.data)]))
 
 
 def _welcome(address: str, link: SignInLink | None, settings: Settings) -> str:

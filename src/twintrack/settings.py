@@ -24,9 +24,7 @@ class Settings(BaseSettings):
     data: Path = Field(Path("data"), description="Folder of spool, control database and embedded store.")
     host: str = Field("127.0.0.1", description="Address that `serve` binds.")
     port: int = Field(8080, ge=0, le=65535, description="Port that `serve` binds; 0 takes a free one.")
-    store: str = Field(
-        "", description="`chdb:///path` (empty: `DATA/store`) or `http(s)://user:password@host:8123`."
-    )
+    store: str = Field("", description="`chdb:///path` (empty: `DATA/store`) or `http(s)://user:password@host:8123`.")
     control: str = Field("", description="SQLAlchemy URL of the control data (empty: SQLite in `DATA`).")
     jwt_secret: SecretStr = Field(
         SecretStr(""), description="Secret of HS256 user tokens; empty: no token is ever verified."
@@ -42,15 +40,11 @@ class Settings(BaseSettings):
     )
     keep_full_address: bool = Field(False, description="Store client addresses uncut (default: /24 and /48).")
     masking: bool = Field(True, description="Mask personal data before the spool. Only tests switch it off.")
-    id_window_days: int = Field(
-        10, ge=1, le=90, description="How long an event id is remembered at the door, days."
-    )
+    id_window_days: int = Field(10, ge=1, le=90, description="How long an event id is remembered at the door, days.")
     index_bytes: int = Field(
         4 << 30, ge=1 << 20, description="Largest size of the index of event ids, bytes (sparse file)."
     )
-    spool_bytes: int = Field(
-        8 << 30, ge=1 << 20, description="Bytes of spool after which events are refused with 503."
-    )
+    spool_bytes: int = Field(8 << 30, ge=1 << 20, description="Bytes of spool after which events are refused with 503.")
     segment_bytes: int = Field(64 << 20, ge=1 << 16, description="Size at which a log segment ends, bytes.")
     chunk_rows: int = Field(20_000, ge=1, le=200_000, description="Most rows of one insert.")
     chunk_age_milliseconds: int = Field(

@@ -39,6 +39,13 @@ def wire_event(milliseconds: int | None = None, **fields: Any) -> dict[str, Any]
     """An event as the contract has it, born now unless told otherwise."""
     now = time.time_ns() // 1_000_000 if milliseconds is None else milliseconds
     return {
-        "event_id": uuid7(now), "event_name": "click_send", "anonymous_id": "anon-1", "session_id": "session-1",
-        "sequence": 0, "client_timestamp": iso(now), "event_metadata": {"feature": "chat"}, "source": "sdk", **fields,
+        "event_id": uuid7(now),
+        "event_name": "click_send",
+        "anonymous_id": "anon-1",
+        "session_id": "session-1",
+        "sequence": 0,
+        "client_timestamp": iso(now),
+        "event_metadata": {"feature": "chat"},
+        "source": "sdk",
+        **fields,
     }

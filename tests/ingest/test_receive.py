@@ -16,7 +16,9 @@ from twintrack.testing import uuid7, wire_event
 
 def post(service: Service, body: bytes, **headers: str) -> Any:
     return service.request(
-        "POST", "/api/analytics/events", content=body,
+        "POST",
+        "/api/analytics/events",
+        content=body,
         headers={"X-Write-Key": service.write_key, "Content-Type": "application/json", **headers},
     )
 
@@ -29,24 +31,30 @@ def test_batch_with_one_bad_event_keeps_its_neighbours(service: Service) -> None
     assert service.rows("SELECT count() FROM analytics.events") == [[2]]
 
 
-def test_same_event_twice_is_one_row_and_the_second_is_answered_duplicate(service: Service, event: dict[str, Any]) -> None:
+def test_same_event_twice_is_one_row_and_the_second_is_answered_duplicate(
+    service: Service, event: dict[str, Any]
+) -> None:
     assert service.send([event, event])["duplicate"] == 1
     assert service.send([event])["results"][0]["status"] == "duplicate"
     assert service.rows("SELECT count(), uniqExact(event_id) FROM analytics.events") == [[1, 1]]
 
 
-@pytest.mark.parametrize("encode", [
-    ("gzip", gzip.compress), ("zstd", zstandard.ZstdCompressor().compress), ("br", brotli.compress)
-], ids=lambda pair: pair[0])
+@pytest.mark.parametrize(
+    "encode",
+    [("gzip", gzip.compress), ("zstd", zstandard.ZstdCompressor().compress), ("br", brotli.compress)],
+    ids=lambda pair: pair[0],
+)
 def test_compressed_body_is_accepted(service: Service, encode: Any) -> None:
     name, compress = encode
     answer = post(service, compress(json.dumps([wire_event()]).encode()), **{"Content-Encoding": name})
     assert answer.json()["accepted"] == 1
 
 
-@pytest.mark.parametrize("encode", [
-    ("gzip", gzip.compress), ("zstd", zstandard.ZstdCompressor().compress), ("br", brotli.compress)
-], ids=lambda pair: pair[0])
+@pytest.mark.parametrize(
+    "encode",
+    [("gzip", gzip.compress), ("zstd", zstandard.ZstdCompressor().compress), ("br", brotli.compress)],
+    ids=lambda pair: pair[0],
+)
 def test_compressed_bomb_is_answered_413(service: Service, encode: Any) -> None:
     name, compress = encode
     bomb = compress(b"[" + b" " * (64 << 20) + b"]")
@@ -55,16 +63,19 @@ def test_compressed_bomb_is_answered_413(service: Service, encode: Any) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
 
 
-@pytest.mark.parametrize(("body", "status", "code"), [
-    (b"", 400, "no_events"),
-    (b"nonsense", 400, "no_events"),
-    (b'{"events": 5}', 400, "no_events"),
-    (b"{}", 400, "no_events"),
-    (b'[{"event_id": ', 400, "no_events"),
-    (b"[" + b"1," * 100_000 + b"1]", 413, "batch_too_large"),
-    (b"x" * (10 << 20), 413, "body_too_large"),
-    (b"\xff\xfe[", 400, "no_events"),
-])
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "no_events"),
+        (b"nonsense", 400, "no_events"),
+        (b'{"events": 5}', 400, "no_events"),
+        (b"{}", 400, "no_events"),
+        (b'[{"event_id": ', 400, "no_events"),
+        (b"[" + b"1," * 100_000 + b"1]", 413, "batch_too_large"),
+        (b"x" * (10 << 20), 413, "body_too_large"),
+        (b"\xff\xfe[", 400, "no_events"),
+    ],
+)
 def test_body_without_events_is_refused_whole(service: Service, body: bytes, status: int, code: str) -> None:
     answer = post(service, body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
@@ -76,18 +87,21 @@ def raw_event(metadata: str, **fields: Any) -> str:
     return text.replace('"@@"', metadata)
 
 
-@pytest.mark.parametrize(("metadata", "code"), [
-    ('{"x": NaN}', "malformed"),
-    ("[" * 1000 + "]" * 1000, "wrong_type"),
-    ('{"x": ' + "[" * 1000 + "]" * 1000 + "}", "too_deep"),
-    ('{"b.c": 1, "b": {"c": 2}}', "colliding_keys"),
-    ('{"b.c": 1, "b": 2}', "colliding_keys"),
-    ('{"x": 99999999999999999999999}', "number_out_of_range"),
-    ('{"x": 1e999}', "wrong_type"),
-    (json.dumps({f"k{i}": i for i in range(300)}), "too_many_keys"),
-    ('{"": 1}', "missing_field"),
-    ("5", "wrong_type"),
-])
+@pytest.mark.parametrize(
+    ("metadata", "code"),
+    [
+        ('{"x": NaN}', "malformed"),
+        ("[" * 1000 + "]" * 1000, "wrong_type"),
+        ('{"x": ' + "[" * 1000 + "]" * 1000 + "}", "too_deep"),
+        ('{"b.c": 1, "b": {"c": 2}}', "colliding_keys"),
+        ('{"b.c": 1, "b": 2}', "colliding_keys"),
+        ('{"x": 99999999999999999999999}', "number_out_of_range"),
+        ('{"x": 1e999}', "wrong_type"),
+        (json.dumps({f"k{i}": i for i in range(300)}), "too_many_keys"),
+        ('{"": 1}', "missing_field"),
+        ("5", "wrong_type"),
+    ],
+)
 def test_bad_metadata_costs_that_event_alone(service: Service, metadata: str, code: str) -> None:
     body = f"[{json.dumps(wire_event())}, {raw_event(metadata)}, {json.dumps(wire_event())}]"
     answer = post(service, body.encode()).json()
@@ -107,14 +121,21 @@ def test_impossible_time_is_refused_by_field(service: Service, moment: Any) -> N
 def test_half_an_emoji_becomes_a_replacement_character(service: Service, event: dict[str, Any]) -> None:
     body = json.dumps([{**event, "message_content": "@@"}, wire_event()]).replace("@@", "half \\ud83d!")
     assert post(service, body.encode()).json()["accepted"] == 2
-    assert service.rows("SELECT message_content FROM analytics.events WHERE message_content IS NOT NULL") == [["half \ufffd!"]]
+    assert service.rows("SELECT message_content FROM analytics.events WHERE message_content IS NOT NULL") == [
+        ["half \ufffd!"]
+    ]
 
 
 def test_nul_and_duplicate_keys_are_stored_as_json_means_them(service: Service) -> None:
-    answer = post(service, f'[{raw_event(chr(123) + chr(34) + "a" + chr(34) + ": 1, " + chr(34) + "a" + chr(34) + ": 2}")}]'.encode())
+    answer = post(
+        service,
+        f"[{raw_event(chr(123) + chr(34) + 'a' + chr(34) + ': 1, ' + chr(34) + 'a' + chr(34) + ': 2}')}]".encode(),
+    )
     assert answer.json()["accepted"] == 1
     assert service.send([wire_event(event_metadata={"n": "nul \x00 here"})])["accepted"] == 1
-    assert service.rows("SELECT toString(event_metadata.a) FROM analytics.events WHERE event_metadata.a IS NOT NULL") == [["2"]]
+    assert service.rows(
+        "SELECT toString(event_metadata.a) FROM analytics.events WHERE event_metadata.a IS NOT NULL"
+    ) == [["2"]]
 
 
 def test_unknown_fields_are_ignored_and_counted(service: Service) -> None:
@@ -124,7 +145,9 @@ def test_unknown_fields_are_ignored_and_counted(service: Service) -> None:
 
 def test_envelope_carries_key_and_text_plain_needs_no_header(service: Service, event: dict[str, Any]) -> None:
     answer = service.request(
-        "POST", "/api/analytics/events", content=json.dumps({"events": [event], "key": service.write_key}),
+        "POST",
+        "/api/analytics/events",
+        content=json.dumps({"events": [event], "key": service.write_key}),
         headers={"Content-Type": "text/plain;charset=UTF-8"},
     )
     assert answer.json()["accepted"] == 1
@@ -150,16 +173,19 @@ def token(subject: str, seconds: int = 60, secret: str = "test-secret-that-is-lo
     return jwt.encode({"sub": subject, "exp": int(time.time()) + seconds}, secret, "HS256")
 
 
-@pytest.mark.parametrize(("user", "anonymous", "sent_token", "server", "stored"), [
-    ("ann", "a", token("ann"), False, ["ann", "verified"]),
-    ("bob", "a", token("ann"), False, ["bob", "claimed"]),
-    (None, None, token("ann"), False, ["ann", "verified"]),
-    (None, "a", token("ann"), False, ["", "anonymous"]),
-    ("ann", "a", token("ann", -60), False, ["ann", "claimed"]),
-    ("ann", "a", token("ann", 60, "another-secret-that-is-long-enough-too"), False, ["ann", "claimed"]),
-    ("ann", "a", None, False, ["ann", "claimed"]),
-    ("ann", "a", None, True, ["ann", "server"]),
-])
+@pytest.mark.parametrize(
+    ("user", "anonymous", "sent_token", "server", "stored"),
+    [
+        ("ann", "a", token("ann"), False, ["ann", "verified"]),
+        ("bob", "a", token("ann"), False, ["bob", "claimed"]),
+        (None, None, token("ann"), False, ["ann", "verified"]),
+        (None, "a", token("ann"), False, ["", "anonymous"]),
+        ("ann", "a", token("ann", -60), False, ["ann", "claimed"]),
+        ("ann", "a", token("ann", 60, "another-secret-that-is-long-enough-too"), False, ["ann", "claimed"]),
+        ("ann", "a", None, False, ["ann", "claimed"]),
+        ("ann", "a", None, True, ["ann", "server"]),
+    ],
+)
 def test_identity_is_verified_only_by_a_token_of_that_user(
     service: Service, user: str | None, anonymous: str | None, sent_token: str | None, server: bool, stored: list[str]
 ) -> None:

@@ -61,9 +61,7 @@ class Control:
             return
         with self._engine.connect() as db:
             self._projects = {
-                row.name: Project(
-                    row.name, row.secret, row.config_version, bool(row.kill), row.share
-                )
+                row.name: Project(row.name, row.secret, row.config_version, bool(row.kill), row.share)
                 for row in db.execute(select(projects))
             }
             self._principals = {

@@ -20,7 +20,6 @@ from twintrack.event import Envelope, Limits, WireEvent, WireReceipt
 from twintrack.outcomes import Reason, Refusal, rejected
 
 
-
 class _KnownEvent(WireEvent, forbid_unknown_fields=True):
     """An event without a field that the contract does not know: what nearly every sender sends."""
 

@@ -3,8 +3,8 @@
 Pure: the request's facts come in as values. Next: ingest/mask.py.
 """
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from twintrack.clock import milliseconds_of
 from twintrack.event import Context, RequestContext, Row, WireEvent
@@ -12,12 +12,6 @@ from twintrack.event import Context, RequestContext, Row, WireEvent
 # A clock that is off by less is taken as right: the difference is the network's.
 SKEW_TOLERANCE_MILLISECONDS = 5_000
 _NO_CONTEXT = Context()
-
-
-class Address(NamedTuple):
-    """A client address as stored, always in IPv6 notation."""
-
-    text: str
 
 
 def clock_skew(received_milliseconds: int, sent_milliseconds: int | None) -> int:
@@ -48,12 +42,12 @@ def client_address(peer: str, forwarded_for: str, trusted: str) -> str:
     return current
 
 
-def _inside(address: str, networks: list[object]) -> bool:
+def _inside(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
     try:
         parsed = ip_address(address)
     except ValueError:
         return False
-    return any(parsed in network for network in networks)  # type: ignore[operator]
+    return any(parsed in network for network in networks)
 
 
 def cut_address(address: str, *, keep_full: bool) -> str:

@@ -33,7 +33,7 @@ class Rules(NamedTuple):
 class Prepared(NamedTuple):
     """One accepted event, ready for the spool."""
 
-    index: int
+    place: int  # in the batch
     event_id: UUID
     milliseconds: int
     body: bytes
@@ -69,9 +69,7 @@ def _verified(event: WireEvent, context: RequestContext, rules: Rules) -> Refusa
 STEPS: tuple[Step, ...] = (_kill, _consent, _validate, _verified)
 
 
-def prepare(
-    index: int, event: WireEvent, context: RequestContext, rules: Rules
-) -> Prepared | Refusal:
+def prepare(index: int, event: WireEvent, context: RequestContext, rules: Rules) -> Prepared | Refusal:
     """The encoded, masked row of one event, or why it goes no further."""
     for step in STEPS:
         refusal = step(event, context, rules)

@@ -78,19 +78,21 @@ class Receiver:
         return Response(_ENCODER.encode(body), media_type="application/json", headers=headers)
 
     async def preflight(self, request: Request) -> Response:
-        return Response(status_code=204, headers=self._cors(request) | {
-            "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-            "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-write-key",
-            "Access-Control-Max-Age": "86400",
-        })
+        return Response(
+            status_code=204,
+            headers=self._cors(request)
+            | {
+                "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+                "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-write-key",
+                "Access-Control-Max-Age": "86400",
+            },
+        )
 
     def error(self, request: Request, error: TwintrackError) -> Response:
         headers = self._cors(request)
         if isinstance(error, Unavailable):
             headers["Retry-After"] = str(error.retry_after_seconds)
-        return Response(
-            _ENCODER.encode(error.body()), error.status, media_type="application/json", headers=headers
-        )
+        return Response(_ENCODER.encode(error.body()), error.status, media_type="application/json", headers=headers)
 
     def _cors(self, request: Request) -> dict[str, str]:
         """Never with credentials: ingest ignores cookies."""
@@ -109,18 +111,24 @@ class Receiver:
     def _principal(self, key: str) -> auth.Principal:
         if not key:
             raise RequestError(
-                "no key was sent", hint="send it as `Authorization: Bearer`, `X-Write-Key` or `key` in the envelope",
-                code="missing_key", status=401,
+                "no key was sent",
+                hint="send it as `Authorization: Bearer`, `X-Write-Key` or `key` in the envelope",
+                code="missing_key",
+                status=401,
             )
         principal = self._control.principal(key)
         if principal is None:
             raise RequestError(
-                "the key is unknown or revoked", hint="`twintrack keys list` shows the live keys", code="unknown_key",
+                "the key is unknown or revoked",
+                hint="`twintrack keys list` shows the live keys",
+                code="unknown_key",
                 status=401,
             )
         if principal.role not in auth.MAY_SEND:
             raise RequestError(
-                f"a {principal.role} key cannot send events", hint="use a write or server key", code="wrong_role",
+                f"a {principal.role} key cannot send events",
+                hint="use a write or server key",
+                code="wrong_role",
                 status=403,
             )
         return principal
@@ -128,8 +136,10 @@ class Receiver:
     async def _body(self, request: Request) -> bytes:
         most = self._limits.body_bytes
         too_large = RequestError(
-            f"the body is larger than {most} bytes (body_bytes)", hint="send smaller batches, or compress them",
-            code="body_too_large", status=413,
+            f"the body is larger than {most} bytes (body_bytes)",
+            hint="send smaller batches, or compress them",
+            code="body_too_large",
+            status=413,
         )
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > most:
@@ -144,8 +154,10 @@ class Receiver:
                     parts.append(part)
         except TimeoutError as error:
             raise RequestError(
-                f"the body did not arrive within {_BODY_SECONDS:.0f} seconds", hint="send smaller batches",
-                code="body_too_slow", status=408,
+                f"the body did not arrive within {_BODY_SECONDS:.0f} seconds",
+                hint="send smaller batches",
+                code="body_too_slow",
+                status=408,
             ) from error
         return b"".join(parts)
 
@@ -153,7 +165,9 @@ class Receiver:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in _TYPES:
             raise RequestError(
-                "the body must be application/json or text/plain", hint="set Content-Type", code="unsupported_type",
+                "the body must be application/json or text/plain",
+                hint="set Content-Type",
+                code="unsupported_type",
                 status=415,
             )
         header_key = self._header_key(request)
@@ -173,9 +187,7 @@ class Receiver:
     ) -> RequestContext:
         agent = request.headers.get("user-agent", "")[:_AGENT_CHARACTERS]
         peer = request.client.host if request.client else ""
-        address = client_address(
-            peer, request.headers.get("x-forwarded-for", ""), self._settings.trusted_proxies
-        )
+        address = client_address(peer, request.headers.get("x-forwarded-for", ""), self._settings.trusted_proxies)
         sent = batch.envelope.sent_at
         return RequestContext(
             tenancy=principal.tenancy,
@@ -194,9 +206,7 @@ class Receiver:
         if known is None:
             if len(self._bots) > 10_000:
                 self._bots.clear()
-            known = self._bots[agent] = bool(agent) and (
-                "HeadlessChrome" in agent or self._crawlers.isCrawler(agent)
-            )
+            known = self._bots[agent] = bool(agent) and ("HeadlessChrome" in agent or self._crawlers.isCrawler(agent))
         return known
 
     def _rules(self, project_name: str) -> Rules:
@@ -209,15 +219,16 @@ class Receiver:
         rules = self._rules(context.tenancy.project)
         verdicts: list[Refusal | Prepared] = []
         for index, element in enumerate(batch.elements):
-            verdicts.append(
-                prepare(index, element, context, rules) if isinstance(element, WireEvent) else element
-            )
+            verdicts.append(prepare(index, element, context, rules) if isinstance(element, WireEvent) else element)
             if index % 500 == 499:
                 await asyncio.sleep(0)  # a large batch does not hold up its neighbours
         candidates = [
             Candidate(
-                v.index, v.event_id, v.milliseconds,
-                id_is_recent(v.event_id, context.received_milliseconds, self._settings.id_window_days), v.body,
+                v.place,
+                v.event_id,
+                v.milliseconds,
+                id_is_recent(v.event_id, context.received_milliseconds, self._settings.id_window_days),
+                v.body,
             )
             for v in verdicts
             if isinstance(v, Prepared)
@@ -253,14 +264,23 @@ class Receiver:
                 and abs(context.received_milliseconds - at) < self._limits.event_age_days * 86_400_000
             ):
                 row = ReceiptRow(
-                    context.tenancy.project, context.tenancy.environment, receipt.event_id, receipt.vendor,
-                    receipt.status, at / 1000, context.received_milliseconds / 1000,
+                    context.tenancy.project,
+                    context.tenancy.environment,
+                    receipt.event_id,
+                    receipt.vendor,
+                    receipt.status,
+                    at / 1000,
+                    context.received_milliseconds / 1000,
                 )
                 rows.append((at, _ENCODER.encode(row)))
         return rows
 
     def _answer(
-        self, batch: Batch, verdicts: list[Refusal | Prepared], fresh: list[bool], rules: Rules,
+        self,
+        batch: Batch,
+        verdicts: list[Refusal | Prepared],
+        fresh: list[bool],
+        rules: Rules,
         context: RequestContext,
     ) -> dict[str, Any]:
         counts = dict.fromkeys(Status, 0)
@@ -276,10 +296,15 @@ class Receiver:
                 status, code = Status.DUPLICATE, Reason.ALREADY_ACCEPTED
                 message = "this event_id was accepted before; nothing more to do"
             counts[status] += 1
-            results.append({
-                "index": index, "event_id": self._id(batch, index), "status": status, "code": code,
-                "message": message,
-            })
+            results.append(
+                {
+                    "index": index,
+                    "event_id": self._id(batch, index),
+                    "status": status,
+                    "code": code,
+                    "message": message,
+                }
+            )
             self._metrics.events.labels(status, code).inc()
         if counts[Status.ACCEPTED]:
             self._metrics.events.labels(Status.ACCEPTED, "").inc(counts[Status.ACCEPTED])

@@ -66,9 +66,7 @@ def _context(event: WireEvent, limits: Limits) -> Refusal | None:
         return _long("context.locale", 40)
     for side in (context.viewport.width, context.viewport.height):
         if not 0 <= side <= 65_535:
-            return rejected(
-                Reason.NUMBER_OUT_OF_RANGE, "context.viewport must lie in 0..65535 pixels; send CSS pixels"
-            )
+            return rejected(Reason.NUMBER_OUT_OF_RANGE, "context.viewport must lie in 0..65535 pixels; send CSS pixels")
     return None
 
 
@@ -123,9 +121,7 @@ def _metadata(metadata: dict[str, Any], limits: Limits) -> Refusal | None:
                 elif isinstance(item, int) and not _INT_LEAST <= item <= _INT_MOST:
                     return _range()
     if keys > limits.metadata_keys:
-        return rejected(
-            Reason.TOO_MANY_KEYS, f"event_metadata has more than {limits.metadata_keys} keys; send fewer"
-        )
+        return rejected(Reason.TOO_MANY_KEYS, f"event_metadata has more than {limits.metadata_keys} keys; send fewer")
     if dotted and (nested or len(metadata) > 1) and collides(metadata):
         return rejected(
             Reason.COLLIDING_KEYS,

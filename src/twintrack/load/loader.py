@@ -28,8 +28,15 @@ _SWEEP_SECONDS = 60.0
 
 class Loader:
     def __init__(
-        self, spool: Spool, store: Store, clock: Clock, metrics: Metrics, *,
-        age_milliseconds: int, grace_seconds: int, window_days: int,
+        self,
+        spool: Spool,
+        store: Store,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        age_milliseconds: int,
+        grace_seconds: int,
+        window_days: int,
     ) -> None:
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
         self._age_seconds = age_milliseconds / 1000
@@ -156,5 +163,3 @@ class Loader:
         )
         for project, event_id in answer.rows:
             yield project, event_id
-
-

@@ -9,4 +9,4 @@ _MOST_SECONDS = 30.0
 
 def backoff_seconds(failures: int, random: float) -> float:
     """Shape: failures >= 1, random in [0, 1)."""
-    return random * min(_MOST_SECONDS, _FIRST_SECONDS * 2 ** min(failures, 20))
+    return random * min(_MOST_SECONDS, _FIRST_SECONDS * 2.0 ** min(failures, 20))

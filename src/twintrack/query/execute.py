@@ -40,9 +40,7 @@ class Executor:
             "max_threads": 2,
         }
 
-    async def sql(
-        self, sql: str, parameters: Mapping[str, Any], tenancy: Tenancy | None
-    ) -> dict[str, Any]:
+    async def sql(self, sql: str, parameters: Mapping[str, Any], tenancy: Tenancy | None) -> dict[str, Any]:
         """`{"columns", "rows", "rows_read", "milliseconds", "sql"}`.
 
         Raises: RequestError for a refused statement, StoreError with the engine's words or the limit met.
@@ -74,7 +72,12 @@ def plain(value: Any) -> Any:
     """A cell as JSON has it: instants as ISO 8601 UTC, ids and decimals as strings, no NaN."""
     if isinstance(value, datetime):
         # The driver hands out columns of zone UTC without a zone.
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return (
+            (value if value.tzinfo else value.replace(tzinfo=UTC))
+            .astimezone(UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z")
+        )
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, UUID | date | Decimal | IPv4Address | IPv6Address):

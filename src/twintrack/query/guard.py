@@ -43,8 +43,22 @@ _FUNCTIONS = frozenset(
     """.lower().split()
 )
 _NEVER = (
-    exp.Insert, exp.Update, exp.Delete, exp.Create, exp.Drop, exp.Alter, exp.Command, exp.Set, exp.Use, exp.Into,
-    exp.Attach, exp.Detach, exp.Kill, exp.Pragma, exp.Describe, exp.Show,
+    exp.Insert,
+    exp.Update,
+    exp.Delete,
+    exp.Create,
+    exp.Drop,
+    exp.Alter,
+    exp.Command,
+    exp.Set,
+    exp.Use,
+    exp.Into,
+    exp.Attach,
+    exp.Detach,
+    exp.Kill,
+    exp.Pragma,
+    exp.Describe,
+    exp.Show,
 )
 
 
@@ -62,7 +76,9 @@ def scope(sql: str, tenancy: Tenancy | None) -> str:
     try:
         statements = [s for s in sqlglot.parse(sql, read="clickhouse") if s is not None]
     except (SqlglotError, RecursionError, ValueError) as error:
-        raise _no("the statement cannot be read as one SELECT", "check the syntax; `LIMIT n BY x LIMIT m` is not read") from error
+        raise _no(
+            "the statement cannot be read as one SELECT", "check the syntax; `LIMIT n BY x LIMIT m` is not read"
+        ) from error
     if len(statements) != 1:
         raise _no(f"there are {len(statements)} statements", "send exactly one SELECT")
     statement = statements[0]
@@ -94,7 +110,14 @@ def scope(sql: str, tenancy: Tenancy | None) -> str:
 
 
 def _check_function(node: exp.Func) -> None:
-    if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc | exp.CombinedAggFunc | exp.ParameterizedAgg | exp.CombinedParameterizedAgg):
+    if isinstance(
+        node,
+        exp.Anonymous
+        | exp.AnonymousAggFunc
+        | exp.CombinedAggFunc
+        | exp.ParameterizedAgg
+        | exp.CombinedParameterizedAgg,
+    ):
         name = str(node.this if isinstance(node.this, str) else node.name).lower()
         if name not in _FUNCTIONS:
             raise _no(f"the function {name[:60]} is not on the list", "docs/reference/sql.md lists what may be called")

@@ -46,8 +46,10 @@ class Admission:
                 _same_origin(request)
         if principal is None:
             raise RequestError(
-                "sign in first", hint="open a session, or send a key as `Authorization: Bearer`",
-                code="not_signed_in", status=401,
+                "sign in first",
+                hint="open a session, or send a key as `Authorization: Bearer`",
+                code="not_signed_in",
+                status=401,
             )
         return principal
 
@@ -58,7 +60,8 @@ class Admission:
                 raise RequestError(
                     f"a {principal.role} key may not do this",
                     hint="roles that may: " + ", ".join(sorted(role.value for role in allowed)),
-                    code="wrong_role", status=403,
+                    code="wrong_role",
+                    status=403,
                 )
             return principal
 
@@ -89,8 +92,10 @@ def session_routes(control: Control, settings: Settings, admission: Admission) -
 
     def describe(principal: auth.Principal) -> dict[str, str]:
         return {
-            "role": principal.role.value, "project": principal.tenancy.project,
-            "environment": principal.tenancy.environment, "name": f"{principal.role.value} key",
+            "role": principal.role.value,
+            "project": principal.tenancy.project,
+            "environment": principal.tenancy.environment,
+            "name": f"{principal.role.value} key",
         }
 
     @router.get("/api/session", summary="Who is signed in")
@@ -103,13 +108,17 @@ def session_routes(control: Control, settings: Settings, admission: Admission) -
         principal = control.principal(body.key.strip())
         if principal is None:
             raise RequestError(
-                "this key is unknown or revoked", hint="`twintrack keys create --role owner` prints a new one",
-                code="unknown_key", status=401,
+                "this key is unknown or revoked",
+                hint="`twintrack keys create --role owner` prints a new one",
+                code="unknown_key",
+                status=401,
             )
         if principal.role not in auth.MAY_SIGN_IN:
             raise RequestError(
-                f"a {principal.role} key opens no session", hint="use a viewer, analyst, privacy, admin or owner key",
-                code="wrong_role", status=403,
+                f"a {principal.role} key opens no session",
+                hint="use a viewer, analyst, privacy, admin or owner key",
+                code="wrong_role",
+                status=403,
             )
         set_cookie(response, request, control.open_session(principal.key_id, settings.session_days), settings)
         return describe(principal)
@@ -130,9 +139,11 @@ def session_routes(control: Control, settings: Settings, admission: Admission) -
 
 def set_cookie(response: Response, request: Request, secret: str, settings: Settings) -> None:
     response.set_cookie(
-        COOKIE, secret, max_age=settings.session_days * 86_400, httponly=True, samesite="lax",
-        secure=request.url.scheme == "https", path="/",
+        COOKIE,
+        secret,
+        max_age=settings.session_days * 86_400,
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+        path="/",
     )
-
-
-

@@ -84,8 +84,15 @@ class Ledger:
                 "INSERT INTO chunks (chunk_id, kind, month, rows, bytes, token, import_id, received_milliseconds,"
                 " state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    chunk.chunk_id, chunk.kind, chunk.month, chunk.rows, size_bytes, chunk.token, chunk.import_id,
-                    chunk.received_milliseconds, "lookup" if chunk.lookup else "frozen",
+                    chunk.chunk_id,
+                    chunk.kind,
+                    chunk.month,
+                    chunk.rows,
+                    size_bytes,
+                    chunk.token,
+                    chunk.import_id,
+                    chunk.received_milliseconds,
+                    "lookup" if chunk.lookup else "frozen",
                 ),
             )
 
@@ -105,7 +112,7 @@ class Ledger:
         with self._lock:
             rows = self._db.execute(
                 "SELECT chunk_id, kind, month, rows, token, state, import_id, received_milliseconds FROM chunks"
-                f" WHERE state IN ({marks}) ORDER BY sequence",  # noqa: S608
+                f" WHERE state IN ({marks}) ORDER BY sequence",
                 states,
             ).fetchall()
         return [Chunk(r[0], Kind(r[1]), r[2], r[3], r[4], r[5] == "lookup", r[6], r[7]) for r in rows]
@@ -137,7 +144,7 @@ class Ledger:
 
     def tallies(self) -> dict[tuple[str, str, str, str], int]:
         with self._lock:
-            return {tuple(r[:4]): r[4] for r in self._db.execute("SELECT * FROM tallies")}  # type: ignore[misc]
+            return {(p, e, o, r): n for p, e, o, r, n in self._db.execute("SELECT * FROM tallies")}
 
     def count_import(self, import_id: str, *, found: int = 0, loaded: int = 0) -> None:
         with self._lock:
@@ -150,17 +157,14 @@ class Ledger:
     def import_counts(self, import_id: str) -> tuple[int, int]:
         """(found in the store, loaded) of one import."""
         with self._lock:
-            row = self._db.execute(
-                "SELECT found, loaded FROM imports WHERE import_id = ?", (import_id,)
-            ).fetchone()
+            row = self._db.execute("SELECT found, loaded FROM imports WHERE import_id = ?", (import_id,)).fetchone()
         return (row[0], row[1]) if row else (0, 0)
 
     def refuse(self, project: str, received: int, refused: list[tuple[str, str, str]]) -> None:
         """Remembers refused ids, the newest 100,000 of them."""
         with self._lock:
             self._db.executemany(
-                "INSERT INTO refused (event_id, project, status, reason, received_milliseconds)"
-                " VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO refused (event_id, project, status, reason, received_milliseconds) VALUES (?, ?, ?, ?, ?)",
                 [(event_id, project, status, reason, received) for event_id, status, reason in refused],
             )
             self._db.execute(

@@ -21,8 +21,8 @@ from twintrack.clock import Clock
 from twintrack.errors import DataFolderInUse, Unavailable
 from twintrack.metrics import Metrics
 from twintrack.spool import chunks, segment
-from twintrack.spool.claims import Claims, claim_key
 from twintrack.spool.chunks import Group
+from twintrack.spool.claims import Claims, claim_key
 from twintrack.spool.ledger import FORMAT, Ledger
 from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
 from twintrack.spool.segment import LoggedEvent, Position, Record
@@ -48,8 +48,15 @@ class LocalSpool:
     """Shape: `folder/log`, `folder/chunks`, `folder/claims`, `folder/ledger.db`. One process owns the folder."""
 
     def __init__(
-        self, folder: Path, clock: Clock, metrics: Metrics, *, index_bytes: int, most_bytes: int,
-        segment_bytes: int, chunk_rows: int,
+        self,
+        folder: Path,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        index_bytes: int,
+        most_bytes: int,
+        segment_bytes: int,
+        chunk_rows: int,
     ) -> None:
         self._clock, self._metrics = clock, metrics
         self._most_bytes, self._segment_bytes, self._chunk_rows = most_bytes, segment_bytes, chunk_rows
@@ -196,8 +203,12 @@ class LocalSpool:
         except BaseException as error:
             transaction.abort()
             self._end_segment(error)
-            failure = error if isinstance(error, Unavailable) else Unavailable(
-                "the disk did not take the batch", hint="free space or mend the disk; nothing was kept, send again"
+            failure = (
+                error
+                if isinstance(error, Unavailable)
+                else Unavailable(
+                    "the disk did not take the batch", hint="free space or mend the disk; nothing was kept, send again"
+                )
             )
             self._answer(group, [failure] * len(group))
             return
@@ -244,8 +255,13 @@ class LocalSpool:
         if duplicates:
             counts["duplicate|already_accepted"] = duplicates
         record = Record(
-            project, delivery.tenancy.environment, delivery.received_milliseconds, delivery.import_id,
-            dict(counts), events, delivery.receipts,
+            project,
+            delivery.tenancy.environment,
+            delivery.received_milliseconds,
+            delivery.import_id,
+            dict(counts),
+            events,
+            delivery.receipts,
             [(r.event_id, r.status, r.reason) for r in delivery.refused if r.event_id],
         )
         return verdict, record
@@ -408,7 +424,7 @@ class LocalSpool:
     def loaded(self, chunk: Chunk) -> None:
         rows: Counter[tuple[str, str]] = Counter()
         if chunk.kind is Kind.EVENTS:
-            rows.update((chunks.place_of(row) for row in self.read(chunk)))
+            rows.update(chunks.place_of(row) for row in self.read(chunk))
         with self.ledger as ledger:
             ledger.settle(chunk.chunk_id, "loaded", "", self._clock.milliseconds())
             for place, events in rows.items():
@@ -465,7 +481,5 @@ class LocalSpool:
     def quarantined(self, event_id: UUID, project: str) -> bool:
         wanted = (project, event_id.bytes)
         return any(
-            wanted == chunks.identity_of(row)
-            for chunk in self.ledger.chunks("quarantined")
-            for row in self.read(chunk)
+            wanted == chunks.identity_of(row) for chunk in self.ledger.chunks("quarantined") for row in self.read(chunk)
         )

@@ -22,7 +22,7 @@ class Kind(StrEnum):
 class Candidate(NamedTuple):
     """One event that passed the pipeline."""
 
-    index: int
+    place: int  # in the batch
     event_id: UUID
     milliseconds: int  # of the event, decides its month
     recent: bool  # the door remembers its id; else the store is asked before its chunk is frozen

@@ -107,9 +107,7 @@ def remove_segment(folder: Path, epoch: int) -> None:
     (folder / f"{epoch:010d}.end").unlink(missing_ok=True)
 
 
-def read_records(
-    folder: Path, epoch: int, start: int, end: int | None
-) -> Iterator[tuple[int, Record]]:
+def read_records(folder: Path, epoch: int, start: int, end: int | None) -> Iterator[tuple[int, Record]]:
     """Records of a segment between two offsets, each with the offset behind it.
 
     `end` None reads to the first record that is torn: behind a crash, nothing after it was acknowledged.

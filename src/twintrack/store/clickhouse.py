@@ -48,9 +48,9 @@ class ClickHouse:
         client: Client | None = getattr(self._local, "client", None)
         if client is None:
             try:
-                client = clickhouse_connect.get_client(
-                    dsn=self._dsn, **({} if self.engine == "chdb" else {"autogenerate_session_id": False})
-                )
+                # A session would serialise our threads on a server; chDB knows no sessions.
+                own: dict[str, Any] = {} if self.engine == "chdb" else {"autogenerate_session_id": False}
+                client = clickhouse_connect.get_client(dsn=self._dsn, **own)
             except (ClickHouseError, OSError) as error:
                 raise StoreUnavailable("the store cannot be reached", hint="see TWINTRACK_STORE") from error
             self._local.client = client
@@ -77,9 +77,7 @@ class ClickHouse:
             result = self._client().query(sql, parameters=dict(parameters or {}), settings=dict(settings or {}))
         except (ClickHouseError, OSError) as error:
             raise _translate(error) from error
-        columns = [
-            (name, kind.name) for name, kind in zip(result.column_names, result.column_types, strict=True)
-        ]
+        columns = [(name, kind.name) for name, kind in zip(result.column_names, result.column_types, strict=True)]
         return Answer(columns, result.result_rows, int(result.summary.get("read_rows", 0) or 0))
 
     def export(self, sql: str, output_format: str, settings: Mapping[str, Any] | None = None) -> bytes:
@@ -123,6 +121,6 @@ def _translate(error: Exception, *, inserting: bool = False) -> StoreError:
         if code in _REFUSED_DATA:
             return StoreRefusedData(f"the store refused the rows (code {code})", hint="the rows are bisected")
         return StoreUnavailable(f"the store did not take the insert (code {code})", hint="it is tried again")
-    if isinstance(error, OperationalError) and code is None or isinstance(error, OSError):
+    if (isinstance(error, OperationalError) and code is None) or isinstance(error, OSError):
         return StoreUnavailable("the store cannot be reached", hint="see TWINTRACK_STORE")
     return StoreError(text, hint="the words are the engine's", code="query_failed", status=400)

@@ -48,7 +48,10 @@ def missing(store: Store) -> list[Migration]:
         " DateTime64(3, 'UTC') DEFAULT now64(3)) ENGINE = MergeTree ORDER BY name"
         " SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
     )
-    applied = dict(store.select(f"SELECT name, any(checksum) FROM {DATABASE}.migrations GROUP BY name").rows)
+    applied: dict[str, str] = {
+        row[0]: row[1]
+        for row in store.select(f"SELECT name, any(checksum) FROM {DATABASE}.migrations GROUP BY name").rows
+    }
     ours = {migration.name: migration for migration in known()}
     for name, checksum in applied.items():
         if name not in ours:

@@ -31,7 +31,12 @@ async def fate(event_id: str, tenancy: Tenancy, spool: LocalSpool, executor: Exe
         place,
     )
     answer: dict[str, Any] = {
-        "event_id": str(wanted), "fate": "", "reason": None, "stages": [], "event": None, "masked": [],
+        "event_id": str(wanted),
+        "fate": "",
+        "reason": None,
+        "stages": [],
+        "event": None,
+        "masked": [],
         "receipts": [{"vendor": v, "status": s, "at": at} for v, s, at in receipts["rows"]],
     }
     if stored["rows"]:
@@ -47,14 +52,16 @@ async def fate(event_id: str, tenancy: Tenancy, spool: LocalSpool, executor: Exe
     if refusal is not None:
         status, reason, received = refusal
         answer.update(
-            fate="dropped" if status == "dropped" else "refused", reason=reason,
+            fate="dropped" if status == "dropped" else "refused",
+            reason=reason,
             stages=[{"name": "received", "at": iso(received), "detail": f"{status}: {reason}"}],
         )
         return answer
     raise RequestError(
         "this id is outside the record",
         hint="it never arrived, was refused more than 7 days ago, or belongs to another project or environment",
-        code="outside_the_record", status=404,
+        code="outside_the_record",
+        status=404,
     )
 
 

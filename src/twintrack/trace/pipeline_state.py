@@ -25,6 +25,7 @@ def fates(spool: LocalSpool, tenancy: Tenancy | None) -> dict[tuple[str, str], i
 
 def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool: int) -> dict[str, Any]:
     """The terms of the balance. `difference` is what no term explains: 0, or something is wrong."""
+
     def total(outcome: str) -> int:
         return sum(events for (o, _), events in found.items() if o == outcome)
 
@@ -51,8 +52,14 @@ def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool
 
 
 async def pipeline_state(
-    spool: LocalSpool, loader: Loader, executor: Executor, clock: Clock, metrics: Metrics, engine: str,
-    tenancy: Tenancy | None, started_milliseconds: int,
+    spool: LocalSpool,
+    loader: Loader,
+    executor: Executor,
+    clock: Clock,
+    metrics: Metrics,
+    engine: str,
+    tenancy: Tenancy | None,
+    started_milliseconds: int,
 ) -> dict[str, Any]:
     """One consistent picture: where the loader moved rows while we counted, we count again."""
     where = "" if tenancy is None else " WHERE project = {project:String} AND environment = {environment:String}"

@@ -17,8 +17,14 @@ from twintrack.trace.pipeline_state import pipeline_state
 
 
 def trace_routes(
-    spool: LocalSpool, loader: Loader, executor: Executor, clock: Clock, metrics: Metrics, engine: str,
-    admission: Admission, started_milliseconds: int,
+    spool: LocalSpool,
+    loader: Loader,
+    executor: Executor,
+    clock: Clock,
+    metrics: Metrics,
+    engine: str,
+    admission: Admission,
+    started_milliseconds: int,
 ) -> APIRouter:
     router = APIRouter(prefix="/api/analytics", tags=["trace"])
     looker = Depends(admission.role(auth.MAY_LOOK))
@@ -42,7 +48,12 @@ def trace_routes(
     @router.get("/pipeline", summary="What came, what became of it, what is on its way")
     async def state(principal: Annotated[auth.Principal, looker]) -> dict[str, Any]:
         return await pipeline_state(
-            spool, loader, executor, clock, metrics, engine,
+            spool,
+            loader,
+            executor,
+            clock,
+            metrics,
+            engine,
             principal.tenancy,
             started_milliseconds,
         )
