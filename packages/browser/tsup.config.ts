@@ -1,0 +1,15 @@
+import { defineConfig } from "tsup";
+
+const entry = {
+  index: "src/index.ts",
+  react: "src/react/index.ts",
+  statsig: "src/destinations/statsig.ts",
+  gtm: "src/destinations/gtm.ts",
+};
+
+export const configurations = defineConfig([
+  { entry, format: ["esm", "cjs"], dts: true, clean: true, minify: true, target: "es2020", splitting: false, external: ["react"] },
+  { entry: { twintrack: "src/iife.ts" }, format: ["iife"], globalName: "twintrack", minify: true, target: "es2020" },
+]);
+
+export { configurations as default };

@@ -1,0 +1,77 @@
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { type FormEvent, useId } from "react";
+import { ApiError, api } from "../api";
+import controls from "../parts/controls.module.css";
+import { CopyButton } from "../parts/CopyButton";
+import { Mark } from "../parts/Mark";
+import { ThemeButton } from "../parts/ThemeButton";
+import { queries } from "../queries";
+import { useTitle } from "../title";
+import styles from "./SignInPage.module.css";
+
+const COMMAND = "twintrack keys create --role owner";
+
+/** Takes a key and opens a session with it. The key is never kept by the page. */
+export const SignInPage = () => {
+  const client = useQueryClient();
+  const field = useId();
+  const problem = useId();
+  const signIn = useMutation({
+    mutationFn: api.signIn,
+    onSuccess: (session) => client.setQueryData(queries.session().queryKey, session),
+  });
+  useTitle("Sign in");
+  const onSubmit = (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const key = String(new FormData(event.currentTarget).get("key") ?? "").trim();
+    if (key !== "") signIn.mutate(key);
+  };
+  const { error } = signIn;
+  return (
+    <main className={styles.page}>
+      <div className={styles.corner}>
+        <ThemeButton />
+      </div>
+      <div className={styles.card}>
+        <Mark size={40} />
+        <h1>Sign in to Twintrack</h1>
+        <p className={styles.soft}>Paste a key that may read. It is exchanged for a session and not kept in this browser.</p>
+        <form className={styles.form} onSubmit={onSubmit}>
+          <label htmlFor={field}>Key</label>
+          <input
+            id={field}
+            name="key"
+            type="password"
+            required
+            autoFocus
+            autoComplete="off"
+            spellCheck={false}
+            className={controls.input}
+            aria-invalid={error ? true : undefined}
+            aria-describedby={error ? problem : undefined}
+          />
+          {error && (
+            <div id={problem} role="alert" className={styles.problem}>
+              <p>{error.message}</p>
+              {error instanceof ApiError && error.hint && <p>{error.hint}</p>}
+            </div>
+          )}
+          <button type="submit" className={controls.primary} disabled={signIn.isPending}>
+            {signIn.isPending ? "Signing in …" : "Sign in"}
+          </button>
+        </form>
+        <div className={styles.how}>
+          <h2>No key yet?</h2>
+          <p className={styles.soft}>On the machine that runs Twintrack, make one. It is printed once:</p>
+          <div className={styles.command}>
+            <code>{COMMAND}</code>
+            <CopyButton text={COMMAND} label="Copy the command" bare />
+          </div>
+          <p className={styles.soft}>
+            Started with <code>--demo</code>? The terminal shows a one-time link that signs you in.
+          </p>
+        </div>
+      </div>
+    </main>
+  );
+};

@@ -1,0 +1,46 @@
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { ChevronDown, LogOut } from "lucide-react";
+import { api, type Session } from "../api";
+import { queries } from "../queries";
+import styles from "./AccountMenu.module.css";
+import controls from "./controls.module.css";
+
+/** Which project this is, who reads it, and the way out. */
+export const AccountMenu = ({ session }: { session: Session }) => {
+  const client = useQueryClient();
+  const signOut = useMutation({
+    mutationFn: api.signOut,
+    onSuccess: () => {
+      client.setQueryData(queries.session().queryKey, null);
+      // Nothing one reader saw may be left for the next.
+      client.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== "session" });
+    },
+  });
+  return (
+    <>
+      <button type="button" className={styles.opener} popoverTarget="account">
+        <span className={styles.project}>{session.project}</span>
+        <span className={styles.environment}>{session.environment}</span>
+        <ChevronDown size={14} aria-hidden />
+        <span className="visually-hidden">Account</span>
+      </button>
+      <div id="account" popover="auto" className={styles.menu}>
+        <dl className={styles.facts}>
+          <dt>Signed in as</dt>
+          <dd>{session.name}</dd>
+          <dt>Role</dt>
+          <dd>{session.role}</dd>
+          <dt>Project</dt>
+          <dd>
+            {session.project}, {session.environment}
+          </dd>
+        </dl>
+        {signOut.error && <p role="alert">{signOut.error.message}</p>}
+        <button type="button" className={controls.button} onClick={() => signOut.mutate()} disabled={signOut.isPending}>
+          <LogOut size={15} aria-hidden />
+          Sign out
+        </button>
+      </div>
+    </>
+  );
+};

@@ -1,0 +1,37 @@
+import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
+import { EventPage } from "./pages/EventPage";
+import { LivePage } from "./pages/LivePage";
+import { MissingPage } from "./pages/MissingPage";
+import { SetupPage } from "./pages/SetupPage";
+import { Shell } from "./parts/Shell";
+import { type LiveSearch, readLiveSearch, readSetupSearch, type SetupSearch } from "./search";
+
+const root = createRootRoute({ component: Shell, notFoundComponent: MissingPage });
+
+const live = createRoute({
+  getParentRoute: () => root,
+  path: "/",
+  validateSearch: (search: Record<string, unknown>): LiveSearch => readLiveSearch(search),
+  component: LivePage,
+});
+
+const event = createRoute({ getParentRoute: () => root, path: "/events/$eventId", component: EventPage });
+
+const setup = createRoute({
+  getParentRoute: () => root,
+  path: "/setup",
+  validateSearch: (search: Record<string, unknown>): SetupSearch => readSetupSearch(search),
+  component: SetupPage,
+});
+
+export const router = createRouter({
+  routeTree: root.addChildren([live, event, setup]),
+  scrollRestoration: true,
+  defaultPreload: false,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}
