@@ -256,7 +256,7 @@ def _pages(app: FastAPI, *, demo: bool) -> None:
         async def page(request: Request, folder: Path = folder) -> Response:
             path = request.path_params.get("path", "")
             file = folder / path
-            if path and "/" not in path and file.suffix in (".svg", ".png", ".ico", ".txt") and file.is_file():
+            if path and "/" not in path and file.suffix in (".js", ".svg", ".png", ".ico", ".txt") and file.is_file():
                 return FileResponse(file)
             if path.startswith("api/"):
                 raise HTTPException(404, "there is no such path")

@@ -27,7 +27,10 @@ export async function setUp(): Promise<Demo> {
     { networkConfig: { logEventUrl: absolute(log_event_url), initializeUrl: absolute(initialize_url), sdkExceptionUrl: absolute(exception_url) }, disableStorage: true },
   );
   // Without internet the client starts from values of our own; its events go to the sandbox like any others.
-  client.dataAdapter.setData(JSON.stringify({ has_updates: true, time: 1, feature_gates: {}, dynamic_configs: {}, layer_configs: {}, hash_used: "djb2" }));
+  client.dataAdapter.setDataLegacy(
+    JSON.stringify({ has_updates: true, time: 1, feature_gates: {}, dynamic_configs: {}, layer_configs: {}, hash_used: "djb2" }),
+    {},
+  );
   client.initializeSync({ disableBackgroundCacheRefresh: true });
   const analytics = createAnalytics({
     endpoint: configuration.endpoint,

@@ -347,7 +347,8 @@ class LocalSpool:
         with self._lock:
             while self._tail and self._tail[0].end <= cursor:
                 self._tail.popleft()
-            self._tail_bytes = max(0, self._synced.offset - cursor.offset) if cursor.epoch == self._synced.epoch else 0
+            waiting = self._synced.offset - max(cursor.offset, len(segment.MAGIC))
+            self._tail_bytes = max(0, waiting) if cursor.epoch == self._synced.epoch else 0
             self._chunk_bytes = self.ledger.waiting_bytes()
             if self._tail:
                 self._appended.set()

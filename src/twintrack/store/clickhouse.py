@@ -82,7 +82,10 @@ class ClickHouse:
 
     def export(self, sql: str, output_format: str, settings: Mapping[str, Any] | None = None) -> bytes:
         try:
-            return bytes(self._client().raw_query(sql, fmt=output_format, settings=dict(settings or {})))
+            # In the statement: the embedded client would set them one by one, and `readonly` forbids the next.
+            clause = ", ".join(f"{name} = {value!r}" for name, value in (settings or {}).items())
+            whole = f"{sql} SETTINGS {clause}" if clause else sql
+            return bytes(self._client().raw_query(whole, fmt=output_format))
         except (ClickHouseError, OSError) as error:
             raise _translate(error) from error
 

@@ -1,0 +1,5 @@
+"""`python -m twintrack`."""
+
+from twintrack.cli import main
+
+main()
