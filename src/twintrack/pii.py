@@ -117,6 +117,8 @@ def _digit_beside(text: str, start: int, end: int) -> bool:
 
 def find(text: str) -> list[Finding]:
     """Every finding, left to right, not overlapping; on a tie the rule listed first wins."""
+    if not suspicious(text.encode("utf-8", "surrogatepass")):
+        return []
     found: list[Finding] = []
     for rule, pattern, holds in _RULES:
         for match in pattern.finditer(text):

@@ -101,8 +101,9 @@ async def _run(services: Services, *, demo: bool) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    commands = control_socket(settings.data)
     print(_welcome(address, link, settings), flush=True)
-    await asyncio.gather(public.serve(sockets=[listener]), control.serve(sockets=[control_socket(settings.data)]))
+    await asyncio.gather(public.serve(sockets=[listener]), control.serve(sockets=[commands]))
 
 
 def _welcome(address: str, link: SignInLink | None, settings: Settings) -> str:

@@ -33,7 +33,10 @@ class Running:
     def command(self, *words: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "twintrack", *words, "--data", str(self.data)],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -47,7 +50,10 @@ def start(data: Path, *words: str, **environment: str) -> Running:
     log = (data.parent / "serve.log").open("a")
     process = subprocess.Popen(
         [sys.executable, "-m", "twintrack", "serve", "--port", "0", "--data", str(data), *words],
-        stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env={**os.environ, **environment},
     )
     text = ""
     assert process.stdout is not None

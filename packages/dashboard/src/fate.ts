@@ -28,10 +28,15 @@ export const timeStages = (stages: readonly Stage[]): TimedStage[] => {
   });
 };
 
-/** Milliseconds from the first known stage to the last; null with fewer than two. */
-export const wholeWay = (stages: readonly TimedStage[]): number | null => {
-  const steps = stages.flatMap(({ after }) => (after === null ? [] : [after]));
-  return steps.length === 0 ? null : steps.reduce((sum, step) => sum + step, 0);
+/**
+ * Milliseconds our side took, from `received` to the last known stage; null where one of the two is unknown. What comes
+ * before was timed by another clock, the device's, and is not ours to add.
+ */
+export const ourTime = (stages: readonly TimedStage[]): number | null => {
+  const known = stages.filter(({ at }) => at !== null && !Number.isNaN(Date.parse(at)));
+  const received = known.findIndex(({ name }) => name === "received");
+  const later = received < 0 ? [] : known.slice(received + 1);
+  return later.length === 0 ? null : later.reduce((sum, { after }) => sum + (after ?? 0), 0);
 };
 
 const RANK: Readonly<Record<string, number>> = { handed: 1, absent: 2, blocked: 2, failed: 3, delivered: 4 };

@@ -35,23 +35,24 @@ export const analytics = createAnalytics({
   destinations: [statsig(statsigClient), gtm()],
 });`;
 
-export const reactSnippet = ({ origin, writeKey }: Place): string => `import { AnalyticsProvider, useAnalytics } from "@twintrack/browser/react";
+export const reactSnippet = ({ origin, writeKey }: Place): string => `import { createAnalytics } from "@twintrack/browser";
+import { AnalyticsProvider, useAnalytics } from "@twintrack/browser/react";
 
-const configuration = {
+const analytics = createAnalytics({
   endpoint: ${JSON.stringify(endpoint(origin))},
   writeKey: ${JSON.stringify(writeKey)},
-};
+});
 
 export const App = () => (
-  <AnalyticsProvider configuration={configuration}>
+  <AnalyticsProvider analytics={analytics}>
     <FirstEvent />
   </AnalyticsProvider>
 );
 
 const FirstEvent = () => {
-  const analytics = useAnalytics();
+  const { trackEvent } = useAnalytics();
   return (
-    <button onClick={() => analytics.trackEvent({ name: ${JSON.stringify(FIRST_NAME)}, value: "hello" })}>
+    <button onClick={() => trackEvent({ name: ${JSON.stringify(FIRST_NAME)}, value: "hello" })}>
       Send
     </button>
   );

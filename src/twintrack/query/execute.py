@@ -40,12 +40,14 @@ class Executor:
             "max_threads": 2,
         }
 
-    async def sql(self, sql: str, parameters: Mapping[str, Any], tenancy: Tenancy | None) -> dict[str, Any]:
+    async def sql(
+        self, sql: str, parameters: Mapping[str, Any], tenancy: Tenancy | None, *, hide: bool = False
+    ) -> dict[str, Any]:
         """`{"columns", "rows", "rows_read", "milliseconds", "sql"}`.
 
         Raises: RequestError for a refused statement, StoreError with the engine's words or the limit met.
         """
-        judged = scope(sql, tenancy)
+        judged = scope(sql, tenancy, hide=hide)
         return await self.run(judged, parameters)
 
     async def run(self, judged: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sqlglot.errors import SqlglotError
 
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
-from twintrack.store.schema import DATABASE, READABLE
+from twintrack.store.schema import DATABASE, HIDDEN_FROM_READ, READABLE
 
 _MOST_CHARACTERS = 50_000
 
@@ -66,7 +66,7 @@ def _no(message: str, hint: str) -> RequestError:
     return RequestError(message, hint=hint, code="sql_refused")
 
 
-def scope(sql: str, tenancy: Tenancy | None) -> str:
+def scope(sql: str, tenancy: Tenancy | None, *, hide: bool = False) -> str:
     """The statement as it may run: checked, and each table cut to the tenancy (None: all of them, for an operator).
 
     Raises: RequestError that says what is not allowed; it never quotes the statement.
@@ -90,7 +90,7 @@ def scope(sql: str, tenancy: Tenancy | None) -> str:
             raise _no("only SELECT is allowed", "reading cannot write")
         if isinstance(node, exp.Func):
             _check_function(node)
-        if isinstance(node, exp.Select) or isinstance(node, exp.Query):
+        if isinstance(node, exp.Query):
             if node.args.get("settings"):
                 raise _no("SETTINGS are ours to set", "leave the SETTINGS clause out")
             if node.args.get("format"):
@@ -105,7 +105,7 @@ def scope(sql: str, tenancy: Tenancy | None) -> str:
         if tenancy is None:
             table.set("db", exp.to_identifier(DATABASE))
         else:
-            _cut(table, tenancy)
+            _cut(table, tenancy, hide=hide)
     return statement.sql(dialect="clickhouse")
 
 
@@ -135,15 +135,16 @@ def _check_table(table: exp.Table, names: set[str]) -> None:
         raise _no("this table is unknown or not readable", f"read from {', '.join(READABLE)}")
 
 
-def _cut(table: exp.Table, tenancy: Tenancy) -> None:
-    name = table.name
+def _cut(table: exp.Table, tenancy: Tenancy, *, hide: bool) -> None:
+    """Puts a subquery of one tenancy in place of a table; `hide` replaces text of people by a mark."""
+    if table.args.get("final") or table.args.get("sample"):
+        raise _no("FINAL and SAMPLE are not needed", "every table is exact without them")
+    hidden = HIDDEN_FROM_READ.get(table.name, {}) if hide else {}
+    columns = "*" + (f" REPLACE ({', '.join(f'{e} AS {c}' for c, e in hidden.items())})" if hidden else "")
     inner = (
-        exp.select("*")
-        .from_(exp.Table(this=exp.to_identifier(name), db=exp.to_identifier(DATABASE)))
+        sqlglot.select(columns, dialect="clickhouse")
+        .from_(exp.Table(this=exp.to_identifier(table.name), db=exp.to_identifier(DATABASE)))
         .where(exp.column("project").eq(exp.Literal.string(tenancy.project)))
         .where(exp.column("environment").eq(exp.Literal.string(tenancy.environment)))
     )
-    final = table.args.get("final")
-    if final or table.args.get("sample"):
-        raise _no("FINAL and SAMPLE are not needed", "every table is exact without them")
-    table.replace(inner.subquery(alias=table.alias or name, copy=False))
+    table.replace(inner.subquery(alias=table.alias or table.name, copy=False))

@@ -82,7 +82,7 @@ def query_routes(executor: Executor, admission: Admission) -> APIRouter:
     async def sql(
         body: SqlRequest, principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_QUERY))]
     ) -> dict[str, Any]:
-        return await executor.sql(body.sql, body.parameters, principal.tenancy)
+        return await executor.sql(body.sql, body.parameters, principal.tenancy, hide=principal.role is auth.Role.READ)
 
     return router
 

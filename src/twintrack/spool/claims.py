@@ -62,21 +62,39 @@ class Claims:
         """A write transaction: claims in it vanish unless it is committed."""
         return self._env.begin(write=True)
 
-    def claim(self, transaction: Any, key: bytes, *, late: bool) -> bool:
-        """Whether the key was free. An id may be late now and recent then, so both sides are asked.
+    def claim(self, transaction: Any, wanted: list[tuple[bytes, bool]]) -> list[bool]:
+        """Claims (key, late) pairs in order; for each whether it was free.
 
+        An id may be late now and recent then, so both sides are asked. Whole lists go into one call each: the
+        driver lets go of the interpreter's lock around every call, and getting it back costs more than the call.
         Raises: Unavailable when the index is full.
         """
+        keys = [key for key, _ in wanted]
         try:
-            own, other = (self._late, self._recent) if late else (self._recent, self._late)
-            if self._late_entries(transaction) or late:
-                if transaction.get(key, db=other) is not None:
-                    return False
-            return bool(transaction.put(key, b"", overwrite=False, db=own))
+            taken = self._taken(transaction, self._recent, keys)
+            if self._late_entries(transaction):
+                taken |= self._taken(transaction, self._late, keys)
+            verdicts = []
+            for key in keys:
+                verdicts.append(key not in taken)
+                taken.add(key)
+            for side, late in ((self._recent, False), (self._late, True)):
+                fresh = [
+                    (key, b"")
+                    for (key, is_late), free in zip(wanted, verdicts, strict=True)
+                    if free and is_late is late
+                ]
+                if fresh:
+                    transaction.cursor(db=side).putmulti(fresh, overwrite=False)
         except lmdb.MapFullError as error:
             raise Unavailable(
                 "the index of event ids is full", hint="raise TWINTRACK_INDEX_BYTES or shorten TWINTRACK_ID_WINDOW_DAYS"
             ) from error
+        return verdicts
+
+    @staticmethod
+    def _taken(transaction: Any, side: Any, keys: list[bytes]) -> set[bytes]:
+        return {bytes(key) for key, _ in transaction.cursor(db=side).getmulti(keys)}
 
     def _late_entries(self, transaction: Any) -> int:
         return int(transaction.stat(self._late)["entries"])
@@ -84,8 +102,7 @@ class Claims:
     def add(self, keys: Iterable[tuple[bytes, bool]]) -> None:
         """Claims (key, late) pairs that are known to be accepted."""
         with self._env.begin(write=True) as transaction:
-            for key, late in keys:
-                transaction.put(key, b"", overwrite=False, db=self._late if late else self._recent)
+            self.claim(transaction, list(keys))
 
     def loaded(self, keys: Iterable[bytes]) -> None:
         """Late ids whose rows the store has now: UUIDv7 move to the recent side, the others are looked up from now on."""

@@ -11,6 +11,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -22,7 +23,7 @@ from twintrack.errors import DataFolderInUse, Unavailable
 from twintrack.metrics import Metrics
 from twintrack.spool import chunks, segment
 from twintrack.spool.chunks import Group
-from twintrack.spool.claims import Claims, claim_key
+from twintrack.spool.claims import Claims, claim_key, project_tag
 from twintrack.spool.ledger import FORMAT, Ledger
 from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
 from twintrack.spool.segment import LoggedEvent, Position, Record
@@ -190,13 +191,19 @@ class LocalSpool:
         """One transaction of claims and one sync for every batch that waits."""
         verdicts: list[list[bool]] = []
         records: list[Record] = []
+        all_late = self.rebuilding
         transaction = self._claims.begin()
         try:
             data = b""
+            free = iter(
+                self._claims.claim(
+                    transaction, [w for waiting in group for w in self._wanted(waiting.delivery, all_late)]
+                )
+            )
             for waiting in group:
-                verdict, record = self._claim(waiting.delivery, transaction)
+                verdict = list(islice(free, len(waiting.delivery.candidates)))
                 verdicts.append(verdict)
-                records.append(record)
+                records.append(self._record(waiting.delivery, verdict, all_late))
             data = b"".join(map(segment.encode_record, records))
             segment.write_all(self._handle, data)
             os.fdatasync(self._handle)
@@ -234,28 +241,26 @@ class LocalSpool:
         if end.offset >= self._segment_bytes:
             self._end_segment(None)
 
-    def _claim(self, delivery: Delivery, transaction: object) -> tuple[list[bool], Record]:
-        project = delivery.tenancy.project
-        verdict: list[bool] = []
-        events: list[LoggedEvent] = []
-        duplicates = 0
-        for candidate in delivery.candidates:
-            late = self.rebuilding or not candidate.recent
-            event_id = candidate.event_id.bytes
-            fresh = self._claims.claim(transaction, claim_key(event_id, project), late=late)
-            verdict.append(fresh)
-            if fresh:
-                month = chunks.month_of(candidate.milliseconds)
-                events.append(LoggedEvent(event_id, month, late, candidate.body))
-            else:
-                duplicates += 1
+    @staticmethod
+    def _wanted(delivery: Delivery, all_late: bool) -> list[tuple[bytes, bool]]:
+        tag = project_tag(delivery.tenancy.project)
+        return [(c.event_id.bytes + tag, all_late or not c.recent) for c in delivery.candidates]
+
+    @staticmethod
+    def _record(delivery: Delivery, verdict: list[bool], all_late: bool) -> Record:
+        events = [
+            LoggedEvent(c.event_id.bytes, chunks.month_of(c.milliseconds), all_late or not c.recent, c.body)
+            for c, fresh in zip(delivery.candidates, verdict, strict=True)
+            if fresh
+        ]
+        duplicates = len(verdict) - len(events)
         counts = Counter(f"{refused.status}|{refused.reason}" for refused in delivery.refused)
         if events:
             counts["accepted|"] = len(events)
         if duplicates:
             counts["duplicate|already_accepted"] = duplicates
-        record = Record(
-            project,
+        return Record(
+            delivery.tenancy.project,
             delivery.tenancy.environment,
             delivery.received_milliseconds,
             delivery.import_id,
@@ -264,7 +269,6 @@ class LocalSpool:
             delivery.receipts,
             [(r.event_id, r.status, r.reason) for r in delivery.refused if r.event_id],
         )
-        return verdict, record
 
     def _end_segment(self, error: BaseException | None) -> None:
         """Ends the segment where it was last synced; readers skip what a failed write left behind that."""

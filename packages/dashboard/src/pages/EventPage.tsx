@@ -31,7 +31,7 @@ export const EventPage = () => {
     <div className={pages.stack}>
       <Link to="/" className={styles.back}>
         <ArrowLeft size={15} aria-hidden />
-        Live
+        Live events
       </Link>
       <div className={styles.head}>
         <div className={styles.title}>

@@ -3,6 +3,7 @@ import { type FormEvent, useId } from "react";
 import { ApiError, api } from "../api";
 import controls from "../parts/controls.module.css";
 import { CopyButton } from "../parts/CopyButton";
+import { Hint } from "../parts/Hint";
 import { Mark } from "../parts/Mark";
 import { ThemeButton } from "../parts/ThemeButton";
 import { queries } from "../queries";
@@ -53,7 +54,7 @@ export const SignInPage = () => {
           {error && (
             <div id={problem} role="alert" className={styles.problem}>
               <p>{error.message}</p>
-              {error instanceof ApiError && error.hint && <p>{error.hint}</p>}
+              {error instanceof ApiError && error.hint && <p><Hint text={error.hint} /></p>}
             </div>
           )}
           <button type="submit" className={controls.primary} disabled={signIn.isPending}>

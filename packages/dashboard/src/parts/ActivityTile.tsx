@@ -8,7 +8,7 @@ import { count, plural, zoneName } from "../format";
 import { setPreferences, usePreferences } from "../preferences";
 import { queries } from "../queries";
 import { SPANS, withLive } from "../search";
-import { type Shaped, shape } from "../series";
+import { type Shaped, shape, totals } from "../series";
 import { ActivityChart } from "./ActivityChart";
 import { ActivityTable } from "./ActivityTable";
 import styles from "./ActivityTile.module.css";
@@ -100,6 +100,7 @@ const Content = ({ activity, table }: { activity: Activity; table: boolean }) =>
       )}
       <p className={styles.foot}>
         <span>{plural(all, "event")} in all.</span>
+        {!table && totals(shaped).includes(null) && <span>Hatched minutes: no data, which is not zero.</span>}
         {shaped.unfinished !== null && <span>The last minute is still running{table ? "" : " (striped)"}.</span>}
       </p>
     </>

@@ -1,5 +1,5 @@
-import { Link } from "@tanstack/react-router";
-import { Fragment, memo } from "react";
+import { Link, useNavigate } from "@tanstack/react-router";
+import { Fragment, type MouseEvent, memo } from "react";
 import { classes } from "../classes";
 import type { LiveEvent } from "../live";
 import { BotChip, IdentityChip, MaskedChip } from "./Chip";
@@ -48,9 +48,17 @@ export const LiveTable = ({ events, skew }: { events: readonly LiveEvent[]; skew
 );
 
 const Row = memo(({ event, skew }: { event: LiveEvent; skew: number }) => {
-  const who = event.user_id ?? event.anonymous_id;
+  const navigate = useNavigate();
+  // The link covers the row, but what has a tooltip lies above the link.
+  const onClick = ({ target, defaultPrevented }: MouseEvent) => {
+    const onLink = target instanceof Element && target.closest("a") !== null;
+    const selecting = window.getSelection()?.isCollapsed === false;
+    if (!onLink && !selecting && !defaultPrevented) void navigate({ to: "/events/$eventId", params: { eventId: event.event_id } });
+  };
+  // The table keeps an absent id as an empty text.
+  const who = event.user_id || event.anonymous_id;
   return (
-    <tr className={classes(styles.row, event.seenAt > 0 && Date.now() - event.seenAt < NEW_FOR && styles.fresh)} data-event-id={event.event_id}>
+    <tr className={classes(styles.row, event.seenAt > 0 && Date.now() - event.seenAt < NEW_FOR && styles.fresh)} data-event-id={event.event_id} onClick={onClick}>
       <td className={styles.when}>
         <RelativeInstant at={event.server_timestamp} skew={skew} />
       </td>
@@ -60,8 +68,8 @@ const Row = memo(({ event, skew }: { event: LiveEvent; skew: number }) => {
         </Link>
         {event.is_bot && <BotChip />}
       </td>
-      <td className={classes(styles.wide, styles.value)} title={event.event_value ?? undefined}>
-        {event.event_value ?? <span className={styles.none}>none</span>}
+      <td className={classes(styles.wide, styles.value)} title={event.event_value || undefined}>
+        {event.event_value || <span className={styles.none}>none</span>}
       </td>
       <td className={styles.who}>
         <span className={styles.person}>
@@ -76,7 +84,7 @@ const Row = memo(({ event, skew }: { event: LiveEvent; skew: number }) => {
       <td className={styles.chipColumn}>
         <MaskedChip masked={event.masked} />
       </td>
-      <td className={classes(styles.wide, styles.source)}>{event.source}</td>
+      <td className={classes(styles.wide, styles.source)}>{event.source || <span className={styles.none}>none</span>}</td>
     </tr>
   );
 });

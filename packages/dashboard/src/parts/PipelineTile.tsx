@@ -33,7 +33,7 @@ export const PipelineTile = () => {
 const Store = ({ pipeline: { store, started_at } }: { pipeline: Pipeline }) => (
   <>
     <span className={styles.since}>
-      up since <RelativeInstant at={started_at} />
+      started <RelativeInstant at={started_at} />
     </span>
     <Chip tone={store.ok ? "good" : "bad"} icon={store.ok ? Database : DatabaseZap} large>
       {store.engine} {store.ok ? "answers" : "does not answer"}

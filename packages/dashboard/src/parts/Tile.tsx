@@ -3,6 +3,7 @@ import { type ReactNode, useId } from "react";
 import { ApiError } from "../api";
 import { classes } from "../classes";
 import controls from "./controls.module.css";
+import { Hint } from "./Hint";
 import { RelativeInstant } from "./Instant";
 import styles from "./Tile.module.css";
 
@@ -70,7 +71,7 @@ export const Failure = ({ error, retry }: { error: Error; retry?: ReactNode }) =
     <CloudOff size={20} aria-hidden />
     <div>
       <p className={styles.failureTitle}>{error.message}</p>
-      {error instanceof ApiError && error.hint && <p className={styles.note}>{error.hint}</p>}
+      {error instanceof ApiError && error.hint && <p className={styles.note}><Hint text={error.hint} /></p>}
     </div>
     {retry}
   </div>

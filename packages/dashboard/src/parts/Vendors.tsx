@@ -52,7 +52,7 @@ export const Vendors = ({ trace }: { trace: Trace }) => {
               <Chip>{status}</Chip>
             )}
             {known && <p className={styles.meaning}>{known.meaning}</p>}
-            {status === null && <p className={styles.meaning}>The page reports what a vendor did with its next batch.</p>}
+            {status === null && <p className={styles.meaning}>A page tells what the vendor did along with its next batch.</p>}
             {receipts.length > 0 && (
               <ol className={styles.receipts}>
                 {receipts.map((receipt) => (

@@ -18,8 +18,14 @@ type PlotOptions = {
   onMove: (at: { index: number; left: number } | null) => void;
 };
 
-/** The tallest bar must be drawn first, so that each lower one covers its foot. */
-export const toData = (times: number[], stacked: (number | null)[][]): UPlot.AlignedData => [times, ...[...stacked].reverse()];
+/**
+ * The tallest bar must be drawn first, so that each lower one covers its foot. A bar of no height is left out: its
+ * outline would break the base line.
+ */
+export const toData = (times: number[], stacked: (number | null)[][]): UPlot.AlignedData => [
+  times,
+  ...stacked.map((sums) => sums.map((sum) => sum || null)).reverse(),
+];
 
 /** A canvas knows no `light-dark()`: the variable is resolved through an element. */
 const resolve = (element: HTMLElement, variable: string): string => {
@@ -86,6 +92,8 @@ export const createPlot = (element: HTMLElement, { read, zone, colours, onMove }
   const options: UPlot.Options = {
     width: element.clientWidth,
     height: element.clientHeight,
+    // Top, right, bottom, left: room for half a label at the right end.
+    padding: [8, 12, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
     scales: {

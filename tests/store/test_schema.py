@@ -1,0 +1,68 @@
+"""The tables: column order, exact rollups, and the plan's own query as a golden test."""
+
+from tests.conftest import Service
+from twintrack.event import Row
+from twintrack.store.migrate import known, migrate, missing
+from twintrack.testing import wire_event
+
+PLANS_QUERY = (
+    "SELECT date, user_id, event_name, count() AS event_count, uniq(session_id) AS session_count"
+    " FROM analytics.events GROUP BY date, user_id, event_name"
+)
+
+
+def test_row_fields_are_columns_of_the_table(service: Service) -> None:
+    columns = {r[0] for r in service.services.store.select("DESCRIBE TABLE analytics.events").rows}
+    assert set(Row.__struct_fields__) | {"chunk_id"} <= columns
+
+
+def test_plans_query_and_daily_user_events_agree_over_many_inserts(service: Service) -> None:
+    for insert in range(4):
+        service.send([wire_event(user_id=f"u{i % 3}", session_id=f"s{i % 2}") for i in range(10 + insert)])
+        service.settle()
+    plan = service.rows(PLANS_QUERY)
+    view = service.rows("SELECT date, user_id, event_name, event_count, session_count FROM analytics.daily_user_events")
+    assert sorted(map(tuple, plan)) == sorted(map(tuple, view))
+    assert len(plan) == 3
+
+
+def test_hourly_rollup_equals_raw(service: Service) -> None:
+    for _ in range(3):
+        service.send([wire_event(user_id=f"u{i}", session_id=f"s{i % 2}") for i in range(5)])
+        service.settle()
+    raw = service.rows("SELECT count(), uniqExact(user_id), uniqExact(session_id) FROM analytics.events")
+    rollup = service.rows(
+        "SELECT sum(event_count), uniqExactMerge(persons), uniqExactMerge(sessions) FROM analytics.events_hourly"
+    )
+    assert raw == rollup == [[15, 5, 2]]
+
+
+def test_nullable_columns_keep_the_plans_meaning(service: Service) -> None:
+    service.send([wire_event(), wire_event(message_content="", event_value="5", thread_id="t")])
+    sql = "SELECT countIf({0} IS NULL) FROM analytics.events"
+    for column in ("event_value", "message_content", "message_length", "thread_id"):
+        assert service.rows(sql.format(column)) == [[1]], column
+
+
+def test_both_ids_make_one_link(service: Service) -> None:
+    service.send(
+        [wire_event(user_id="ann", anonymous_id="a1"), wire_event(user_id="ann", anonymous_id="a1"), wire_event()]
+    )
+    sql = "SELECT anonymous_id, user_id, sum(links) FROM analytics.identities GROUP BY ALL"
+    assert service.rows(sql) == [["a1", "ann", 2]]
+
+
+def test_receipts_are_idempotent_and_outside_the_balance(service: Service) -> None:
+    event = wire_event()
+    receipt = {"event_id": event["event_id"], "vendor": "statsig", "status": "handed", "at": event["client_timestamp"]}
+    service.send({"events": [event], "receipts": [receipt, {**receipt, "vendor": "nobody"}]})
+    service.send({"events": [], "receipts": [receipt]})
+    assert service.rows("SELECT count() FROM analytics.receipts FINAL") == [[1]]
+    state = service.get("/api/analytics/pipeline").json()
+    assert (state["received"], state["balance"]["holds"]) == (1, True)
+
+
+def test_migrations_are_applied_once(service: Service) -> None:
+    assert missing(service.services.store) == []
+    assert migrate(service.services.store) == []
+    assert [m.name for m in known()] == sorted(m.name for m in known())
