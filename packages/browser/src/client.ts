@@ -1,13 +1,19 @@
 /** One call, one id, every destination. The public methods never throw and return the event's id at once. */
-import { createBackendClient, type BackendConfiguration, type Clockwork } from "./backend";
-import { eventName, uuid7, type Consent, type Destination, type Metadata, type WireEvent } from "./event";
+import { createBackendClient, type BackendConfiguration, type BackendStats } from "./backend";
+import { createGate, standing } from "./consent";
+import type { Environment, Page } from "./environment";
+import { eventName, snapshot, uuid7, withoutText, type Consent, type Destination, type Metadata, type Receipt, type WireEvent } from "./event";
 import { guard } from "./guard";
 import { createIdentity } from "./identity";
+import { nothing } from "./nothing";
+
+/** The service refuses longer addresses, and with them the event. */
+export const MOST_URL_CHARACTERS = 4096;
 
 export interface Configuration extends BackendConfiguration {
   /** Off: every method does nothing. Default: true. */
   enabled?: boolean;
-  /** Vendors beside our own service. Default: none. */
+  /** Vendors beside our own service, such as `statsig(client)` and `gtm()`. Default: none. */
   destinations?: Destination[];
   /** Start `pending`: hold events in memory, write no storage, call no vendor until `consent`. Default: false. */
   requireConsent?: boolean;
@@ -18,9 +24,22 @@ export interface Configuration extends BackendConfiguration {
 }
 
 export interface MessageInput {
+  /** The text. It goes to your own service alone. */
   content: string;
+  /** The conversation it belongs to. Default: none. */
   threadId?: string;
+  /** Who wrote it, such as `user` or `assistant`; travels as `role` in the metadata. Default: none. */
+  role?: string;
   metadata?: Metadata;
+}
+
+/** Every event tracked is in exactly one of the counts below `tracked`. */
+export interface Stats extends BackendStats {
+  tracked: number;
+  /** Waiting for consent. */
+  held: number;
+  /** Given up for want of consent. */
+  discarded: number;
 }
 
 export interface Analytics {
@@ -29,20 +48,20 @@ export interface Analytics {
   trackFeatureUsage(feature: string, action: string, metadata?: Metadata): string;
   trackConversion(type: string, value?: string | number, metadata?: Metadata): string;
   trackError(error: unknown, context?: Metadata): string;
+  /** Sent as `message_sent`, whoever wrote it. */
   trackMessage(message: MessageInput): string;
+  /** Sent as `page_view`, with the name as its value. */
   page(name?: string, metadata?: Metadata): string;
+  /** From now on events carry this user; the event `identify` links the user to the anonymous id. */
   identify(userId: string, metadata?: Metadata): string;
+  /** Signing out: no user, a new anonymous id and a new session. */
   reset(): void;
   consent(state: Consent): void;
+  /** Sends what waits; resolves when the service has answered or a retry is due later. Never rejects. */
   flush(): Promise<void>;
+  /** Sends what waits a last time and stops; later events are not taken. */
   shutdown(): Promise<void>;
-  stats(): { queued: number; held: number; dropped: number; discarded: number; refused: number; rejected: number; sent: number; killed: boolean };
-}
-
-export interface Environment {
-  window: (Window & typeof globalThis) | undefined;
-  clockwork: Clockwork;
-  fill(bytes: Uint8Array): void;
+  stats(): Stats;
 }
 
 interface Call {
@@ -55,149 +74,157 @@ interface Call {
   message?: MessageInput;
 }
 
+type Unsigned = Omit<WireEvent, "anonymous_id" | "session_id" | "sequence" | "consent">;
+
 interface Held {
-  event: WireEvent;
+  event: Unsigned;
   call: Call;
+  at: number;
+  /** How often the page had signed out before this event. */
+  resets: number;
+  bytes: number;
 }
 
-const MOST_HELD = 1_000;
+const describe = ({ location, document, innerWidth, innerHeight, navigator }: Page): NonNullable<WireEvent["context"]> => ({
+  page: { url: location.href.slice(0, MOST_URL_CHARACTERS), path: location.pathname.slice(0, MOST_URL_CHARACTERS), title: document.title.slice(0, MOST_URL_CHARACTERS) },
+  viewport: { width: innerWidth, height: innerHeight },
+  referrer: document.referrer.slice(0, MOST_URL_CHARACTERS),
+  locale: navigator.language,
+});
 
-export function createClient(configuration: Configuration, environment: Environment): Analytics {
-  const { window: page, clockwork } = environment;
-  const off = !page || configuration.enabled === false;
+const errorMetadata = (error: unknown): Metadata => ({
+  error_name: error instanceof Error ? error.name : typeof error,
+  error_message: guard(() => (error instanceof Error ? error.message : String(error)), "unreadable").slice(0, 1_000),
+});
+
+function start(configuration: Configuration, environment: Environment, page: Page): Analytics {
+  const { clockwork } = environment;
+  const { destinations = [], messageContentToVendors = false } = configuration;
   const draw = uuid7(clockwork.now, environment.fill);
-  const denied = configuration.respectDoNotTrack === true && page?.navigator.doNotTrack === "1";
-  let state: Consent = denied ? "denied" : configuration.requireConsent ? "pending" : "granted";
-  const identity = createIdentity(guard(() => page?.localStorage, undefined), draw, clockwork.now, state === "granted");
-  const backend = createBackendClient(configuration, clockwork);
-  let held: Held[] = [];
+  const denied = configuration.respectDoNotTrack === true && standing(page.navigator).doNotTrack;
+  const gate = createGate<Held>(denied ? "denied" : configuration.requireConsent ? "pending" : "granted");
+  const identity = createIdentity(() => page.localStorage, draw, gate.state() === "granted");
+  const backend = createBackendClient(configuration, clockwork, page);
+  let tracked = 0;
   let discarded = 0;
+  let resets = 0;
+  let stopped = false;
 
-  const describe = (): NonNullable<WireEvent["context"]> => {
-    const { location, document, innerWidth, innerHeight, navigator } = page as Window;
-    return {
-      page: { url: location.href, path: location.pathname, title: document.title },
-      viewport: { width: innerWidth, height: innerHeight },
-      referrer: document.referrer,
-      locale: navigator.language,
-    };
-  };
-
-  const toVendors = ({ event, call }: Held): void => {
-    // Global Privacy Control is a no to sharing, not to a site's own analytics.
-    const blocked = (page?.navigator as { globalPrivacyControl?: boolean } | undefined)?.globalPrivacyControl === true;
-    const metadata = { ...call.metadata };
-    delete metadata["message_content"];
-    if (configuration.messageContentToVendors && call.message) metadata["message_content"] = call.message.content;
-    for (const destination of configuration.destinations ?? []) {
-      let status: "handed" | "failed" | "absent" | "blocked" = "blocked";
-      if (!blocked) {
-        const value = event.event_value;
-        status = guard(
-          () => (destination.send({ id: event.event_id, name: event.event_name, value, metadata, category: call.category, action: call.action, label: call.label ?? event.event_name }) ? "handed" : "absent"),
-          "failed" as const,
-        );
-      }
+  const toVendors = (event: Unsigned, { category, action, label, message }: Call): void => {
+    const blocked = standing(page.navigator).sharingDenied;
+    for (const destination of destinations) {
+      const status = guard<Receipt["status"]>(() => {
+        if (blocked) return "blocked";
+        const metadata = withoutText(event.event_metadata ?? {}, message?.content);
+        if (messageContentToVendors && message) metadata["message_content"] = message.content;
+        const taken = destination.send({ id: event.event_id, name: event.event_name, value: event.event_value, metadata, category, action, label: label ?? event.event_name });
+        return taken ? "handed" : "absent";
+      }, "failed");
       backend.receipt({ event_id: event.event_id, vendor: destination.vendor, status, at: new Date(clockwork.now()).toISOString() });
     }
   };
 
-  const deliver = (entry: Held): void => {
-    backend.trackEvent({ ...entry.event, consent: "granted" });
-    toVendors(entry);
+  const deliver = (event: Unsigned, call: Call, at: number): void => {
+    backend.trackEvent({ ...event, ...identity.next(at), consent: "granted" });
+    toVendors(event, call);
   };
 
   const track = (call: Call): string => {
-    if (off) return "";
+    const { message } = call;
     const id = draw();
-    return guard(() => {
-      if (state === "denied") {
-        discarded += 1;
-        return id;
-      }
-      const user = identity.userId();
-      const event: WireEvent = {
-        event_id: id,
-        event_name: call.name,
-        ...(call.value === undefined ? {} : { event_value: String(call.value) }),
-        ...(call.metadata ? { event_metadata: guard(() => JSON.parse(JSON.stringify(call.metadata)) as Metadata, {}) } : {}),
-        ...(user ? { user_id: user } : {}),
-        ...identity.next(),
-        client_timestamp: new Date(clockwork.now()).toISOString(),
-        ...(call.message ? { message_content: call.message.content } : {}),
-        ...(call.message?.threadId ? { thread_id: call.message.threadId } : {}),
-        context: describe(),
-        consent: state,
-        source: "sdk",
-      };
-      if (state === "pending") {
-        held.push({ event, call });
-        if (held.length > MOST_HELD) {
-          held.shift();
-          discarded += 1;
-        }
-      } else {
-        deliver({ event, call });
-      }
-      return id;
-    }, id);
+    if (stopped) return id;
+    const at = clockwork.now();
+    const user = identity.userId();
+    const metadata = snapshot(call.metadata);
+    const context = guard(() => describe(page), undefined);
+    const event: Unsigned = {
+      event_id: id,
+      event_name: call.name,
+      ...(call.value === undefined || call.value === null ? {} : { event_value: String(call.value) }),
+      ...(metadata ? { event_metadata: metadata } : {}),
+      ...(user ? { user_id: user } : {}),
+      client_timestamp: new Date(at).toISOString(),
+      ...(message ? { message_content: message.content } : {}),
+      ...(message?.threadId ? { thread_id: message.threadId } : {}),
+      ...(context ? { context } : {}),
+      source: "sdk",
+    };
+    tracked += 1;
+    if (gate.state() === "granted") deliver(event, call, at);
+    else if (gate.state() === "pending") gate.hold({ event, call, at, resets, bytes: JSON.stringify(event).length });
+    else discarded += 1;
+    return id;
   };
 
-  const hidden = (): void => guard(() => {
-    if (state === "granted") backend.leave();
-  }, undefined);
-  const onVisibility = (): void => {
-    if (page?.document.visibilityState === "hidden") hidden();
+  const renew = (times: number): void => {
+    if (times > 0) identity.renew(clockwork.now());
   };
-  const onOnline = (): void => void backend.flush();
-  if (!off) {
-    page.document.addEventListener("visibilitychange", onVisibility);
-    page.addEventListener("pagehide", hidden);
-    page.addEventListener("online", onOnline);
-  }
+
+  /** Ids of storage may be read only now, so held events get theirs here, with each sign-out in its place. */
+  const release = (waiting: readonly Held[]): void => {
+    let before = 0;
+    for (const { event, call, at, resets: count } of waiting) {
+      renew(count - before);
+      before = count;
+      deliver(event, call, at);
+    }
+    renew(resets - before);
+    resets = 0;
+  };
+
+  /** A call from the page: whatever it hands us, it gets an id or nothing, never an exception. */
+  const call = (make: () => Call): string => guard(() => track(make()), "");
 
   return {
-    trackEvent: ({ name, value, metadata }) => track({ name: eventName(name), value, metadata, category: "event", action: name }),
-    trackInteraction: (action, target, metadata) => track({ name: eventName(action, target), metadata, category: "interaction", action, label: target }),
-    trackFeatureUsage: (feature, action, metadata) => track({ name: eventName("feature", feature, action), metadata, category: "feature", action, label: feature }),
-    trackConversion: (type, value, metadata) => track({ name: eventName("conversion", type), value, metadata, category: "conversion", action: type }),
-    trackError: (error, context) =>
-      track({
-        name: "error_occurred",
-        metadata: { error_name: error instanceof Error ? error.name : typeof error, error_message: guard(() => (error instanceof Error ? error.message : String(error)), "unreadable").slice(0, 1000), ...context },
-        category: "error",
-        action: "occurred",
-      }),
+    trackEvent: (event) => call(() => ({ name: eventName(event.name), value: event.value, metadata: event.metadata, category: "event", action: event.name })),
+    trackInteraction: (action, target, metadata) => call(() => ({ name: eventName(action, target), metadata, category: "interaction", action, label: target })),
+    trackFeatureUsage: (feature, action, metadata) => call(() => ({ name: eventName("feature", feature, action), metadata, category: "feature", action, label: feature })),
+    trackConversion: (type, value, metadata) => call(() => ({ name: eventName("conversion", type), value, metadata, category: "conversion", action: type })),
+    trackError: (error, context) => call(() => ({ name: "error_occurred", metadata: { ...errorMetadata(error), ...context }, category: "error", action: "occurred" })),
     trackMessage: (message) =>
-      track({ name: "message_sent", metadata: { ...message.metadata, ...(message.threadId ? { thread_id: message.threadId } : {}), message_length: message.content.length }, category: "message", action: "sent", message }),
-    page: (name, metadata) => track({ name: "page_view", value: name, metadata, category: "page", action: "view" }),
-    identify(userId, metadata) {
-      if (off) return "";
-      identity.identify(userId);
-      return track({ name: "identify", metadata, category: "identity", action: "identify" });
-    },
-    reset: () => guard(() => identity.reset(), undefined),
-    consent(next) {
+      call(() => {
+        const content = String(message.content ?? "");
+        const { role, threadId } = message;
+        const metadata = { ...message.metadata, ...(role ? { role } : {}), ...(threadId ? { thread_id: threadId } : {}), message_length: content.length };
+        return { name: "message_sent", metadata, category: "message", action: "sent", message: { ...message, content } };
+      }),
+    page: (name, metadata) => call(() => ({ name: "page_view", value: name, metadata, category: "page", action: "view" })),
+    identify: (userId, metadata) =>
+      call(() => {
+        identity.identify(String(userId));
+        return { name: "identify", metadata, category: "identity", action: "identify" };
+      }),
+    reset: () =>
       guard(() => {
-        if (off || next === state) return;
-        state = next;
+        identity.identify(undefined);
+        if (gate.state() === "pending") resets += 1;
+        else identity.renew(clockwork.now());
+      }, undefined),
+    consent: (next) =>
+      guard(() => {
+        if (next === gate.state() || !["granted", "denied", "pending"].includes(next)) return;
+        const waiting = gate.move(next);
         identity.persist(next === "granted");
-        const waiting = held;
-        held = [];
-        if (next === "granted") waiting.forEach(deliver);
-        else if (next === "denied") discarded += waiting.length + backend.discard();
-        else held = waiting;
-      }, undefined);
+        if (next === "granted") release(waiting);
+        if (next === "denied") {
+          identity.forget();
+          discarded += waiting.length + backend.discard();
+        }
+      }, undefined),
+    flush: () => backend.flush(),
+    shutdown() {
+      stopped = true;
+      return backend.shutdown();
     },
-    flush: () => (off ? Promise.resolve() : backend.flush().catch(() => undefined)),
-    async shutdown() {
-      if (off) return;
-      await backend.flush().catch(() => undefined);
-      backend.stop();
-      page.document.removeEventListener("visibilitychange", onVisibility);
-      page.removeEventListener("pagehide", hidden);
-      page.removeEventListener("online", onOnline);
+    stats() {
+      const { dropped, ...counts } = backend.stats();
+      return { tracked, held: gate.held(), discarded, dropped: dropped + gate.dropped(), ...counts };
     },
-    stats: () => ({ ...backend.stats(), held: held.length, discarded }),
   };
+}
+
+/** A service that does nothing where there is no page, where it is switched off, and where it cannot start. */
+export function createClient(configuration: Configuration, environment: Environment): Analytics {
+  const { window: page } = environment;
+  return guard(() => (page && configuration.enabled !== false ? start(configuration, environment, page) : nothing), nothing);
 }

@@ -1,4 +1,5 @@
 /** The event as it travels, and the names it travels under. Pure. */
+import { guard } from "./guard";
 
 export type Metadata = Record<string, unknown>;
 
@@ -52,7 +53,28 @@ export interface Destination {
   send(event: VendorEvent): boolean;
 }
 
-export const eventName = (...parts: string[]): string => parts.join("_").trim().toLowerCase().replace(/\s+/g, "_");
+export const eventName = (...parts: unknown[]): string => parts.map(String).join("_").trim().toLowerCase().replace(/\s+/g, "_");
+
+const copyValue = (value: unknown): unknown => JSON.parse(JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part))) as unknown;
+
+/** The metadata as it is now, whatever the page does with its object later. A key that cannot be written costs itself alone. */
+export function snapshot(metadata: unknown): Metadata | undefined {
+  if (typeof metadata !== "object" || metadata === null) return undefined;
+  const copy: Metadata = {};
+  for (const key of Object.keys(metadata)) {
+    const value = guard(() => copyValue((metadata as Metadata)[key]), undefined);
+    if (value !== undefined) copy[key] = value;
+  }
+  return copy;
+}
+
+/** A copy for vendors: without the text of a message, under whatever key and however deep. */
+export const withoutText = (metadata: Metadata, text: string | undefined): Metadata =>
+  JSON.parse(
+    JSON.stringify(metadata, (key, value: unknown) =>
+      key === "message_content" || (text !== undefined && (key === "content" || (text !== "" && value === text))) ? undefined : value,
+    ),
+  ) as Metadata;
 
 /**
  * A maker of UUIDv7 that never goes back within one page, even when the clock does.

@@ -1,66 +1,76 @@
-/** Who and which visit: an anonymous id that stays, a session that ends when idle. */
+/** Who: an anonymous id that stays in the browser, and the user the page named. */
 import { guard } from "./guard";
+import { isOver, newSession, type Session } from "./session";
 
-const IDLE_MS = 30 * 60_000;
-const LONGEST_MS = 24 * 3_600_000;
-const KEY = "twintrack";
+export const STORAGE_KEY = "twintrack";
 
-interface Stored {
+interface Stored extends Session {
   anonymous: string;
-  session: string;
-  started: number;
-  seen: number;
+}
+
+export interface Ids {
+  anonymous_id: string;
+  session_id: string;
   sequence: number;
 }
 
 export interface Identity {
-  /** Ids for an event that happens now; counts the session's sequence on. */
-  next(): { anonymous_id: string; session_id: string; sequence: number };
+  /** Ids for an event of that time; counts the session's sequence on. */
+  next(at: number): Ids;
   userId(): string | undefined;
   identify(user: string | undefined): void;
-  /** A new person: anonymous id and session are drawn anew. */
-  reset(): void;
-  /** Whether ids may be kept in the browser's storage. */
+  /** A new anonymous id and session. */
+  renew(at: number): void;
+  /** Whether ids may be read from and kept in the browser's storage. */
   persist(allowed: boolean): void;
+  /** Removes the ids, also those of an earlier visit. */
+  forget(): void;
 }
 
-export function createIdentity(storage: Storage | undefined, draw: () => string, now: () => number, allowed: boolean): Identity {
+/** What storage holds was written by anyone who can run script here: nothing in it is believed unseen. */
+function parse(text: string): Stored | undefined {
+  const found = JSON.parse(text) as Partial<Record<keyof Stored, unknown>> | null;
+  const { anonymous, session, started, seen, sequence } = found ?? {};
+  const whole = typeof anonymous === "string" && typeof session === "string" && [started, seen, sequence].every(Number.isSafeInteger);
+  return whole ? { anonymous, session, started: Number(started), seen: Number(seen), sequence: Number(sequence) } : undefined;
+}
+
+export function createIdentity(storage: () => Storage | undefined, draw: () => string, allowed: boolean): Identity {
   let memory: Stored | undefined;
   let user: string | undefined;
+  // Reading the property alone throws where storage is blocked.
+  const open = (): Storage | undefined => (allowed ? storage() : undefined);
 
-  const read = (): Stored | undefined => {
-    const text = allowed ? guard(() => storage?.getItem(KEY) ?? null, null) : null;
-    const found = text === null ? undefined : guard(() => JSON.parse(text) as Partial<Stored>, undefined);
-    return found && typeof found.anonymous === "string" && typeof found.session === "string"
-      ? { anonymous: found.anonymous, session: found.session, started: Number(found.started) || 0, seen: Number(found.seen) || 0, sequence: Number(found.sequence) || 0 }
-      : memory;
-  };
+  const read = (): Stored | undefined =>
+    guard(() => {
+      const text = open()?.getItem(STORAGE_KEY);
+      return text ? parse(text) : undefined;
+    }, undefined) ?? memory;
   const write = (state: Stored): void => {
     memory = state;
-    if (allowed) guard(() => storage?.setItem(KEY, JSON.stringify(state)), undefined);
+    guard(() => open()?.setItem(STORAGE_KEY, JSON.stringify(state)), undefined);
   };
-  const fresh = (anonymous: string): Stored => ({ anonymous, session: draw(), started: now(), seen: now(), sequence: 0 });
 
   return {
-    next() {
-      const at = now();
-      let state = read() ?? fresh(draw());
-      if (at - state.seen > IDLE_MS || at - state.started > LONGEST_MS) state = fresh(state.anonymous);
-      write({ ...state, seen: at, sequence: state.sequence + 1 });
+    next(at) {
+      let state = read() ?? { anonymous: draw(), ...newSession(draw(), at) };
+      if (isOver(state, at)) state = { anonymous: state.anonymous, ...newSession(draw(), at) };
+      write({ ...state, seen: Math.max(at, state.seen), sequence: state.sequence + 1 });
       return { anonymous_id: state.anonymous, session_id: state.session, sequence: state.sequence };
     },
     userId: () => user,
     identify(value) {
       user = value;
     },
-    reset() {
-      user = undefined;
-      write(fresh(draw()));
+    renew(at) {
+      write({ anonymous: draw(), ...newSession(draw(), at) });
     },
     persist(value) {
       allowed = value;
-      if (value && memory) write(memory);
-      if (!value) guard(() => storage?.removeItem(KEY), undefined);
+    },
+    forget() {
+      memory = undefined;
+      guard(() => storage()?.removeItem(STORAGE_KEY), undefined);
     },
   };
 }

@@ -1,41 +1,58 @@
 /** What an answer means for a batch, and how long to wait. Pure. */
-import type { WireEvent } from "./event";
 
 export const FIRST_MS = 1_000;
 export const MOST_MS = 300_000;
+/** A service may ask for longer than our own backoff, but a typing error must not silence a page for a year. */
+export const MOST_ASKED_MS = 3_600_000;
 
 /** Full jitter: anywhere between nothing and 1 s doubled per failure, five minutes at most. */
 export const backoff = (failures: number, random: number): number => random * Math.min(MOST_MS, FIRST_MS * 2 ** Math.min(failures, 20));
 
 /** `Retry-After` as milliseconds, from seconds or an HTTP date; undefined where it says neither. */
 export function retryAfter(header: string | null, now: number): number | undefined {
-  if (!header) return undefined;
-  const seconds = Number(header);
-  const wait = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header) - now;
-  return Number.isFinite(wait) ? Math.max(0, wait) : undefined;
+  const text = header?.trim();
+  if (!text) return undefined;
+  const wait = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;
+  return Number.isNaN(wait) ? undefined : Math.min(MOST_ASKED_MS, Math.max(0, wait));
 }
 
-export type Verdict = { kind: "settled"; again: string[]; rejected: number } | { kind: "retry" } | { kind: "halve" } | { kind: "refused" };
+export type Status = "accepted" | "duplicate" | "rejected" | "dropped" | "retry";
 
-interface Answer {
-  results: { event_id: string | null; index: number; status: string }[];
-  [count: string]: unknown;
+export type Verdict =
+  | { kind: "settled"; statuses: Status[]; killed: boolean }
+  /** Send the whole batch again, under the same ids. */
+  | { kind: "again" }
+  /** Too large: send half of it. */
+  | { kind: "halve" }
+  /** Final: the service will never take this. */
+  | { kind: "refused" };
+
+const NOT_ACCEPTED: readonly string[] = ["duplicate", "rejected", "dropped", "retry"];
+
+/**
+ * An answer settles a batch only when it can be read, its five counts sum to the events sent, and what it lists says the
+ * same as its counts. A count alone does not tell which event to keep.
+ */
+function settle(body: string, events: number): Verdict {
+  const answer = JSON.parse(body) as Record<string, unknown>;
+  const statuses = new Array<Status>(events).fill("accepted");
+  for (const result of answer["results"] as { index: number; status: Status }[]) {
+    if (statuses[result.index] !== "accepted" || !NOT_ACCEPTED.includes(result.status)) return { kind: "again" };
+    statuses[result.index] = result.status;
+  }
+  const agrees = ["accepted", ...NOT_ACCEPTED].every((name) => answer[name] === statuses.filter((status) => status === name).length);
+  const killed = (answer["config"] as { kill?: unknown } | undefined)?.kill === true;
+  return agrees ? { kind: "settled", statuses, killed } : { kind: "again" };
 }
 
-const COUNTS = ["accepted", "duplicate", "rejected", "dropped", "retry"];
-
-/** An answer settles a batch only when it can be read and its five counts sum to the events sent. */
-export function judge(status: number, body: string, sent: WireEvent[]): Verdict {
-  if (status === 413) return sent.length > 1 ? { kind: "halve" } : { kind: "refused" };
-  if (status === 408 || status === 425 || status === 429 || status >= 500 || status < 200) return { kind: "retry" };
+/** `status` 0 means that no answer came. */
+export function judge(status: number, body: string, sent: readonly unknown[]): Verdict {
+  if (status === 413) return { kind: sent.length > 1 ? "halve" : "refused" };
+  if (status < 200 || status === 408 || status === 425 || status === 429 || status >= 500) return { kind: "again" };
   if (status >= 300) return { kind: "refused" };
   try {
-    const answer = JSON.parse(body) as Answer;
-    const total = COUNTS.reduce((sum, name) => sum + Number(answer[name]), 0);
-    if (total !== sent.length) return { kind: "retry" };
-    const again = answer.results.filter((r) => r.status === "retry").map((r) => sent[r.index]?.event_id ?? "");
-    return { kind: "settled", again, rejected: Number(answer["rejected"]) };
+    return settle(body, sent.length);
   } catch {
-    return { kind: "retry" };
+    return { kind: "again" };
   }
 }

@@ -5,7 +5,7 @@ export interface StatsigLike {
   logEvent(name: string, value?: string | number | null, metadata?: Record<string, string>): void;
 }
 
-const text = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value) ?? "");
+const text = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? ""));
 
 /** `client` may be a function for one that is made later; until then events are receipted `absent`. */
 export function statsig(client: StatsigLike | (() => StatsigLike | undefined)): Destination {

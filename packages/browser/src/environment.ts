@@ -1,0 +1,39 @@
+/** What the SDK needs of the world, as values, so that tests need neither a browser nor a sleep. */
+import { guard } from "./guard";
+
+export type Page = Window & typeof globalThis;
+
+export interface Clockwork {
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** At least 0, below 1. */
+  random(): number;
+  after(work: () => void, milliseconds: number): unknown;
+  cancel(timer: unknown): void;
+  fetch: typeof fetch;
+}
+
+export interface Environment {
+  /** Absent on a server, where the service does nothing. */
+  window: Page | undefined;
+  clockwork: Clockwork;
+  fill(bytes: Uint8Array): void;
+}
+
+const clockwork: Clockwork = {
+  now: () => Date.now(),
+  random: () => Math.random(),
+  after: (work, milliseconds) => setTimeout(work, milliseconds),
+  cancel: (timer) => clearTimeout(timer as number),
+  fetch: (input, init) => fetch(input, init),
+};
+
+export const surroundings = (): Environment => ({
+  window: typeof window === "undefined" ? undefined : window,
+  clockwork,
+  fill(bytes) {
+    const drawn = guard(() => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>), undefined);
+    // A browser without Web Crypto still needs ids that differ.
+    if (!drawn) bytes.forEach((_, at) => (bytes[at] = Math.random() * 256));
+  },
+});

@@ -1,0 +1,268 @@
+import { describe, expect, it } from "vitest";
+
+import type { Destination } from "../src/event";
+import { MOST_SEND_MS } from "../src/transport";
+import { accept, balance, createStage, refuse, rest } from "./stage";
+
+const track = (analytics: { trackEvent(event: { name: string }): string }, many: number): string[] => Array.from({ length: many }, (_, n) => analytics.trackEvent({ name: `e${n}` }));
+
+describe("a batch", () => {
+  it("goes when an event has waited for the interval, not before", async () => {
+    const stage = createStage();
+    const id = stage.open().trackEvent({ name: "one" });
+    await stage.pass(1_999);
+    expect(stage.sent).toHaveLength(0);
+    await stage.pass(1);
+    expect(stage.ids()).toEqual([id]);
+  });
+
+  it("goes at once when it is full", async () => {
+    const stage = createStage();
+    const ids = track(stage.open({ batchSize: 5 }), 5);
+    await stage.pass(0);
+    expect(stage.ids()).toEqual(ids);
+  });
+
+  it("goes at once when it is heavy, and stays within its bytes", async () => {
+    const stage = createStage();
+    const analytics = stage.open();
+    for (let n = 0; n < 6; n++) analytics.trackMessage({ content: "ü".repeat(6_000) });
+    await stage.pass(0);
+    expect(stage.events()).toHaveLength(6);
+    for (const { body } of stage.sent) expect(new TextEncoder().encode(body).length).toBeLessThan(50 * 1024);
+  });
+
+  it("needs no preflight and carries key and token in its envelope", async () => {
+    const stage = createStage();
+    let n = 0;
+    const analytics = stage.open({ getToken: async () => `token ${++n}` });
+    analytics.trackEvent({ name: "a" });
+    await analytics.flush();
+    expect(stage.sent[0]?.headers).toEqual({ "Content-Type": "text/plain" });
+    expect(stage.sent[0]?.envelope).toMatchObject({ key: "wk", token: "token 1", sdk: { name: "@twintrack/browser" } });
+    expect([...stage.items.values()].join()).not.toContain("token");
+  });
+
+  it("goes without a token when the page cannot give one", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ getToken: () => { throw new Error("signed out"); } });
+    const id = analytics.trackEvent({ name: "a" });
+    await analytics.flush();
+    expect(stage.ids()).toEqual([id]);
+    expect(stage.sent[0]?.envelope).not.toHaveProperty("token");
+  });
+
+  it("never mixes identities, also at page hide", async () => {
+    for (const leaving of [false, true]) {
+      const stage = createStage();
+      const analytics = stage.open();
+      track(analytics, 2);
+      analytics.identify("ada");
+      analytics.reset();
+      track(analytics, 2);
+      if (leaving) stage.hide();
+      else void analytics.flush();
+      await rest();
+      expect(stage.sent.map(({ envelope }) => envelope.events.map((e) => e.event_name))).toEqual([["e0", "e1"], ["identify"], ["e0", "e1"]]);
+    }
+  });
+});
+
+describe("an outage", () => {
+  it.each([
+    ["no network", () => Promise.reject(new TypeError("failed to fetch"))],
+    ["503", () => refuse(503)],
+    ["an answer that cannot be read", () => new Response("<html>", { status: 200 })],
+    ["counts that do not add up", () => Response.json({ accepted: 1, duplicate: 0, rejected: 0, dropped: 0, retry: 0, results: [] })],
+  ])("of %s ends with the whole batch again under the same ids", async (_, broken) => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 3 });
+    stage.respond(broken);
+    const ids = track(analytics, 3);
+    await stage.pass(0);
+    stage.respond((sent) => accept(sent));
+    await stage.pass(1_000);
+    expect(stage.ids()).toEqual([...ids, ...ids]);
+    expect(analytics.stats()).toMatchObject({ queued: 0, sent: 3 });
+  });
+
+  it("is asked about ever more rarely", async () => {
+    const stage = createStage();
+    stage.respond(() => refuse(500));
+    stage.open({ batchSize: 1 }).trackEvent({ name: "a" });
+    await stage.pass(20_000);
+    expect(stage.sent.map(({ at }) => at - (stage.sent[0]?.at ?? 0))).toEqual([0, 1_000, 3_000, 7_000, 15_000]);
+  });
+
+  it("is not asked about sooner than the service wants, whatever the page tracks, flushes or goes online", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 1 });
+    stage.respond(() => refuse(429, { "Retry-After": "60" }));
+    analytics.trackEvent({ name: "a" });
+    await stage.pass(1_000);
+    stage.respond((sent) => accept(sent));
+    analytics.trackEvent({ name: "b" });
+    await analytics.flush();
+    stage.fire("online");
+    await stage.pass(58_000);
+    expect(stage.sent).toHaveLength(1);
+    await stage.pass(1_100);
+    expect(analytics.stats()).toMatchObject({ queued: 0, sent: 2 });
+  });
+
+  it("does not silence the SDK when the page flushes during the wait", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 1 });
+    stage.respond(() => refuse(500));
+    analytics.trackEvent({ name: "a" });
+    await stage.pass(0);
+    await analytics.flush();
+    await analytics.flush();
+    stage.respond((sent) => accept(sent));
+    await stage.pass(1_000);
+    expect(analytics.stats()).toMatchObject({ queued: 0, sent: 1 });
+  });
+
+  it("rests after its retries, keeps the events, and goes on when the network is back", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 1, maxRetries: 2 });
+    stage.respond(() => refuse(500));
+    analytics.trackEvent({ name: "a" });
+    await stage.pass(3_600_000);
+    expect(stage.sent).toHaveLength(3);
+    stage.respond((sent) => accept(sent));
+    stage.fire("online");
+    await stage.pass(0);
+    expect(analytics.stats()).toMatchObject({ queued: 0, sent: 1 });
+  });
+
+  it("of a request that hangs ends after its time limit", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 1 });
+    stage.respond(() => new Promise(() => undefined));
+    analytics.trackEvent({ name: "a" });
+    await stage.pass(MOST_SEND_MS);
+    stage.respond((sent) => accept(sent));
+    await stage.pass(1_000);
+    expect(analytics.stats()).toMatchObject({ queued: 0, sent: 1 });
+  });
+
+  it("drops the oldest beyond the cap and counts them", async () => {
+    const stage = createStage();
+    const analytics = stage.open();
+    stage.respond(() => refuse(503));
+    const ids = track(analytics, 1_030);
+    expect(analytics.stats()).toMatchObject({ queued: 1_000, dropped: 30 });
+    stage.respond((sent) => accept(sent));
+    await stage.pass(600_000);
+    expect(new Set(stage.ids())).toEqual(new Set(ids.slice(30)));
+    for (let n = 0; n < 40; n++) analytics.trackMessage({ content: "x".repeat(60_000) });
+    expect(analytics.stats().queued).toBeLessThan(18);
+    expect(balance(analytics)).toBe(0);
+  });
+});
+
+describe("an event's own result", () => {
+  it("settles it, and only `retry` is sent again", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 5 });
+    const ids = track(analytics, 5);
+    const fates = Object.fromEntries(ids.map((id, n) => [id, ["accepted", "duplicate", "rejected", "dropped", "retry"][n] ?? ""]));
+    stage.respond((sent) => accept(sent, fates));
+    await stage.pass(0);
+    expect(analytics.stats()).toMatchObject({ queued: 1, sent: 2, rejected: 1, excluded: 1 });
+    stage.respond((sent) => accept(sent));
+    await stage.pass(1_000);
+    expect(stage.ids().slice(5)).toEqual([ids[4]]);
+    expect(balance(analytics)).toBe(0);
+  });
+
+  it("is final and counted when the service refuses the batch", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 2 });
+    stage.respond(() => refuse(403));
+    track(analytics, 2);
+    await stage.pass(60_000);
+    expect(stage.sent).toHaveLength(1);
+    expect(analytics.stats()).toMatchObject({ queued: 0, refused: 2 });
+  });
+
+  it("is reached by halving when the batch is too large, and one event alone is refused", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 8 });
+    const ids = track(analytics, 8);
+    stage.respond((sent) => (sent.envelope.events.length > 2 || sent.envelope.events[0]?.event_id === ids[0] ? refuse(413) : accept(sent)));
+    await stage.pass(0);
+    expect(stage.sent.slice(0, 4).map(({ envelope }) => envelope.events.length)).toEqual([8, 4, 2, 1]);
+    expect(analytics.stats()).toMatchObject({ queued: 0, refused: 1, sent: 7 });
+  });
+});
+
+describe("a page that goes", () => {
+  it("sends what waits in requests that outlive it, with the last token, once for both of its signals", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ getToken: () => "t" });
+    analytics.trackEvent({ name: "a" });
+    await analytics.flush();
+    const id = analytics.trackEvent({ name: "b" });
+    stage.hide();
+    stage.fire("pagehide");
+    expect(stage.sent).toHaveLength(2);
+    expect(stage.sent[1]).toMatchObject({ keepalive: true, headers: { "Content-Type": "text/plain" }, envelope: { key: "wk", token: "t" } });
+    expect(stage.sent[1]?.envelope.events.map((e) => e.event_id)).toEqual([id]);
+    await stage.pass(60_000);
+    expect(stage.sent).toHaveLength(2);
+    expect(analytics.stats()).toMatchObject({ queued: 0, sent: 2 });
+  });
+
+  it("keeps within the browser's budget for requests in flight, and the rest is sent when it lives on", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 500 });
+    const answers: (() => void)[] = [];
+    stage.respond((sent) => (sent.keepalive ? new Promise((resolve) => answers.push(() => resolve(refuse(503)))) : accept(sent)));
+    analytics.trackMessage({ content: "y".repeat(60_000) });
+    for (let n = 0; n < 12; n++) analytics.trackMessage({ content: "é".repeat(3_000) });
+    stage.hide();
+    stage.fire("pagehide");
+    const flying = stage.sent.filter(({ keepalive }) => keepalive).map(({ body }) => new TextEncoder().encode(body).length);
+    const total = flying.reduce((a, b) => a + b, 0);
+    expect(total).toBeGreaterThan(45 * 1024);
+    expect(total).toBeLessThanOrEqual(56 * 1024);
+    answers.forEach((settle) => settle());
+    await stage.pass(10_000);
+    expect(analytics.stats()).toMatchObject({ queued: 0, sent: 13 });
+  });
+
+  it("does not let receipts take the room of events", () => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 900, destinations: new Array<Destination>(4).fill({ vendor: "gtm", send: () => true }) });
+    stage.respond(() => new Promise(() => undefined));
+    const ids = track(analytics, 100);
+    stage.hide();
+    expect(stage.ids()).toEqual(ids);
+    expect(new TextEncoder().encode(stage.sent.map(({ body }) => body).join("")).length).toBeLessThanOrEqual(56 * 1024);
+  });
+
+  it("sends again what was only under way", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 1 });
+    stage.respond((sent) => (sent.keepalive ? accept(sent) : new Promise(() => undefined)));
+    const id = analytics.trackEvent({ name: "a" });
+    await stage.pass(0);
+    stage.hide();
+    await rest();
+    expect(stage.ids()).toEqual([id, id]);
+    expect(analytics.stats()).toMatchObject({ queued: 0, sent: 1 });
+  });
+
+  it("leaves nothing behind after shutdown", async () => {
+    const stage = createStage();
+    const analytics = stage.open();
+    const id = analytics.trackEvent({ name: "a" });
+    await analytics.shutdown();
+    analytics.trackEvent({ name: "late" });
+    await stage.pass(60_000);
+    expect(stage.ids()).toEqual([id]);
+    expect([stage.listening(), stage.timers(), analytics.stats().tracked]).toEqual([0, 0, 1]);
+  });
+});

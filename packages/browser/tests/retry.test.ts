@@ -1,0 +1,61 @@
+import { describe, expect, it } from "vitest";
+
+import { backoff, judge, MOST_ASKED_MS, MOST_MS, retryAfter } from "../src/retry";
+
+const answer = (counts: object, results: object[] = []): string => JSON.stringify({ batch_id: "b", accepted: 0, duplicate: 0, rejected: 0, dropped: 0, retry: 0, results, config: { version: 1, kill: false }, ...counts });
+
+const sent = (events: number): unknown[] => new Array<unknown>(events).fill({});
+
+describe("an answer", () => {
+  it.each([0, 408, 425, 429, 500, 502, 503, 504, 599])("of status %i has the batch sent again", (status) => {
+    expect(judge(status, "", sent(3)).kind).toBe("again");
+  });
+
+  it.each([400, 401, 403, 404, 415, 422])("of status %i is final", (status) => {
+    expect(judge(status, "", sent(3)).kind).toBe("refused");
+  });
+
+  it("that says too large halves the batch until one event is left", () => {
+    expect(judge(413, "", sent(2)).kind).toBe("halve");
+    expect(judge(413, "", sent(1)).kind).toBe("refused");
+  });
+
+  it.each([
+    ["cannot be read", "<html>sign in to the network</html>"],
+    ["is empty", ""],
+    ["is null", "null"],
+    ["lacks its counts", '{"results":[]}'],
+    ["has counts that do not sum to the events sent", answer({ accepted: 2 })],
+    ["has counts above the events sent", answer({ accepted: 4 })],
+    ["has counts that are no numbers", answer({ accepted: "3" })],
+    ["counts a retry it does not name", answer({ accepted: 2, retry: 1 })],
+    ["names an event that was not sent", answer({ accepted: 2, retry: 1 }, [{ index: 7, status: "retry" }])],
+    ["names an event twice", answer({ accepted: 1, retry: 2 }, [{ index: 1, status: "retry" }, { index: 1, status: "retry" }])],
+    ["has a status nobody knows", answer({ accepted: 2, rejected: 1 }, [{ index: 1, status: "lost" }])],
+  ])("that %s settles nothing", (_, body) => {
+    expect(judge(200, body, sent(3))).toEqual({ kind: "again" });
+  });
+
+  it("that adds up settles each event by itself", () => {
+    const body = answer({ accepted: 1, duplicate: 1, retry: 1 }, [{ index: 0, status: "duplicate" }, { index: 2, status: "retry" }]);
+    expect(judge(200, body, sent(3))).toEqual({ kind: "settled", statuses: ["duplicate", "accepted", "retry"], killed: false });
+  });
+});
+
+describe("the wait", () => {
+  it("is anywhere up to a second doubled per failure, five minutes at most", () => {
+    expect([0, 1, 2, 3, 8, 9, 400].map((n) => backoff(n, 1))).toEqual([1_000, 2_000, 4_000, 8_000, 256_000, MOST_MS, MOST_MS]);
+    expect(backoff(5, 0)).toBe(0);
+    expect(backoff(3, 0.25)).toBe(2_000);
+  });
+
+  it("is what the service asked for, in seconds or as a date", () => {
+    const now = Date.parse("Wed, 21 Oct 2026 07:28:00 GMT");
+    expect(retryAfter("7", now)).toBe(7_000);
+    expect(retryAfter("Wed, 21 Oct 2026 07:28:30 GMT", now)).toBe(30_000);
+    expect(retryAfter("Wed, 21 Oct 2026 07:00:00 GMT", now)).toBe(0);
+    expect(retryAfter("soon", now)).toBeUndefined();
+    expect(retryAfter(null, now)).toBeUndefined();
+    expect(retryAfter("99999999999", now)).toBe(MOST_ASKED_MS);
+  });
+});

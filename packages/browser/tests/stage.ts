@@ -1,0 +1,125 @@
+/** A page, a service and a clock that tests move by hand. No test sleeps. */
+import { createClient, type Analytics, type Configuration } from "../src/client";
+import type { Environment, Page } from "../src/environment";
+import type { Receipt, WireEvent } from "../src/event";
+
+export interface Sent {
+  at: number;
+  body: string;
+  keepalive: boolean;
+  headers: Record<string, string>;
+  envelope: { events: WireEvent[]; receipts?: Receipt[]; key: string; token?: string; sent_at: string };
+}
+
+export type Answering = (sent: Sent) => Response | Promise<Response>;
+
+export const accept = (sent: Pick<Sent, "envelope">, statuses: Record<string, string> = {}): Response => {
+  const counts: Record<string, number> = { accepted: 0, duplicate: 0, rejected: 0, dropped: 0, retry: 0 };
+  const results = sent.envelope.events.flatMap(({ event_id }, index) => {
+    const status = statuses[event_id] ?? "accepted";
+    counts[status] = (counts[status] ?? 0) + 1;
+    return status === "accepted" ? [] : [{ index, event_id, status, code: "x", message: "x" }];
+  });
+  return Response.json({ batch_id: "b", ...counts, results, config: { version: 1, kill: false } });
+};
+
+export const refuse = (status: number, headers: Record<string, string> = {}): Response =>
+  new Response('{"error":{"code":"x","message":"x","hint":""}}', { status, headers });
+
+const memoryStorage = (items: Map<string, string>): Storage => ({
+  get length() {
+    return items.size;
+  },
+  clear: () => items.clear(),
+  getItem: (key) => items.get(key) ?? null,
+  key: (at) => [...items.keys()][at] ?? null,
+  removeItem: (key) => void items.delete(key),
+  setItem: (key, value) => void items.set(key, value),
+});
+
+/** Lets everything that only waits for promises come to rest. */
+export const rest = async (): Promise<void> => {
+  for (let i = 0; i < 3; i++) await new Promise((resolve) => setTimeout(resolve, 0));
+};
+
+export function createStage() {
+  let now = Date.UTC(2026, 0, 5, 12);
+  let timers: { at: number; work: () => void }[] = [];
+  let answer: Answering = (sent) => accept(sent);
+  const sent: Sent[] = [];
+  const items = new Map<string, string>();
+  const listeners = new Map<string, Set<() => void>>();
+  const target = {
+    addEventListener: (name: string, work: () => void) => void (listeners.get(name) ?? listeners.set(name, new Set()).get(name))?.add(work),
+    removeEventListener: (name: string, work: () => void) => void listeners.get(name)?.delete(work),
+  };
+  const page = {
+    ...target,
+    document: { ...target, title: "Home", referrer: "", visibilityState: "visible" },
+    location: { href: "https://shop.example/a?b=1", pathname: "/a" },
+    navigator: { language: "en-GB", doNotTrack: null as string | null, globalPrivacyControl: false },
+    innerWidth: 800,
+    innerHeight: 600,
+    localStorage: memoryStorage(items),
+  };
+  const environment: Environment = {
+    window: page as unknown as Page,
+    fill: (bytes) => void crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>),
+    clockwork: {
+      now: () => now,
+      random: () => 1,
+      after(work, milliseconds) {
+        const timer = { at: now + milliseconds, work };
+        timers.push(timer);
+        return timer;
+      },
+      cancel: (timer) => void (timers = timers.filter((known) => known !== timer)),
+      async fetch(_, init) {
+        const body = String(init?.body);
+        const made: Sent = { at: now, body, keepalive: init?.keepalive === true, headers: init?.headers as Record<string, string>, envelope: JSON.parse(body) as Sent["envelope"] };
+        sent.push(made);
+        return answer(made);
+      },
+    },
+  };
+  return {
+    environment,
+    page,
+    items,
+    sent,
+    now: () => now,
+    timers: () => timers.length,
+    respond: (next: Answering) => void (answer = next),
+    fire: (name: string) => listeners.get(name)?.forEach((work) => work()),
+    listening: () => [...listeners.values()].reduce((sum, set) => sum + set.size, 0),
+    hide() {
+      page.document.visibilityState = "hidden";
+      listeners.get("visibilitychange")?.forEach((work) => work());
+    },
+    /** Moves the clock, running each timer at its time. */
+    async pass(milliseconds: number) {
+      const until = now + milliseconds;
+      await rest();
+      for (;;) {
+        const [next] = timers.filter((timer) => timer.at <= until).sort((a, b) => a.at - b.at);
+        if (!next) break;
+        timers = timers.filter((timer) => timer !== next);
+        now = Math.max(now, next.at);
+        next.work();
+        await rest();
+      }
+      now = until;
+    },
+    jump: (milliseconds: number) => void (now += milliseconds),
+    open: (configuration: Partial<Configuration> = {}): Analytics => createClient({ endpoint: "/api/analytics/events", writeKey: "wk", ...configuration }, environment),
+    /** Ids in the order in which they were sent, repeats included. */
+    ids: () => sent.flatMap(({ envelope }) => envelope.events.map((event) => event.event_id)),
+    events: () => sent.flatMap(({ envelope }) => envelope.events),
+  };
+}
+
+/** Every tracked event is in exactly one place. */
+export const balance = (analytics: Analytics): number => {
+  const { tracked, queued, held, sent, rejected, excluded, refused, dropped, discarded } = analytics.stats();
+  return tracked - (queued + held + sent + rejected + excluded + refused + dropped + discarded);
+};
