@@ -60,8 +60,8 @@ def test_room_knows_only_what_the_design_lets_it_know(folder: str, forbidden: tu
 @pytest.mark.parametrize(
     "module,owners",
     [
-        ("clickhouse_connect", {"store/clickhouse.py", "store/embedded.py"}),
-        ("chdb", {"store/clickhouse.py", "store/embedded.py"}),
+        ("clickhouse_connect", {"store/clickhouse.py"}),
+        ("chdb", {"store/engine.py"}),
         ("lmdb", {"spool/claims.py"}),
         ("sqlite3", {"spool/ledger.py"}),
     ],

@@ -35,6 +35,21 @@ def iso(milliseconds: int) -> str:
     return instant(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+_months: dict[int, int] = {}
+
+
+def month_of(seconds: float) -> int:
+    """202601 for an instant of January 2026, UTC, given in seconds since 1970."""
+    day = int(seconds // 86_400)
+    month = _months.get(day)
+    if month is None:
+        moment = instant(day * 86_400_000)
+        if len(_months) > 10_000:
+            _months.clear()
+        month = _months[day] = moment.year * 100 + moment.month
+    return month
+
+
 def milliseconds_of(moment: datetime) -> int:
     """Whole milliseconds since 1970 of an aware instant."""
     return round((moment - EPOCH) / timedelta(milliseconds=1))

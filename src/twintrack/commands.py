@@ -22,9 +22,9 @@ from twintrack.auth import Role
 from twintrack.errors import TwintrackError
 from twintrack.event import RequestContext, Tenancy, WireEvent, limits
 from twintrack.ingest.decode import decode_one
-from twintrack.ingest.pipeline import Prepared, Rules, prepare
+from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.outcomes import Refusal
-from twintrack.spool.protocol import Candidate, Delivery, Refused
+from twintrack.spool.protocol import Delivery, Refused
 from twintrack.trace.pipeline_state import pipeline_state
 
 _FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "json": "JSONEachRow", "table": "JSONCompact"}
@@ -119,27 +119,21 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     context = RequestContext(
         Tenancy(batch.project, batch.environment), True, None, now, 0, "::", "", False, imported=True
     )
-    rules = Rules(limits(), project.secret, False, False, services.settings.masking)
-    candidates: list[Candidate] = []
-    refused: list[Refused] = []
-    reasons: list[str] = []
-    for index, row in enumerate(batch.rows):
+    rules = Rules(limits(), project.secret, False, False, services.settings.masking, services.settings.id_window_days)
+    elements: list[WireEvent | Refusal] = []
+    ids: list[str] = []
+    for row in batch.rows:
         content = msgspec.json.encode(row.event, order="sorted")
-        event_id = import_id_of(project.secret, row.milliseconds, content, row.occurrence)
-        event = decode_one(msgspec.json.encode({**row.event, "event_id": str(event_id), "source": "import"}))
-        verdict = prepare(index, event, context, rules) if isinstance(event, WireEvent) else event
-        if isinstance(verdict, Prepared):
-            candidates.append(Candidate(index, event_id, verdict.milliseconds, False, verdict.body))
-        else:
-            assert isinstance(verdict, Refusal)
-            refused.append(Refused(str(event_id), verdict.status, verdict.reason))
-            reasons.append(verdict.message)
-    fresh = await services.spool.append(Delivery(context.tenancy, now, candidates, refused, [], batch.import_id))
+        ids.append(str(import_id_of(project.secret, row.milliseconds, content, row.occurrence)))
+        elements.append(decode_one(msgspec.json.encode({**row.event, "event_id": ids[-1], "source": "import"})))
+    prepared = prepare(elements, context, rules)
+    refused = [Refused(ids[i], refusal.status, refusal.reason) for i, refusal in prepared.refusals.items()]
+    fresh = await services.spool.append(Delivery(context.tenancy, now, prepared.slabs, refused, [], batch.import_id))
     return {
         "accepted": sum(fresh),
         "duplicate": len(fresh) - sum(fresh),
         "refused": len(refused),
-        "reasons": reasons[:5],
+        "reasons": [refusal.message for refusal in prepared.refusals.values()][:5],
     }
 
 

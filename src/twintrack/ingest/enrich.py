@@ -6,7 +6,6 @@ Pure: the request's facts come in as values. Next: ingest/mask.py.
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from twintrack.clock import milliseconds_of
 from twintrack.event import Context, RequestContext, Row, WireEvent
 
 # A clock that is off by less is taken as right: the difference is the network's.
@@ -81,10 +80,10 @@ def identify(event: WireEvent, context: RequestContext) -> tuple[str, str]:
     return user, "claimed" if user else "anonymous"
 
 
-def enrich(event: WireEvent, context: RequestContext) -> Row:
+def enrich(event: WireEvent, context: RequestContext, masking_version: str) -> Row:
     """The row of an event, before masking."""
-    received = context.received_milliseconds
-    client = received if event.client_timestamp is None else milliseconds_of(event.client_timestamp)
+    received = context.received_milliseconds / 1000
+    client = received if event.client_timestamp is None else round(event.client_timestamp.timestamp(), 3)
     where = event.context or _NO_CONTEXT
     user, identity = identify(event, context)
     content = event.message_content
@@ -94,7 +93,7 @@ def enrich(event: WireEvent, context: RequestContext) -> Row:
         tenancy.environment,
         event.event_id,
         event.event_name,
-        (client + context.skew_milliseconds) / 1000,
+        round(client + context.skew_milliseconds / 1000, 3) if context.skew_milliseconds else client,
         user,
         event.anonymous_id or "",
         event.session_id or "",
@@ -105,8 +104,8 @@ def enrich(event: WireEvent, context: RequestContext) -> Row:
         content,
         None if content is None else len(content),
         event.thread_id,
-        client / 1000,
-        received / 1000,
+        client,
+        received,
         context.ip_address,
         context.user_agent,
         context.is_bot,
@@ -120,5 +119,5 @@ def enrich(event: WireEvent, context: RequestContext) -> Row:
         event.consent or "",
         event.source or "",
         [],
-        "",
+        masking_version,
     )

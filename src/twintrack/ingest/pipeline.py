@@ -1,21 +1,23 @@
-"""An event's way in, as a list: validate, admit, enrich, mask. One bad event never sinks its batch.
+"""An event's way in, as a list: admit, validate, enrich, mask. One bad event never sinks its batch.
 
-Each step sees one event and lets it go on or says why not, with a reason of the closed list. The result is what
-the spool makes durable: encoded rows, and a verdict for every event.
+Each step sees one event and lets it go on or says why not, with a reason of the closed list. The rows of a batch are
+encoded together, and the masking rules are asked about all of them at once; only where they might match is each
+row looked at alone. The result is what the spool makes durable: slabs of encoded rows, and a verdict for every event.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
-from uuid import UUID
 
 import msgspec
 
 from twintrack import pii
-from twintrack.event import Limits, RequestContext, WireEvent, uuid7_milliseconds
+from twintrack.clock import month_of
+from twintrack.event import Limits, RequestContext, Row, WireEvent
 from twintrack.ingest.enrich import enrich, identify
 from twintrack.ingest.mask import mask
 from twintrack.ingest.validate import validate
 from twintrack.outcomes import Reason, Refusal, dropped, rejected
+from twintrack.spool.protocol import Slab
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -28,15 +30,15 @@ class Rules(NamedTuple):
     kill: bool
     require_verified_ids: bool
     masking: bool
+    id_window_days: int
 
 
 class Prepared(NamedTuple):
-    """One accepted event, ready for the spool."""
+    """A batch behind the pipeline: what goes on, where it stood in the batch, and why the rest does not."""
 
-    place: int  # in the batch
-    event_id: UUID
-    milliseconds: int
-    body: bytes
+    slabs: list[Slab]
+    places: list[int]  # of the slabs' events, in their order
+    refusals: dict[int, Refusal]
 
 
 Step = Callable[[WireEvent, RequestContext, Rules], Refusal | None]
@@ -69,32 +71,86 @@ def _verified(event: WireEvent, context: RequestContext, rules: Rules) -> Refusa
 STEPS: tuple[Step, ...] = (_kill, _consent, _validate, _verified)
 
 
-def prepare(index: int, event: WireEvent, context: RequestContext, rules: Rules) -> Prepared | Refusal:
-    """The encoded, masked row of one event, or why it goes no further."""
-    for step in STEPS:
-        refusal = step(event, context, rules)
-        if refusal is not None:
-            return refusal
-    row = enrich(event, context)
-    row.masking_version = pii.RULES_VERSION if rules.masking else ""
-    body = _ENCODER.encode(row)
-    if rules.masking and pii.suspicious(body):
-        try:
-            mask(row, rules.secret)
-            body = _ENCODER.encode(row)
-        except Exception:
-            # Fails closed: whatever went wrong, an event that could not be masked is not kept.
-            return rejected(
-                Reason.MASKING_FAILED, "the event could not be masked, so it was not kept; report this as a bug"
+def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, rules: Rules) -> Prepared:
+    """The encoded, masked rows of a batch, and for every other event why it goes no further."""
+    refusals: dict[int, Refusal] = {}
+    rows: list[Row] = []
+    places: list[int] = []
+    version = pii.RULES_VERSION if rules.masking else ""
+    for index, event in enumerate(elements):
+        if isinstance(event, Refusal):
+            refusals[index] = event
+            continue
+        for step in STEPS:
+            refusal = step(event, context, rules)
+            if refusal is not None:
+                refusals[index] = refusal
+                break
+        else:
+            rows.append(enrich(event, context, version))
+            places.append(index)
+    if not rows:
+        return Prepared([], [], refusals)
+    lines = _ENCODER.encode_lines(rows)[:-1]
+    if len(lines) > rules.limits.event_bytes or (rules.masking and pii.suspicious(lines)):
+        rows, places, lines = _each(rows, places, refusals, rules)
+    slabs, order = _slabs(rows, lines, context, rules)
+    return Prepared(slabs, places if order is None else [places[i] for i in order], refusals)
+
+
+def _each(
+    rows: list[Row], places: list[int], refusals: dict[int, Refusal], rules: Rules
+) -> tuple[list[Row], list[int], bytes]:
+    """The batch row by row: masks what may need it and refuses what is too large."""
+    kept, kept_places, bodies = [], [], []
+    for row, place in zip(rows, places, strict=True):
+        body = _ENCODER.encode(row)
+        if rules.masking and pii.suspicious(body):
+            try:
+                mask(row, rules.secret)
+                body = _ENCODER.encode(row)
+            except Exception:
+                # Fails closed: whatever went wrong, an event that could not be masked is not kept.
+                refusals[place] = rejected(
+                    Reason.MASKING_FAILED, "the event could not be masked, so it was not kept; report this as a bug"
+                )
+                continue
+        if len(body) > rules.limits.event_bytes:
+            refusals[place] = rejected(
+                Reason.TOO_LONG, f"the event is larger than {rules.limits.event_bytes} bytes (event_bytes); send less"
             )
-    if len(body) > rules.limits.event_bytes:
-        return rejected(
-            Reason.TOO_LONG, f"the event is larger than {rules.limits.event_bytes} bytes (event_bytes); send less"
-        )
-    return Prepared(index, event.event_id, round(row.event_timestamp * 1000), body)
+            continue
+        kept.append(row)
+        kept_places.append(place)
+        bodies.append(body)
+    return kept, kept_places, b"\n".join(bodies)
 
 
-def id_is_recent(event_id: UUID, now_milliseconds: int, window_days: int) -> bool:
-    """Whether the door remembers this id: a UUIDv7 whose time lies in [now - window, now + 1 h]."""
-    born = uuid7_milliseconds(event_id)
-    return born is not None and now_milliseconds - window_days * 86_400_000 <= born <= now_milliseconds + 3_600_000
+def _slabs(rows: list[Row], lines: bytes, context: RequestContext, rules: Rules) -> tuple[list[Slab], list[int] | None]:
+    """The rows by month and by whether the door remembers their ids; the order they come in, None for as they were."""
+    if not rows:
+        return [], None
+    ids = [row.event_id.bytes for row in rows]
+    times = [row.event_timestamp for row in rows]
+    first, last = recent_ids(context.received_milliseconds, rules.id_window_days)
+    if context.imported:
+        first = last  # no id of an import is taken as recent
+    recent = [first <= i < last and i[6] >> 4 == 7 for i in ids]
+    month = month_of(min(times))
+    if month == month_of(max(times)) and all(recent):
+        return [Slab(month, True, ids, lines)], None
+    groups: dict[tuple[int, bool], list[int]] = {}
+    for index, (moment, is_recent) in enumerate(zip(times, recent, strict=True)):
+        groups.setdefault((month_of(moment), is_recent), []).append(index)
+    bodies = lines.split(b"\n")
+    slabs = [
+        Slab(month, is_recent, [ids[i] for i in found], b"\n".join([bodies[i] for i in found]))
+        for (month, is_recent), found in groups.items()
+    ]
+    return slabs, [i for found in groups.values() for i in found]
+
+
+def recent_ids(now_milliseconds: int, window_days: int) -> tuple[bytes, bytes]:
+    """The bounds between which a UUIDv7 is remembered at the door: born in [now - window, now + 1 h]."""
+    first = max(0, now_milliseconds - window_days * 86_400_000)
+    return first.to_bytes(6, "big") + bytes(10), (now_milliseconds + 3_600_001).to_bytes(6, "big") + bytes(10)

@@ -15,17 +15,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from twintrack import auth
-from twintrack.clock import Clock, milliseconds_of
+from twintrack.clock import Clock, milliseconds_of, month_of
 from twintrack.control.control import Control
 from twintrack.errors import RequestError, TwintrackError, Unavailable
 from twintrack.event import ReceiptRow, RequestContext, WireEvent, WireReceipt, limits
 from twintrack.ingest.decode import Batch, decode, inflate
 from twintrack.ingest.enrich import client_address, clock_skew, cut_address
-from twintrack.ingest.pipeline import Prepared, Rules, id_is_recent, prepare
+from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.metrics import Metrics
 from twintrack.outcomes import Reason, Refusal, Status
 from twintrack.settings import Settings
-from twintrack.spool.protocol import Candidate, Delivery, Refused, Spool
+from twintrack.spool.protocol import Delivery, Refused, Slab, Spool
 
 log = structlog.get_logger()
 _ENCODER = msgspec.json.Encoder()
@@ -34,6 +34,10 @@ _TYPES = frozenset({"application/json", "text/plain", ""})
 _AGENT_CHARACTERS = 512
 # A browser that is older than the server's clock by more than this sends nonsense, not a receipt.
 _BODY_SECONDS = 30.0
+_TURN_EVENTS = 500
+_ALREADY_ACCEPTED = Refusal(
+    Status.DUPLICATE, Reason.ALREADY_ACCEPTED, "this event_id was accepted before; nothing more to do"
+)
 
 
 class Receiver:
@@ -45,6 +49,7 @@ class Receiver:
         self._crawlers = CrawlerDetect()
         self._bots: dict[str, bool] = {}
         self._busy = 0
+        self._accepted = metrics.events.labels(Status.ACCEPTED, "")
 
     async def events(self, request: Request) -> Response:
         """One batch: every event of it gets exactly one of five statuses."""
@@ -212,41 +217,41 @@ class Receiver:
     def _rules(self, project_name: str) -> Rules:
         project = self._control.project(project_name)
         return Rules(
-            self._limits, project.secret, project.kill, self._settings.require_verified_ids, self._settings.masking
+            self._limits,
+            project.secret,
+            project.kill,
+            self._settings.require_verified_ids,
+            self._settings.masking,
+            self._settings.id_window_days,
         )
 
     async def _deliver(self, batch: Batch, context: RequestContext) -> dict[str, Any]:
         rules = self._rules(context.tenancy.project)
-        verdicts: list[Refusal | Prepared] = []
-        for index, element in enumerate(batch.elements):
-            verdicts.append(prepare(index, element, context, rules) if isinstance(element, WireEvent) else element)
-            if index % 500 == 499:
+        slabs: list[Slab] = []
+        places: list[int] = []
+        refusals: dict[int, Refusal] = {}
+        for start in range(0, len(batch.elements), _TURN_EVENTS):
+            if start:
                 await asyncio.sleep(0)  # a large batch does not hold up its neighbours
-        candidates = [
-            Candidate(
-                v.place,
-                v.event_id,
-                v.milliseconds,
-                id_is_recent(v.event_id, context.received_milliseconds, self._settings.id_window_days),
-                v.body,
-            )
-            for v in verdicts
-            if isinstance(v, Prepared)
-        ]
+            prepared = prepare(batch.elements[start : start + _TURN_EVENTS], context, rules)
+            slabs += prepared.slabs
+            places += [start + place for place in prepared.places]
+            refusals.update((start + place, refusal) for place, refusal in prepared.refusals.items())
         refused = [
-            Refused(self._id(batch, index) or "", v.status, v.reason)
-            for index, v in enumerate(verdicts)
-            if isinstance(v, Refusal)
+            Refused(self._id(batch, index) or "", refusal.status, refusal.reason) for index, refusal in refusals.items()
         ]
         receipts = self._receipts(batch.receipts, context)
         fresh: list[bool] = []
-        if candidates or refused or receipts:
+        if slabs or refused or receipts:
             fresh = await self._spool.append(
-                Delivery(context.tenancy, context.received_milliseconds, candidates, refused, receipts)
+                Delivery(context.tenancy, context.received_milliseconds, slabs, refused, receipts)
             )
+        for place, new in zip(places, fresh, strict=True):
+            if not new:
+                refusals[place] = _ALREADY_ACCEPTED
         if batch.unknown_fields:
             self._metrics.unknown_fields.inc(batch.unknown_fields)
-        return self._answer(batch, verdicts, fresh, rules, context)
+        return self._answer(batch, refusals, rules, context)
 
     @staticmethod
     def _id(batch: Batch, index: int) -> str | None:
@@ -254,7 +259,7 @@ class Receiver:
         return str(element.event_id) if isinstance(element, WireEvent) else batch.ids[index]
 
     def _receipts(self, receipts: list[WireReceipt], context: RequestContext) -> list[tuple[int, bytes]]:
-        """Rows of receipts; what no vendor of ours can have sent is left out."""
+        """(month, row) of receipts; what no vendor of ours can have sent is left out."""
         rows = []
         for receipt in receipts:
             at = milliseconds_of(receipt.at) + context.skew_milliseconds
@@ -272,29 +277,17 @@ class Receiver:
                     at / 1000,
                     context.received_milliseconds / 1000,
                 )
-                rows.append((at, _ENCODER.encode(row)))
+                rows.append((month_of(row.at), _ENCODER.encode(row)))
         return rows
 
     def _answer(
-        self,
-        batch: Batch,
-        verdicts: list[Refusal | Prepared],
-        fresh: list[bool],
-        rules: Rules,
-        context: RequestContext,
+        self, batch: Batch, verdicts: dict[int, Refusal], rules: Rules, context: RequestContext
     ) -> dict[str, Any]:
+        """The answer: `results` has every event that is not accepted."""
         counts = dict.fromkeys(Status, 0)
+        counts[Status.ACCEPTED] = len(batch.elements) - len(verdicts)
         results = []
-        new = iter(fresh)
-        for index, verdict in enumerate(verdicts):
-            if isinstance(verdict, Refusal):
-                status, code, message = verdict
-            elif next(new):
-                counts[Status.ACCEPTED] += 1
-                continue
-            else:
-                status, code = Status.DUPLICATE, Reason.ALREADY_ACCEPTED
-                message = "this event_id was accepted before; nothing more to do"
+        for index, (status, code, message) in sorted(verdicts.items()):
             counts[status] += 1
             results.append(
                 {
@@ -307,7 +300,7 @@ class Receiver:
             )
             self._metrics.events.labels(status, code).inc()
         if counts[Status.ACCEPTED]:
-            self._metrics.events.labels(Status.ACCEPTED, "").inc(counts[Status.ACCEPTED])
+            self._accepted.inc(counts[Status.ACCEPTED])
         log.info("batch", project=context.tenancy.project, **{s.value: n for s, n in counts.items()})
         project = self._control.project(context.tenancy.project)
         return {

@@ -126,7 +126,7 @@ class Loader:
         return bool(frozen or pending)
 
     def _load(self, chunk: Chunk) -> None:
-        block = insert_block(chunk.chunk_id, self._spool.read(chunk))
+        block = insert_block(chunk.chunk_id, self._spool.content(chunk))
         self._store.insert(chunk.kind.value, columns(chunk.kind.value), block, chunk.token)
         self._spool.loaded(chunk)
         self._busy = chunk.rows >= _BUSY_ROWS

@@ -5,13 +5,14 @@ from uuid import UUID
 from twintrack.store.schema import COLUMNS
 
 
-def insert_block(chunk_id: str, rows: list[bytes]) -> bytes:
+def insert_block(chunk_id: str, content: bytes) -> bytes:
     """JSONCompactEachRow lines in the order of `columns(kind)`.
 
-    Shape: a row arrives as `[...]` without the chunk and leaves as `["chunk",...]`.
+    Shape: a row arrives as `[...]` without the chunk and leaves as `["chunk",...]`. A line break inside a string is
+    escaped in JSON, so one before a bracket always starts a row.
     """
     head = b'["%s",' % str(UUID(chunk_id)).encode()
-    return b"\n".join([head + row[1:] for row in rows])
+    return head + content[1:].replace(b"\n[", b"\n" + head)
 
 
 def columns(kind: str) -> tuple[str, ...]:

@@ -6,13 +6,13 @@ row names is the rest of a crash and is deleted at the next start.
 
 import hashlib
 import os
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import msgspec
 
-from twintrack.clock import instant
 from twintrack.spool.protocol import Chunk, Kind
 from twintrack.spool.segment import Record, sync_folder
 
@@ -28,20 +28,12 @@ class Group(NamedTuple):
     import_id: str
 
 
-_months: dict[int, int] = {}
+class Frozen(NamedTuple):
+    """A written chunk with what the ledger keeps of it."""
 
-
-def month_of(milliseconds: int) -> int:
-    """202601 for an instant of January 2026, UTC."""
-    day = milliseconds // 86_400_000
-    month = _months.get(day)
-    if month is None:
-        moment = instant(milliseconds)
-        month = moment.year * 100 + moment.month
-        if len(_months) > 10_000:
-            _months.clear()
-        _months[day] = month
-    return month
+    chunk: Chunk
+    size_bytes: int
+    places: Counter[tuple[str, str]]
 
 
 def identity_of(row: bytes) -> tuple[str, bytes]:
@@ -50,48 +42,68 @@ def identity_of(row: bytes) -> tuple[str, bytes]:
     return msgspec.json.decode(cells[0], type=str), msgspec.json.decode(cells[2], type=UUID).bytes
 
 
-def environment_of(row: bytes) -> str:
-    return msgspec.json.decode(_decode_start(row)[1], type=str)
-
-
 def place_of(row: bytes) -> tuple[str, str]:
-    """(project, environment) of a row, read from its first two cells alone: this runs once for each stored row."""
-    end = row.index(b'","', row.index(b'","') + 3)
-    project, environment = msgspec.json.decode(row[:end] + b'"]', type=tuple[str, str])
-    return project, environment
+    """(project, environment) of a row."""
+    cells = _decode_start(row)
+    return msgspec.json.decode(cells[0], type=str), msgspec.json.decode(cells[1], type=str)
 
 
-def gather(record: Record, groups: dict[Group, list[tuple[int, bytes]]]) -> None:
-    """Adds the rows of a record to their groups, each with the time it was received."""
-    received = record.received
-    for event in record.events:
-        group = Group(Kind.EVENTS, event.month, event.late, record.import_id if event.late else "")
-        groups.setdefault(group, []).append((received, event.body))
-    for milliseconds, body in record.receipts:
-        groups.setdefault(Group(Kind.RECEIPTS, month_of(milliseconds), False, ""), []).append((received, body))
+class Gathered:
+    """Rows on their way into one chunk: how many, whose, and since when."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.rows = 0
+        self.places: Counter[tuple[str, str]] = Counter()  # (project, environment) to rows
+        self.received_milliseconds = 1 << 62
+
+    def add(self, lines: bytes, rows: int, place: tuple[str, str], received_milliseconds: int) -> None:
+        self.lines.append(lines)
+        self.rows += rows
+        self.places[place] += rows
+        self.received_milliseconds = min(self.received_milliseconds, received_milliseconds)
 
 
-def write(folder: Path, group: Group, rows: list[bytes], received_milliseconds: int) -> tuple[Chunk, int]:
-    """A durable chunk file and its size in bytes. Not a chunk yet: the ledger must name it."""
+def gather(record: Record, groups: dict[Group, Gathered]) -> None:
+    """Adds the rows of a record to their groups."""
+    place = (record.project, record.environment)
+    for part in record.parts:
+        group = Group(Kind(part.kind), part.month, part.late, record.import_id if part.late else "")
+        groups.setdefault(group, Gathered()).add(part.lines, part.rows, place, record.received)
+
+
+def write(folder: Path, group: Group, gathered: Gathered) -> Frozen:
+    """A durable chunk file. Not a chunk yet: the ledger must name it."""
     chunk_id = str(uuid4())
-    content = b"\n".join(rows)
+    content = b"\n".join(gathered.lines)
     token = f"tt1:{chunk_id}:{hashlib.sha256(content).hexdigest()[:16]}"
     with path(folder, chunk_id).open("xb") as file:
         file.write(content)
         file.flush()
         os.fdatasync(file.fileno())
     chunk = Chunk(
-        chunk_id, group.kind, group.month, len(rows), token, group.lookup, group.import_id, received_milliseconds
+        chunk_id,
+        group.kind,
+        group.month,
+        gathered.rows,
+        token,
+        group.lookup,
+        group.import_id,
+        gathered.received_milliseconds,
     )
-    return chunk, len(content)
+    return Frozen(chunk, len(content), gathered.places)
 
 
 def path(folder: Path, chunk_id: str) -> Path:
     return folder / f"{chunk_id}.rows"
 
 
+def content(folder: Path, chunk_id: str) -> bytes:
+    return path(folder, chunk_id).read_bytes()
+
+
 def read(folder: Path, chunk_id: str) -> list[bytes]:
-    return path(folder, chunk_id).read_bytes().split(b"\n")
+    return content(folder, chunk_id).split(b"\n")
 
 
 def remove_unnamed(folder: Path, named: set[str]) -> int:

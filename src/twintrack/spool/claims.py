@@ -6,7 +6,7 @@ It is a cache of the log and the store: after a boot without a clean mark it is 
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -58,39 +58,46 @@ class Claims:
         self._env.sync(True)
         self._env.close()
 
-    def begin(self) -> Any:
-        """A write transaction: claims in it vanish unless it is committed."""
-        return self._env.begin(write=True)
+    def claim(self, wanted: Sequence[tuple[list[bytes], bool]]) -> tuple[Any, list[list[bool]]]:
+        """Claims lists of (keys, late) in order; the open transaction, and for each key whether it was free.
 
-    def claim(self, transaction: Any, wanted: list[tuple[bytes, bool]]) -> list[bool]:
-        """Claims (key, late) pairs in order; for each whether it was free.
-
-        An id may be late now and recent then, so both sides are asked. Whole lists go into one call each: the
-        driver lets go of the interpreter's lock around every call, and getting it back costs more than the call.
+        The claims vanish unless the transaction is committed. An id may be late now and recent then, so both sides
+        are asked. Whole lists go into one call each: the driver lets go of the interpreter's lock around every
+        call, and getting it back costs more than the call.
         Raises: Unavailable when the index is full.
         """
-        keys = [key for key, _ in wanted]
+        keys = [key for part, _ in wanted for key in part]
+        transaction = self._env.begin(write=True)
         try:
-            taken = self._taken(transaction, self._recent, keys)
-            if self._late_entries(transaction):
-                taken |= self._taken(transaction, self._late, keys)
+            if not any(late for _, late in wanted) and not self._late_entries(transaction):
+                # Nearly always nothing is taken, and one call says so.
+                _, added = transaction.cursor(db=self._recent).putmulti([(key, b"") for key in keys], overwrite=False)
+                if added == len(keys):
+                    return transaction, [[True] * len(part) for part, _ in wanted]
+                transaction.abort()
+                transaction = self._env.begin(write=True)
+            taken = self._taken(transaction, self._recent, keys) | self._taken(transaction, self._late, keys)
             verdicts = []
-            for key in keys:
-                verdicts.append(key not in taken)
-                taken.add(key)
-            for side, late in ((self._recent, False), (self._late, True)):
-                fresh = [
-                    (key, b"")
-                    for (key, is_late), free in zip(wanted, verdicts, strict=True)
-                    if free and is_late is late
-                ]
-                if fresh:
-                    transaction.cursor(db=side).putmulti(fresh, overwrite=False)
+            for part, late in wanted:
+                free: list[bytes] = []
+                verdict = []
+                for key in part:
+                    verdict.append(key not in taken)
+                    if verdict[-1]:
+                        taken.add(key)
+                        free.append(key)
+                verdicts.append(verdict)
+                side = self._late if late else self._recent
+                transaction.cursor(db=side).putmulti([(key, b"") for key in free], overwrite=False)
+            return transaction, verdicts
         except lmdb.MapFullError as error:
+            transaction.abort()
             raise Unavailable(
                 "the index of event ids is full", hint="raise TWINTRACK_INDEX_BYTES or shorten TWINTRACK_ID_WINDOW_DAYS"
             ) from error
-        return verdicts
+        except BaseException:
+            transaction.abort()
+            raise
 
     @staticmethod
     def _taken(transaction: Any, side: Any, keys: list[bytes]) -> set[bytes]:
@@ -101,8 +108,11 @@ class Claims:
 
     def add(self, keys: Iterable[tuple[bytes, bool]]) -> None:
         """Claims (key, late) pairs that are known to be accepted."""
-        with self._env.begin(write=True) as transaction:
-            self.claim(transaction, list(keys))
+        sides: tuple[list[bytes], list[bytes]] = ([], [])
+        for key, late in keys:
+            sides[late].append(key)
+        transaction, _ = self.claim([(sides[False], False), (sides[True], True)])
+        transaction.commit()
 
     def loaded(self, keys: Iterable[bytes]) -> None:
         """Late ids whose rows the store has now: UUIDv7 move to the recent side, the others are looked up from now on."""

@@ -3,14 +3,16 @@
 SQLite with full sync: the cursor, the chunks of a freeze and the counts of its records change in one transaction.
 """
 
+import json
 import sqlite3
 import threading
 from pathlib import Path
 
+from twintrack.spool.chunks import Frozen
 from twintrack.spool.protocol import Chunk, Kind
 from twintrack.spool.segment import Position
 
-FORMAT = 1
+FORMAT = 2
 _MOST_REFUSED = 100_000
 
 _SCHEMA = """
@@ -19,7 +21,7 @@ CREATE TABLE IF NOT EXISTS chunks (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     chunk_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, month INTEGER NOT NULL, rows INTEGER NOT NULL,
     bytes INTEGER NOT NULL, token TEXT NOT NULL, import_id TEXT NOT NULL,
-    received_milliseconds INTEGER NOT NULL,
+    received_milliseconds INTEGER NOT NULL, places TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('lookup', 'frozen', 'loaded', 'quarantined')),
     reason TEXT NOT NULL DEFAULT '', settled_milliseconds INTEGER);
 CREATE INDEX IF NOT EXISTS chunks_by_state ON chunks (state, sequence);
@@ -78,23 +80,32 @@ class Ledger:
         self.put("epoch", position.epoch)
         self.put("offset", position.offset)
 
-    def add_chunk(self, chunk: Chunk, size_bytes: int) -> None:
+    def add_chunk(self, frozen: Frozen) -> None:
+        chunk = frozen.chunk
+        places = [[*place, rows] for place, rows in frozen.places.items()]
         with self._lock:
             self._db.execute(
                 "INSERT INTO chunks (chunk_id, kind, month, rows, bytes, token, import_id, received_milliseconds,"
-                " state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " places, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     chunk.chunk_id,
                     chunk.kind,
                     chunk.month,
                     chunk.rows,
-                    size_bytes,
+                    frozen.size_bytes,
                     chunk.token,
                     chunk.import_id,
                     chunk.received_milliseconds,
+                    json.dumps(places),
                     "lookup" if chunk.lookup else "frozen",
                 ),
             )
+
+    def places(self, chunk_id: str) -> dict[tuple[str, str], int]:
+        """Rows of a chunk by (project, environment)."""
+        with self._lock:
+            row = self._db.execute("SELECT places FROM chunks WHERE chunk_id = ?", (chunk_id,)).fetchone()
+        return {(p, e): n for p, e, n in json.loads(row[0])} if row else {}
 
     def settle(self, chunk_id: str, state: str, reason: str, now_milliseconds: int) -> None:
         with self._lock:

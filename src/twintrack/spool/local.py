@@ -11,7 +11,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -22,11 +22,11 @@ from twintrack.clock import Clock
 from twintrack.errors import DataFolderInUse, Unavailable
 from twintrack.metrics import Metrics
 from twintrack.spool import chunks, segment
-from twintrack.spool.chunks import Group
+from twintrack.spool.chunks import Gathered, Group
 from twintrack.spool.claims import Claims, claim_key, project_tag
 from twintrack.spool.ledger import FORMAT, Ledger
 from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
-from twintrack.spool.segment import LoggedEvent, Position, Record
+from twintrack.spool.segment import Part, Position, Record
 
 log = structlog.get_logger()
 _REFUSED_DAYS = 7
@@ -43,6 +43,10 @@ class _Tail(NamedTuple):
 
     end: Position
     received_milliseconds: int
+
+
+def _split_ids(ids: bytes) -> Iterable[bytes]:
+    return (ids[i : i + 16] for i in range(0, len(ids), 16))
 
 
 class LocalSpool:
@@ -104,8 +108,7 @@ class LocalSpool:
             self.rebuilding = True
             for chunk in self.ledger.chunks("lookup", "frozen", "quarantined"):
                 if chunk.kind is Kind.EVENTS:
-                    rows = (chunks.identity_of(row) for row in chunks.read(self._chunk_folder, chunk.chunk_id))
-                    self._claims.add((claim_key(i, project), chunk.lookup) for project, i in rows)
+                    self._claims.add((claim_key(i, p), chunk.lookup) for p, i in self.identities(chunk))
         cursor = self.ledger.cursor()
         known = segment.epochs(self._log_folder)
         for epoch in known:
@@ -117,10 +120,11 @@ class LocalSpool:
                 self._log_folder, epoch, start, segment.marked_end(self._log_folder, epoch)
             ):
                 self._count(record)
-                self._events += len(record.events)
+                self._events += record.events()
                 self._tail.append(_Tail(Position(epoch, end), record.received))
                 if not clean:
-                    self._claims.add((claim_key(e.id, record.project), e.late) for e in record.events)
+                    tag = project_tag(record.project)
+                    self._claims.add((i + tag, part.late) for part in record.parts for i in _split_ids(part.ids))
             if segment.marked_end(self._log_folder, epoch) is None:
                 segment.mark_end(self._log_folder, epoch, end)
             self._tail_bytes += max(0, end - start)
@@ -189,26 +193,19 @@ class LocalSpool:
 
     def _write(self, group: list[_Waiting]) -> None:
         """One transaction of claims and one sync for every batch that waits."""
-        verdicts: list[list[bool]] = []
-        records: list[Record] = []
         all_late = self.rebuilding
-        transaction = self._claims.begin()
+        transaction = None
         try:
-            data = b""
-            free = iter(
-                self._claims.claim(
-                    transaction, [w for waiting in group for w in self._wanted(waiting.delivery, all_late)]
-                )
-            )
-            for waiting in group:
-                verdict = list(islice(free, len(waiting.delivery.candidates)))
-                verdicts.append(verdict)
-                records.append(self._record(waiting.delivery, verdict, all_late))
+            transaction, taken = self._claims.claim([w for one in group for w in self._wanted(one.delivery, all_late)])
+            verdicts = iter(taken)
+            answers = [list(islice(verdicts, len(one.delivery.slabs))) for one in group]
+            records = [self._record(one.delivery, a, all_late) for one, a in zip(group, answers, strict=True)]
             data = b"".join(map(segment.encode_record, records))
             segment.write_all(self._handle, data)
             os.fdatasync(self._handle)
         except BaseException as error:
-            transaction.abort()
+            if transaction is not None:
+                transaction.abort()
             self._end_segment(error)
             failure = (
                 error
@@ -226,7 +223,7 @@ class LocalSpool:
             self._broken = "the index of event ids could not be written"
             log.error("spool_index_failed")
         end = Position(self._synced.epoch, self._synced.offset + len(data))
-        fresh = sum(len(record.events) for record in records)
+        fresh = sum(record.events() for record in records)
         with self._lock:
             self._imports.update((r.import_id, end) for r in records if r.import_id)
             self._synced = end
@@ -236,27 +233,33 @@ class LocalSpool:
             for record in records:
                 self._count(record)
         self._metrics.group_events.observe(fresh)
-        self._answer(group, verdicts)
+        self._answer(group, [list(chain.from_iterable(answer)) for answer in answers])
         self._appended.set()
         if end.offset >= self._segment_bytes:
             self._end_segment(None)
 
     @staticmethod
-    def _wanted(delivery: Delivery, all_late: bool) -> list[tuple[bytes, bool]]:
+    def _wanted(delivery: Delivery, all_late: bool) -> list[tuple[list[bytes], bool]]:
         tag = project_tag(delivery.tenancy.project)
-        return [(c.event_id.bytes + tag, all_late or not c.recent) for c in delivery.candidates]
+        return [([i + tag for i in slab.ids], all_late or not slab.recent) for slab in delivery.slabs]
 
     @staticmethod
-    def _record(delivery: Delivery, verdict: list[bool], all_late: bool) -> Record:
-        events = [
-            LoggedEvent(c.event_id.bytes, chunks.month_of(c.milliseconds), all_late or not c.recent, c.body)
-            for c, fresh in zip(delivery.candidates, verdict, strict=True)
-            if fresh
-        ]
-        duplicates = len(verdict) - len(events)
+    def _record(delivery: Delivery, verdicts: list[list[bool]], all_late: bool) -> Record:
+        parts, accepted, duplicates = [], 0, 0
+        for slab, verdict in zip(delivery.slabs, verdicts, strict=True):
+            ids, lines = slab.ids, slab.lines
+            if not all(verdict):
+                ids = [i for i, fresh in zip(ids, verdict, strict=True) if fresh]
+                lines = b"\n".join(line for line, fresh in zip(lines.split(b"\n"), verdict, strict=True) if fresh)
+            accepted += len(ids)
+            duplicates += len(verdict) - len(ids)
+            if ids:
+                late = all_late or not slab.recent
+                parts.append(Part(Kind.EVENTS.value, slab.month, late, len(ids), b"".join(ids), lines))
+        parts += [Part(Kind.RECEIPTS.value, month, False, 1, b"", row) for month, row in delivery.receipts]
         counts = Counter(f"{refused.status}|{refused.reason}" for refused in delivery.refused)
-        if events:
-            counts["accepted|"] = len(events)
+        if accepted:
+            counts["accepted|"] = accepted
         if duplicates:
             counts["duplicate|already_accepted"] = duplicates
         return Record(
@@ -265,8 +268,7 @@ class LocalSpool:
             delivery.received_milliseconds,
             delivery.import_id,
             dict(counts),
-            events,
-            delivery.receipts,
+            parts,
             [(r.event_id, r.status, r.reason) for r in delivery.refused if r.event_id],
         )
 
@@ -307,7 +309,7 @@ class LocalSpool:
         """Freezes up to a chunk's worth of rows for each group; how many records it read."""
         self._appended.clear()
         cursor, end = self.ledger.cursor(), self._synced
-        groups: dict[Group, list[tuple[int, bytes]]] = {}
+        groups: dict[Group, Gathered] = {}
         records: list[Record] = []
         rows = 0
         passed: list[int] = []
@@ -320,7 +322,7 @@ class LocalSpool:
             for offset, record in segment.read_records(self._log_folder, epoch, start, stop):
                 chunks.gather(record, groups)
                 records.append(record)
-                rows += len(record.events) + len(record.receipts)
+                rows += sum(part.rows for part in record.parts)
                 cursor = Position(epoch, offset)
                 if rows >= self._chunk_rows:
                     break
@@ -329,16 +331,12 @@ class LocalSpool:
                 cursor = Position(epoch + 1, 0)
         if cursor == self.ledger.cursor():
             return 0
-        written = [
-            chunks.write(self._chunk_folder, group, [body for _, body in part], min(at for at, _ in part))
-            for group, found in groups.items()
-            for part in (found[i : i + self._chunk_rows] for i in range(0, len(found), self._chunk_rows))
-        ]
+        written = [chunks.write(self._chunk_folder, group, gathered) for group, gathered in groups.items()]
         if written:
             segment.sync_folder(self._chunk_folder)
         with self.ledger as ledger:
-            for chunk, size in written:
-                ledger.add_chunk(chunk, size)
+            for frozen in written:
+                ledger.add_chunk(frozen)
             for record in records:
                 for fate, events in record.counts.items():
                     outcome, _, reason = fate.partition("|")
@@ -361,11 +359,11 @@ class LocalSpool:
     def pending(self) -> list[Chunk]:
         return self.ledger.chunks("lookup", "frozen")
 
-    def read(self, chunk: Chunk) -> list[bytes]:
-        return chunks.read(self._chunk_folder, chunk.chunk_id)
+    def content(self, chunk: Chunk) -> bytes:
+        return chunks.content(self._chunk_folder, chunk.chunk_id)
 
     def identities(self, chunk: Chunk) -> list[tuple[str, bytes]]:
-        return [chunks.identity_of(row) for row in self.read(chunk)]
+        return [chunks.identity_of(row) for row in chunks.read(self._chunk_folder, chunk.chunk_id)]
 
     def wait(self, seconds: float) -> bool:
         return self._appended.wait(seconds)
@@ -374,20 +372,20 @@ class LocalSpool:
         self._appended.set()
 
     def settle_lookup(self, chunk: Chunk, found: set[tuple[str, bytes]]) -> None:
-        kept, gone = [], Counter[tuple[str, str]]()
-        for row in self.read(chunk):
-            project, event_id = chunks.identity_of(row)
-            if (project, event_id) in found:
-                gone[project, chunks.environment_of(row)] += 1
+        kept, gone = Gathered(), Counter[tuple[str, str]]()
+        for row in chunks.read(self._chunk_folder, chunk.chunk_id):
+            place = chunks.place_of(row)
+            if chunks.identity_of(row) in found:
+                gone[place] += 1
             else:
-                kept.append(row)
+                kept.add(row, 1, place, chunk.received_milliseconds)
         group = Group(chunk.kind, chunk.month, False, chunk.import_id)
-        written = [chunks.write(self._chunk_folder, group, kept, chunk.received_milliseconds)] if kept else []
+        written = [chunks.write(self._chunk_folder, group, kept)] if kept.rows else []
         segment.sync_folder(self._chunk_folder)
         with self.ledger as ledger:
             ledger.remove_chunk(chunk.chunk_id)
-            for new, size in written:
-                ledger.add_chunk(new, size)
+            for frozen in written:
+                ledger.add_chunk(frozen)
             for (project, environment), events in gone.items():
                 ledger.tally(project, environment, "duplicate", "found_in_store", events)
             if chunk.import_id and gone:
@@ -400,50 +398,50 @@ class LocalSpool:
                 self._tallies[(project, environment, "duplicate", "found_in_store")] += events
 
     def bisect(self, chunk: Chunk) -> None:
-        rows = self.read(chunk)
-        now = self._clock.milliseconds()
+        rows = chunks.read(self._chunk_folder, chunk.chunk_id)
         if len(rows) == 1:
-            place = (chunks.identity_of(rows[0])[0], chunks.environment_of(rows[0]))
-            with self.ledger as ledger:
-                ledger.settle(chunk.chunk_id, "quarantined", "store_refused_data", now)
-                if chunk.kind is Kind.EVENTS:
-                    ledger.tally(*place, "quarantined", "store_refused_data", 1)
-            if chunk.kind is Kind.EVENTS:
-                with self._lock:
-                    self._events -= 1
-                    self._tallies[(*place, "quarantined", "store_refused_data")] += 1
+            self._quarantine(chunk, chunks.place_of(rows[0]))
             return
         group = Group(chunk.kind, chunk.month, False, chunk.import_id)
-        middle = len(rows) // 2
-        halves = [
-            chunks.write(self._chunk_folder, group, part, chunk.received_milliseconds)
-            for part in (rows[:middle], rows[middle:])
-        ]
+        halves = []
+        for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+            half = Gathered()
+            for row in part:
+                half.add(row, 1, chunks.place_of(row), chunk.received_milliseconds)
+            halves.append(chunks.write(self._chunk_folder, group, half))
         segment.sync_folder(self._chunk_folder)
         with self.ledger as ledger:
             ledger.remove_chunk(chunk.chunk_id)
-            for half, size in halves:
-                ledger.add_chunk(half, size)
+            for frozen in halves:
+                ledger.add_chunk(frozen)
         chunks.path(self._chunk_folder, chunk.chunk_id).unlink(missing_ok=True)
 
-    def loaded(self, chunk: Chunk) -> None:
-        rows: Counter[tuple[str, str]] = Counter()
+    def _quarantine(self, chunk: Chunk, place: tuple[str, str]) -> None:
+        fate = ("quarantined", "store_refused_data")
+        with self.ledger as ledger:
+            ledger.settle(chunk.chunk_id, *fate, self._clock.milliseconds())
+            if chunk.kind is Kind.EVENTS:
+                ledger.tally(*place, *fate, 1)
         if chunk.kind is Kind.EVENTS:
-            rows.update(chunks.place_of(row) for row in self.read(chunk))
+            with self._lock:
+                self._events -= 1
+                self._tallies[(*place, *fate)] += 1
+
+    def loaded(self, chunk: Chunk) -> None:
+        places = self.ledger.places(chunk.chunk_id) if chunk.kind is Kind.EVENTS else {}
         with self.ledger as ledger:
             ledger.settle(chunk.chunk_id, "loaded", "", self._clock.milliseconds())
-            for place, events in rows.items():
+            for place, events in places.items():
                 ledger.tally(*place, "stored", "", events)
             if chunk.import_id:
                 ledger.count_import(chunk.import_id, loaded=chunk.rows)
         with self._lock:
-            for place, events in rows.items():
+            for place, events in places.items():
                 self._tallies[(*place, "stored", "")] += events
-            self._events -= rows.total()
+            self._events -= sum(places.values())
             self._chunk_bytes = self.ledger.waiting_bytes()
         if chunk.kind is Kind.EVENTS and (chunk.import_id or self._claims.has_late()):
-            keys = (chunks.identity_of(row) for row in self.read(chunk))
-            self._claims.loaded(claim_key(event_id, project) for project, event_id in keys)
+            self._claims.loaded(claim_key(event_id, project) for project, event_id in self.identities(chunk))
 
     def sweep(self, grace_seconds: int, window_days: int) -> None:
         """Deletes what has outlived its use: loaded chunks, old refusals, ids behind the window."""
@@ -485,6 +483,4 @@ class LocalSpool:
 
     def quarantined(self, event_id: UUID, project: str) -> bool:
         wanted = (project, event_id.bytes)
-        return any(
-            wanted == chunks.identity_of(row) for chunk in self.ledger.chunks("quarantined") for row in self.read(chunk)
-        )
+        return any(wanted in self.identities(chunk) for chunk in self.ledger.chunks("quarantined"))

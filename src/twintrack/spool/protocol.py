@@ -7,7 +7,6 @@ frozen before their first insert and never decided again.
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple, Protocol
-from uuid import UUID
 
 from twintrack.event import Tenancy
 
@@ -19,14 +18,16 @@ class Kind(StrEnum):
     RECEIPTS = "receipts"
 
 
-class Candidate(NamedTuple):
-    """One event that passed the pipeline."""
+class Slab(NamedTuple):
+    """Events of one request that passed the pipeline and share a month and a way of settling.
 
-    place: int  # in the batch
-    event_id: UUID
-    milliseconds: int  # of the event, decides its month
-    recent: bool  # the door remembers its id; else the store is asked before its chunk is frozen
-    body: bytes  # a JSON array in column order, without the chunk
+    Shape: `lines` holds one JSON array a line, in column order without the chunk, as many as `ids`.
+    """
+
+    month: int  # as 202601, of the events' own time
+    recent: bool  # the door remembers these ids; else the store is asked before their chunk is frozen
+    ids: list[bytes]  # 16 bytes each
+    lines: bytes
 
 
 class Refused(NamedTuple):
@@ -42,9 +43,9 @@ class Delivery(NamedTuple):
 
     tenancy: Tenancy
     received_milliseconds: int
-    candidates: list[Candidate]
+    slabs: list[Slab]
     refused: list[Refused]
-    receipts: list[tuple[int, bytes]]  # (milliseconds, row)
+    receipts: list[tuple[int, bytes]]  # (month, row)
     import_id: str = ""
 
 
@@ -71,7 +72,7 @@ class Depth(NamedTuple):
 
 class Spool(Protocol):
     async def append(self, delivery: Delivery) -> list[bool]:
-        """Makes the delivery durable; for each candidate whether it is new.
+        """Makes the delivery durable; for each event of its slabs, in order, whether it is new.
 
         Raises: Unavailable when nothing of it was kept; the sender may retry.
         """
@@ -85,8 +86,8 @@ class Spool(Protocol):
         """Chunks that are not loaded, oldest first."""
         ...
 
-    def read(self, chunk: Chunk) -> list[bytes]:
-        """The rows of a chunk, in order, each a JSON array in column order without the chunk."""
+    def content(self, chunk: Chunk) -> bytes:
+        """The rows of a chunk, in order, a line each: a JSON array in column order without the chunk."""
         ...
 
     def settle_lookup(self, chunk: Chunk, found: set[tuple[str, bytes]]) -> None:

@@ -12,18 +12,20 @@ from typing import NamedTuple
 
 import msgspec
 
-MAGIC = b"TTLOG001"
+MAGIC = b"TTLOG002"
 _HEAD = struct.Struct("<II")
 _LARGEST_RECORD_BYTES = 256 << 20
 
 
-class LoggedEvent(msgspec.Struct, array_like=True):
-    """One accepted event inside a record."""
+class Part(msgspec.Struct, array_like=True):
+    """Rows of one request that may share a chunk: one table, one month, one way of settling."""
 
-    id: bytes  # 16 bytes
+    kind: str
     month: int  # as 202601
     late: bool
-    body: bytes
+    rows: int
+    ids: bytes  # 16 bytes for each row; empty for receipts
+    lines: bytes  # one row a line
 
 
 class Record(msgspec.Struct, array_like=True):
@@ -34,9 +36,12 @@ class Record(msgspec.Struct, array_like=True):
     received: int  # milliseconds since 1970
     import_id: str
     counts: dict[str, int]  # "status|reason" -> events
-    events: list[LoggedEvent]
-    receipts: list[tuple[int, bytes]]
+    parts: list[Part]
     refused: list[tuple[str, str, str]]
+
+    def events(self) -> int:
+        """How many events of it are new."""
+        return sum(part.rows for part in self.parts if part.ids)
 
 
 _encode = msgspec.msgpack.Encoder().encode

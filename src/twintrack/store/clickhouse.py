@@ -1,13 +1,11 @@
-"""The driver: one client for a ClickHouse server and, by `store/embedded.py`, for embedded chDB.
-
-A client runs one statement at a time, so each thread of the caller has its own.
-"""
+"""The driver: one client for a ClickHouse server and for embedded chDB, whose process speaks the same protocol."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import clickhouse_connect
+from clickhouse_connect.driver import httputil
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
@@ -17,6 +15,9 @@ from twintrack.store.schema import DATABASE
 
 # Codes of ClickHouse, src/Common/ErrorCodes.cpp: what no retry mends.
 _REFUSED_DATA = frozenset({6, 26, 27, 38, 41, 53, 62, 69, 72, 117, 131, 246, 321, 407, 441, 457})
+
+_TIMEOUT_SECONDS = 120
+_CONNECTIONS = 16
 
 # All of them in the statement: a retry must meet the same blocks whatever the server's defaults are.
 INSERT_SETTINGS: Mapping[str, Any] = {
@@ -35,28 +36,30 @@ INSERT_SETTINGS: Mapping[str, Any] = {
 
 
 class ClickHouse:
-    """Shape: `dsn` is `chdb:///path` or `http(s)://user:password@host:8123`."""
+    """Shape: `dsn` is `http(s)://user:password@host:8123`; `ended` is called when the store is closed."""
 
-    def __init__(self, dsn: str, engine: str) -> None:
+    def __init__(self, dsn: str, engine: str, ended: Callable[[], None] = lambda: None) -> None:
         self.engine = engine
         self._dsn = dsn
-        self._local = threading.local()
-        self._clients: list[Client] = []
+        self._ended = ended
         self._lock = threading.Lock()
+        self._made: Client | None = None
 
     def _client(self) -> Client:
-        client: Client | None = getattr(self._local, "client", None)
-        if client is None:
-            try:
-                # A session would serialise our threads on a server; chDB knows no sessions.
-                own: dict[str, Any] = {} if self.engine == "chdb" else {"autogenerate_session_id": False}
-                client = clickhouse_connect.get_client(dsn=self._dsn, **own)
-            except (ClickHouseError, OSError) as error:
-                raise StoreUnavailable("the store cannot be reached", hint="see TWINTRACK_STORE") from error
-            self._local.client = client
-            with self._lock:
-                self._clients.append(client)
-        return client
+        """The one client, made at the first use: without a session it serves all threads from its pool."""
+        with self._lock:
+            if self._made is None:
+                try:
+                    self._made = clickhouse_connect.get_client(
+                        dsn=self._dsn,
+                        autogenerate_session_id=False,
+                        query_limit=0,
+                        send_receive_timeout=_TIMEOUT_SECONDS,
+                        pool_mgr=httputil.get_pool_manager(maxsize=_CONNECTIONS, num_pools=1),
+                    )
+                except (ClickHouseError, OSError) as error:
+                    raise StoreUnavailable("the store cannot be reached", hint="see TWINTRACK_STORE") from error
+            return self._made
 
     def insert(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
         try:
@@ -110,9 +113,9 @@ class ClickHouse:
 
     def close(self) -> None:
         with self._lock:
-            for client in self._clients:
-                client.close()
-            self._clients.clear()
+            if self._made is not None:
+                self._made.close()
+        self._ended()
 
 
 def _translate(error: Exception, *, inserting: bool = False) -> StoreError:

@@ -1,17 +1,101 @@
-"""Embedded chDB: the same client over a folder of ours. One process owns the folder; the data folder's lock sees to it."""
+"""The embedded engine's process: started here, started again when it dies, ended when its standard input is closed.
 
+The socket is ours and outlives the process, so a client that comes while the engine starts again just waits.
+"""
+
+import contextlib
+import secrets
+import socket
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
+import structlog
+
+from twintrack.errors import StoreUnavailable
 from twintrack.store.clickhouse import ClickHouse
 
+log = structlog.get_logger()
+_END_SECONDS = 20.0
+_FIRST_PAUSE_SECONDS = 0.1
+_MOST_PAUSE_SECONDS = 10.0
 
-def open_embedded(url: str) -> ClickHouse:
-    """The store in the folder of `chdb:///path`, made where it is missing."""
-    folder = Path(url.removeprefix("chdb://"))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return ClickHouse(f"chdb://{folder}", "chdb")
+
+class EngineProcess:
+    """Shape: `folder` is chDB's; one process owns it, and the engine's own lock sees to that."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._password = secrets.token_hex(32)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._closing = threading.Event()
+        self._process = self._start()
+        threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
+
+    @property
+    def dsn(self) -> str:
+        return f"http://twintrack:{self._password}@127.0.0.1:{self._listener.getsockname()[1]}"
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        """Raises: StoreUnavailable when the engine does not open the folder."""
+        descriptor = self._listener.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "twintrack.store.engine", str(self._folder), str(descriptor)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(descriptor,),
+            start_new_session=True,  # Ctrl-C in a terminal is for the service, which then drains
+        )
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(self._password.encode() + b"\n")
+            process.stdin.flush()
+        if process.stdout.readline() != b"ready\n":
+            process.wait()
+            raise StoreUnavailable(
+                f"the embedded engine did not start on {self._folder}", hint="its own words stand above, on stderr"
+            )
+        return process
+
+    def _watch(self) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            code = self._process.wait()
+            if self._closing.is_set():
+                return
+            log.error("engine_died", code=code)
+            self._closing.wait(pause)
+            try:
+                self._process = self._start()
+                pause = _FIRST_PAUSE_SECONDS
+            except StoreUnavailable:
+                pause = min(_MOST_PAUSE_SECONDS, pause * 2)
+
+    def close(self) -> None:
+        """Ends the process; what runs in it is killed first."""
+        self._closing.set()
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        self._listener.close()
 
 
 def open_store(url: str) -> ClickHouse:
-    """The store that `TWINTRACK_STORE` names."""
-    return open_embedded(url) if url.startswith("chdb://") else ClickHouse(url, "clickhouse")
+    """The store that `TWINTRACK_STORE` names: a server, or the engine over the folder of `chdb:///path`."""
+    if not url.startswith("chdb://"):
+        return ClickHouse(url, "clickhouse")
+    process = EngineProcess(Path(url.removeprefix("chdb://")))
+    return ClickHouse(process.dsn, "chdb", process.close)
