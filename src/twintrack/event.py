@@ -13,6 +13,8 @@ from uuid import UUID
 
 import msgspec
 
+LABEL_CHARACTERS = 40  # of consent, source and locale
+VIEWPORT_PIXELS = 65_535
 AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from twintrack.app import Services, build, create_app, lock_folder
 from twintrack.commands import command_app
@@ -64,7 +65,9 @@ def serve(settings: Settings, *, demo: bool) -> None:
     lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
     services = build(settings)
     try:
-        asyncio.run(_run(services, demo=demo))
+        # uvloop sends small answers at once; asyncio leaves Nagle's delay on sockets it did not make.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(services, demo=demo))
     finally:
         services.close()
         (settings.data / SOCKET).unlink(missing_ok=True)

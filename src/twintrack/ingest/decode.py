@@ -9,27 +9,78 @@ Next: ingest/validate.py.
 import json
 import re
 import zlib
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import brotli
 import msgspec
 import zstandard
+from msgspec import Meta
 
 from twintrack.errors import RequestError
-from twintrack.event import Envelope, Limits, WireEvent, WireReceipt
+from twintrack.event import (
+    LABEL_CHARACTERS,
+    VIEWPORT_PIXELS,
+    Context,
+    Envelope,
+    Limits,
+    Page,
+    Viewport,
+    WireEvent,
+    WireReceipt,
+    limits,
+)
 from twintrack.outcomes import Reason, Refusal, rejected
 
-
-class _KnownEvent(WireEvent, forbid_unknown_fields=True):
-    """An event without a field that the contract does not know: what nearly every sender sends."""
-
-
-class _KnownEnvelope(Envelope):
-    events: list[_KnownEvent] = []  # type: ignore[assignment]
+_LIMITS = limits()
+_Identifier = Annotated[str, Meta(max_length=_LIMITS.identifier_characters)] | None
+_Url = Annotated[str, Meta(max_length=_LIMITS.url_characters)]
+_Label = Annotated[str, Meta(max_length=LABEL_CHARACTERS)]
+_Pixels = Annotated[int, Meta(ge=0, le=VIEWPORT_PIXELS)]
 
 
-_STRICT_ENVELOPE = msgspec.json.Decoder(_KnownEnvelope)
-_STRICT_ARRAY = msgspec.json.Decoder(list[_KnownEvent])
+class _Page(Page, forbid_unknown_fields=True):
+    url: _Url = ""
+    path: _Url = ""
+    title: _Url = ""
+
+
+class _Viewport(Viewport, forbid_unknown_fields=True):
+    width: _Pixels = 0
+    height: _Pixels = 0
+
+
+class _Context(Context, forbid_unknown_fields=True):
+    page: _Page = msgspec.field(default_factory=_Page)
+    viewport: _Viewport = msgspec.field(default_factory=_Viewport)
+    referrer: _Url = ""
+    locale: _Label = ""
+
+
+class CheckedEvent(WireEvent, forbid_unknown_fields=True):
+    """An event within the limits of its fields and without unknown ones: what nearly every sender sends.
+
+    The decoder itself sees to that, so `validate` only looks at what it cannot: time and metadata.
+    """
+
+    event_name: Annotated[str, Meta(min_length=1, max_length=_LIMITS.event_name_characters)]
+    event_value: Annotated[str, Meta(max_length=_LIMITS.event_value_characters)] | None = None
+    user_id: _Identifier = None
+    anonymous_id: _Identifier = None
+    session_id: _Identifier = None
+    sequence: Annotated[int, Meta(ge=0, le=_LIMITS.sequence_maximum)] | None = None
+    message_content: Annotated[str, Meta(max_length=_LIMITS.message_content_characters)] | None = None
+    thread_id: _Identifier = None
+    context: _Context | None = None
+    consent: _Label | None = None
+    source: _Label | None = None
+
+
+class _CheckedEnvelope(Envelope):
+    events: list[CheckedEvent] = []  # type: ignore[assignment]
+
+
+_STRICT_ENVELOPE = msgspec.json.Decoder(_CheckedEnvelope)
+_STRICT_ARRAY = msgspec.json.Decoder(list[CheckedEvent])
 _FAST_ENVELOPE = msgspec.json.Decoder(Envelope)
 _FAST_ARRAY = msgspec.json.Decoder(list[WireEvent])
 _ONE_EVENT = msgspec.json.Decoder(WireEvent)

@@ -22,7 +22,7 @@ from twintrack.store.protocol import Store
 from twintrack.store.schema import DATABASE
 
 log = structlog.get_logger()
-_LOOKUP_IDS = 4_000
+_LOOKUP_IDS = 20_000
 _RESTORE_IDS = 50_000
 _SWEEP_SECONDS = 60.0
 # An insert costs some 90 ms whatever its size, so under load it pays to wait for more rows.
@@ -134,14 +134,21 @@ class Loader:
         log.info("chunk_loaded", chunk=chunk.chunk_id, kind=chunk.kind.value, rows=chunk.rows)
 
     def _found(self, chunk: Chunk) -> set[tuple[str, bytes]]:
-        """Which (project, id) of a chunk the store has already."""
+        """Which (project, id) of a chunk the store has already.
+
+        A copy may stand in any month (a client's clock may have been corrected in between), except for imported
+        rows: their time is part of their id.
+        """
         wanted = self._spool.identities(chunk)
+        projects = ", ".join(f"'{_escaped(project)}'" for project in sorted({project for project, _ in wanted}))
+        month = f" AND toYYYYMM(date) = {chunk.month}" if chunk.import_id else ""
         found: set[tuple[str, bytes]] = set()
         for start in range(0, len(wanted), _LOOKUP_IDS):
             ids = ",".join(f"'{UUID(bytes=i)}'" for _, i in wanted[start : start + _LOOKUP_IDS])
             answer = self._store.select(
-                f"SELECT project, event_id FROM {DATABASE}.events WHERE event_id IN ({ids})",
-                settings={"max_query_size": 1 << 20},
+                f"SELECT project, event_id FROM {DATABASE}.events"
+                f" WHERE project IN ({projects}){month} AND event_id IN ({ids})",
+                settings={"max_query_size": _LOOKUP_IDS * 64},
             )
             found.update((project, event_id.bytes) for project, event_id in answer.rows)
         return found & set(wanted)
@@ -168,3 +175,7 @@ class Loader:
             f"SELECT project, event_id FROM {DATABASE}.events WHERE event_id > toUUID('{after}')"
             f" AND UUIDv7ToDateTime(event_id) > now() - INTERVAL {days} DAY ORDER BY event_id LIMIT {_RESTORE_IDS}"
         ).rows
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,4 +1,5 @@
--- Rollups that stay exact: counts that add up, sets of sessions and persons that merge. Every target keeps its own
+-- Rollups that stay exact: counts that add up, sets of sessions and persons that merge, and in the daily one a row for
+-- each session, so that a person's rows can be deleted and sessions counted without a state. Every target keeps its own
 -- dedupe window, so that a retried insert repairs a view that failed and doubles none that did not.
 CREATE TABLE IF NOT EXISTS analytics.events_hourly
 (
@@ -13,7 +14,8 @@ CREATE TABLE IF NOT EXISTS analytics.events_hourly
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(hour)
 ORDER BY (project, environment, event_name, hour)
-SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1,
+    default_compression_codec = 'ZSTD(1)';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS analytics.events_hourly_feed TO analytics.events_hourly AS
 SELECT
@@ -34,13 +36,14 @@ CREATE TABLE IF NOT EXISTS analytics.events_daily
     date Date,
     user_id String,
     event_name LowCardinality(String),
-    event_count SimpleAggregateFunction(sum, UInt64),
-    sessions AggregateFunction(uniqExact, String)
+    session_id String,
+    event_count UInt64
 )
-ENGINE = AggregatingMergeTree
+ENGINE = SummingMergeTree(event_count)
 PARTITION BY toYYYYMM(date)
-ORDER BY (project, environment, date, user_id, event_name)
-SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
+ORDER BY (project, environment, date, user_id, event_name, session_id)
+SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1,
+    default_compression_codec = 'ZSTD(1)';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS analytics.events_daily_feed TO analytics.events_daily AS
 SELECT
@@ -49,10 +52,10 @@ SELECT
     date,
     user_id,
     event_name,
-    count() AS event_count,
-    uniqExactState(session_id) AS sessions
+    session_id,
+    count() AS event_count
 FROM analytics.events
-GROUP BY project, environment, date, user_id, event_name;
+GROUP BY project, environment, date, user_id, event_name, session_id;
 
 -- The plan's name, with plain columns: its own query on raw and this view agree row by row.
 CREATE VIEW IF NOT EXISTS analytics.daily_user_events AS
@@ -62,7 +65,7 @@ SELECT
     date,
     user_id,
     event_name,
-    sum(event_count) AS event_count,
-    uniqExactMerge(sessions) AS session_count
+    sum(events_daily.event_count) AS event_count,
+    uniqExact(session_id) AS session_count
 FROM analytics.events_daily
 GROUP BY project, environment, date, user_id, event_name;

@@ -10,7 +10,8 @@ CREATE TABLE IF NOT EXISTS analytics.identities
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (project, environment, anonymous_id, user_id)
-SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1,
+    default_compression_codec = 'ZSTD(1)';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS analytics.identities_feed TO analytics.identities AS
 SELECT
