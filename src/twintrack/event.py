@@ -13,8 +13,6 @@ from uuid import UUID
 
 import msgspec
 
-LABEL_CHARACTERS = 40  # of consent, source and locale
-VIEWPORT_PIXELS = 65_535
 AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
