@@ -44,6 +44,7 @@ _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
+EVENTS_PATH = "/api/analytics/events"
 _STATIC = Path(__file__).parent / "static"
 
 
@@ -151,9 +152,10 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     )
     _errors(app)
     receiver = services.receiver
-    app.add_route("/api/analytics/events", receiver.events, methods=["POST"])
+    app.add_route(EVENTS_PATH, receiver.events, methods=["POST"])
+    app.add_middleware(_Door, receiver=receiver)
     app.add_route("/api/analytics/config", receiver.config, methods=["GET"])
-    for path in ("/api/analytics/events", "/api/analytics/config"):
+    for path in (EVENTS_PATH, "/api/analytics/config"):
         app.add_route(path, receiver.preflight, methods=["OPTIONS"])
     admission = Admission(services.control)
     app.include_router(session_routes(services.control, services.settings, admission))
@@ -212,6 +214,20 @@ def _errors(app: FastAPI) -> None:
         return JSONResponse(TwintrackError("something went wrong here", hint="see the service's log").body(), 500)
 
     app.add_middleware(_SecurityHeaders)
+
+
+class _Door:
+    """Answers ingest before any routing: half of a small request's cost was the way to its route."""
+
+    def __init__(self, app: ASGIApp, receiver: Receiver) -> None:
+        self._app, self._receiver = app, receiver
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == EVENTS_PATH and scope["method"] == "POST":
+            response = await self._receiver.events(Request(scope, receive))
+            await response(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class _SecurityHeaders:

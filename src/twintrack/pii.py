@@ -111,6 +111,19 @@ def suspicious(encoded: bytes) -> bool:
     return _SUSPICIOUS.search(encoded) is not None
 
 
+def suspects(lines: bytes) -> list[int]:
+    """Which of these encoded rows, a line each, are suspicious; their numbers from 0."""
+    found, at, line = [], 0, 0
+    while (match := _SUSPICIOUS.search(lines, at)) is not None:
+        line += lines.count(b"\n", at, match.start())
+        found.append(line)
+        end = lines.find(b"\n", match.end())
+        if end < 0:
+            break
+        at, line = end + 1, line + 1
+    return found
+
+
 def _digit_beside(text: str, start: int, end: int) -> bool:
     return (start > 0 and text[start - 1].isdigit()) or (end < len(text) and text[end].isdigit())
 

@@ -92,38 +92,38 @@ def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, ru
     if not rows:
         return Prepared([], [], refusals)
     lines = _ENCODER.encode_lines(rows)[:-1]
-    if len(lines) > rules.limits.event_bytes or (rules.masking and pii.suspicious(lines)):
-        rows, places, lines = _each(rows, places, refusals, rules)
+    suspects = pii.suspects(lines) if rules.masking else []
+    if suspects or len(lines) > rules.limits.event_bytes:
+        bodies = lines.split(b"\n")
+        failed = _mask(rows, bodies, suspects, rules.secret)
+        refused = failed | {
+            i: _too_large(rules.limits) for i, body in enumerate(bodies) if len(body) > rules.limits.event_bytes
+        }
+        refusals.update((places[i], refusal) for i, refusal in refused.items())
+        kept = [i for i in range(len(rows)) if i not in refused]
+        rows, places = [rows[i] for i in kept], [places[i] for i in kept]
+        lines = b"\n".join([bodies[i] for i in kept])
     slabs, order = _slabs(rows, lines, context, rules)
     return Prepared(slabs, places if order is None else [places[i] for i in order], refusals)
 
 
-def _each(
-    rows: list[Row], places: list[int], refusals: dict[int, Refusal], rules: Rules
-) -> tuple[list[Row], list[int], bytes]:
-    """The batch row by row: masks what may need it and refuses what is too large."""
-    kept, kept_places, bodies = [], [], []
-    for row, place in zip(rows, places, strict=True):
-        body = _ENCODER.encode(row)
-        if rules.masking and pii.suspicious(body):
-            try:
-                mask(row, rules.secret)
-                body = _ENCODER.encode(row)
-            except Exception:
-                # Fails closed: whatever went wrong, an event that could not be masked is not kept.
-                refusals[place] = rejected(
-                    Reason.MASKING_FAILED, "the event could not be masked, so it was not kept; report this as a bug"
-                )
-                continue
-        if len(body) > rules.limits.event_bytes:
-            refusals[place] = rejected(
-                Reason.TOO_LONG, f"the event is larger than {rules.limits.event_bytes} bytes (event_bytes); send less"
+def _mask(rows: list[Row], bodies: list[bytes], suspects: list[int], secret: bytes) -> dict[int, Refusal]:
+    """Masks and encodes again the rows with these numbers; those that could not be masked, with the reason."""
+    failed = {}
+    for number in suspects:
+        try:
+            mask(rows[number], secret)
+            bodies[number] = _ENCODER.encode(rows[number])
+        except Exception:
+            # Fails closed: whatever went wrong, an event that could not be masked is not kept.
+            failed[number] = rejected(
+                Reason.MASKING_FAILED, "the event could not be masked, so it was not kept; report this as a bug"
             )
-            continue
-        kept.append(row)
-        kept_places.append(place)
-        bodies.append(body)
-    return kept, kept_places, b"\n".join(bodies)
+    return failed
+
+
+def _too_large(limits: Limits) -> Refusal:
+    return rejected(Reason.TOO_LONG, f"the event is larger than {limits.event_bytes} bytes (event_bytes); send less")
 
 
 def _slabs(rows: list[Row], lines: bytes, context: RequestContext, rules: Rules) -> tuple[list[Slab], list[int] | None]:
