@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     )
     spool_bytes: int = Field(8 << 30, ge=1 << 20, description="Bytes of spool after which events are refused with 503.")
     segment_bytes: int = Field(64 << 20, ge=1 << 16, description="Size at which a log segment ends, bytes.")
-    chunk_rows: int = Field(20_000, ge=1, le=200_000, description="Most rows of one insert.")
+    chunk_rows: int = Field(50_000, ge=1, le=200_000, description="Most rows of one insert.")
     chunk_age_milliseconds: int = Field(
         250, ge=0, description="Longest time an accepted event waits for company before its insert."
     )
