@@ -122,24 +122,24 @@ def test_times_follow_the_vectors_of_the_contract(vector: dict[str, Any]) -> Non
     skew = clock_skew(milliseconds_of(received), None if sent is None else milliseconds_of(sent))
     assert skew == vector["correction_milliseconds"]
     asked = context(received_milliseconds=milliseconds_of(received), skew_milliseconds=skew)
-    row = enrich(event(client_timestamp=moment("client_timestamp")), asked)
+    row = enrich(event(client_timestamp=moment("client_timestamp")), asked, "1")
     assert iso(round(row.event_timestamp * 1000)) == vector["event_timestamp"]
     assert row.server_timestamp * 1000 == milliseconds_of(received)
 
 
 def test_wild_sent_at_moves_no_event_that_names_no_time() -> None:
     """`sent_at` in 1970 put such events 56 years ahead, behind every check."""
-    row = enrich(event(), context(skew_milliseconds=clock_skew(NOW, 0)))
+    row = enrich(event(), context(skew_milliseconds=clock_skew(NOW, 0)), "1")
     assert row.event_timestamp == row.client_timestamp == row.server_timestamp == NOW / 1000
 
 
 def test_row_of_a_bare_event_has_no_surprises() -> None:
-    row = enrich(event(), context())
+    row = enrich(event(), context(), "1")
     assert (row.project, row.environment, row.identity) == ("shop", "live", "anonymous")
     assert (row.message_content, row.message_length, row.event_value, row.thread_id) == (None, None, None, None)
     assert (row.event_metadata, row.masked, row.page_url, row.viewport_width) == ({}, [], "", 0)
 
 
 def test_length_of_a_message_is_taken_before_masking_and_in_characters() -> None:
-    assert enrich(event(message_content="a\U0001f600b"), context()).message_length == 3
-    assert enrich(event(message_content=""), context()).message_length == 0
+    assert enrich(event(message_content="a\U0001f600b"), context(), "1").message_length == 3
+    assert enrich(event(message_content=""), context(), "1").message_length == 0

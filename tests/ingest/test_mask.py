@@ -14,19 +14,25 @@ from twintrack import pii
 from twintrack.event import Context, Page, RequestContext, Row, Tenancy, WireEvent, limits
 from twintrack.ingest.enrich import enrich
 from twintrack.ingest.mask import mask
-from twintrack.ingest.pipeline import Prepared, Rules, prepare
+from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.ingest.validate import collides
 from twintrack.outcomes import Refusal
 
 VECTORS = json.loads((Path(__file__).parents[2] / "contract" / "vectors" / "mask.json").read_text())
 KEY = bytes.fromhex(VECTORS["identifier_key_hex"])
 CONTEXT = RequestContext(Tenancy("shop", "live"), False, None, 1_767_614_400_000, 0, "::", "", False)
-RULES = Rules(limits(), KEY, kill=False, require_verified_ids=False, masking=True)
+RULES = Rules(limits(), KEY, kill=False, require_verified_ids=False, masking=True, id_window_days=10)
 SECRET = "ada@example.com"
 
 
 def row(**fields: Any) -> Row:
-    return msgspec.structs.replace(enrich(WireEvent(UUID(int=7), "click"), CONTEXT), **fields)
+    return msgspec.structs.replace(enrich(WireEvent(UUID(int=7), "click"), CONTEXT, "1"), **fields)
+
+
+def one(event: WireEvent, asked: RequestContext, rules: Rules) -> bytes | Refusal:
+    """The encoded row of a batch of one, or its refusal."""
+    prepared = prepare([event], asked, rules)
+    return prepared.refusals[0] if prepared.refusals else prepared.slabs[0].lines
 
 
 def masked(**fields: Any) -> Row:
@@ -84,11 +90,11 @@ places = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from(["k", "to: ada@example.com", *SECRETS]), places, max_size=4))
 def test_no_secret_survives_anywhere_in_the_metadata(metadata: dict[str, Any]) -> None:
-    verdict = prepare(0, WireEvent(UUID(int=7), "click", event_metadata=metadata), CONTEXT, RULES)
+    verdict = one(WireEvent(UUID(int=7), "click", event_metadata=metadata), CONTEXT, RULES)
     if isinstance(verdict, Refusal):
         assert verdict.reason in ("masking_failed", "colliding_keys")
     else:
-        assert not any(secret.encode() in verdict.body for secret in [*SECRETS, "4111111111111111"])
+        assert not any(secret.encode() in verdict for secret in [*SECRETS, "4111111111111111"])
 
 
 @settings(max_examples=100, deadline=None)
@@ -107,7 +113,7 @@ def test_keys_that_become_one_by_masking_lose_no_value(metadata: dict[str, Any])
 def test_masked_keys_that_would_collide_are_refused_not_quarantined(metadata: dict[str, Any]) -> None:
     """The sender can foresee our tokens; the store would refuse such a row, or could never read it."""
     assert not collides(metadata)
-    verdict = prepare(0, WireEvent(UUID(int=7), "click", event_metadata=metadata), CONTEXT, RULES)
+    verdict = one(WireEvent(UUID(int=7), "click", event_metadata=metadata), CONTEXT, RULES)
     assert isinstance(verdict, Refusal) and verdict.reason == "masking_failed"
 
 
@@ -115,8 +121,8 @@ def test_event_that_cannot_be_masked_is_not_kept() -> None:
     """A key of the wrong type stands for whatever may go wrong inside."""
     broken = RULES._replace(secret=None)  # type: ignore[arg-type]
     harmless, personal = (WireEvent(UUID(int=7), "click", user_id=user) for user in ("user-17", SECRET))
-    assert isinstance(prepare(0, harmless, CONTEXT, broken), Prepared)
-    verdict = prepare(0, personal, CONTEXT, broken)
+    assert isinstance(one(harmless, CONTEXT, broken), bytes)
+    verdict = one(personal, CONTEXT, broken)
     assert isinstance(verdict, Refusal) and verdict.reason == "masking_failed"
     assert SECRET not in verdict.message
 
@@ -139,17 +145,17 @@ def test_one_person_has_one_pseudonym_under_every_identifier() -> None:
 def test_context_and_agent_are_masked_on_the_whole_way_in() -> None:
     where = Context(page=Page(f"https://x/?m={SECRET}", f"/{SECRET}", SECRET), referrer=SECRET, locale=SECRET)
     asked = msgspec.structs.replace(CONTEXT, user_agent=f"bot ({SECRET})")
-    verdict = prepare(0, WireEvent(UUID(int=7), SECRET, context=where), asked, RULES)
-    assert isinstance(verdict, Prepared)
-    assert SECRET.encode() not in verdict.body
-    assert verdict.body.count(b"[EMAIL]") == 7
+    verdict = one(WireEvent(UUID(int=7), SECRET, context=where), asked, RULES)
+    assert isinstance(verdict, bytes)
+    assert SECRET.encode() not in verdict
+    assert verdict.count(b"[EMAIL]") == 7
 
 
 def test_row_says_by_which_rules_it_was_masked_and_whether_at_all() -> None:
     event = WireEvent(UUID(int=7), "click", message_content=SECRET)
     for switched_on, version in ((True, pii.RULES_VERSION), (False, "")):
-        verdict = prepare(0, event, CONTEXT, RULES._replace(masking=switched_on))
-        assert isinstance(verdict, Prepared)
-        stored = msgspec.json.decode(verdict.body, type=Row)
+        verdict = one(event, CONTEXT, RULES._replace(masking=switched_on))
+        assert isinstance(verdict, bytes)
+        stored = msgspec.json.decode(verdict, type=Row)
         assert stored.masking_version == version
-        assert (SECRET.encode() in verdict.body) is not switched_on
+        assert (SECRET.encode() in verdict) is not switched_on
