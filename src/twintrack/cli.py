@@ -27,7 +27,7 @@ from twintrack import __version__
 from twintrack.app import build, lock_folder
 from twintrack.auth import Role
 from twintrack.commands import command_app
-from twintrack.errors import DataFolderInUse, StoreError, TwintrackError
+from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, serve
 from twintrack.settings import Settings, load_settings
@@ -324,7 +324,7 @@ def main() -> None:
     )
     try:
         app()
-    except DataFolderInUse as error:
+    except (DataFolderInUse, SpoolFormat) as error:
         _fail(error, 3)
     except StoreError as error:
         _fail(error, 1)
