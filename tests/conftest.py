@@ -3,19 +3,25 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx2 as httpx
+import msgspec
 import pytest
 
 from twintrack.app import Services, build, create_app
 from twintrack.auth import Role
 from twintrack.clock import Clock
 from twintrack.demo import SignInLink
+from twintrack.event import RequestContext, Tenancy, WireEvent
+from twintrack.ingest.enrich import enrich
 from twintrack.settings import load_settings
-from twintrack.testing import ManualClock, wire_event
+from twintrack.spool.protocol import Candidate, Delivery
+from twintrack.testing import ManualClock, uuid7, wire_event
 
 
 @dataclass
@@ -71,9 +77,19 @@ class Service:
             assert time.monotonic() < until, "the spool did not drain"
             time.sleep(0.02)
 
+    def put_what_the_store_refuses(self) -> str:
+        """The id of a row that is in the spool although the door would never let it in: one path is named twice."""
+        event_id = UUID(uuid7(self.services.clock.milliseconds()))
+        now = self.services.clock.milliseconds()
+        context = RequestContext(Tenancy("demo", "local"), False, None, now, 0, "::", "", False)
+        row = enrich(WireEvent(event_id, "refused", event_metadata={"a.b": 1, "a": {"b": 2}}), context)
+        candidate = Candidate(0, event_id, now, True, msgspec.json.encode(row))
+        assert asyncio.run(self.services.spool.append(Delivery(context.tenancy, now, [candidate], [], []))) == [True]
+        return str(event_id)
+
 
 def open_service(folder: Path, clock: Clock | None = None, **settings: Any) -> Service:
-    services = build(load_settings(data=folder, chunk_age_milliseconds=20, **settings), clock)
+    services = build(load_settings(data=folder, **{"chunk_age_milliseconds": 20, **settings}), clock)
     control = services.control
     return Service(
         services,
@@ -81,11 +97,20 @@ def open_service(folder: Path, clock: Clock | None = None, **settings: Any) -> S
     )
 
 
+@contextmanager
+def running(folder: Path, clock: Clock | None = None, **settings: Any) -> Iterator[Service]:
+    """A service that is closed whatever happens: the embedded store has one folder in a process at a time."""
+    opened = open_service(folder, clock, **settings)
+    try:
+        yield opened
+    finally:
+        opened.services.close()
+
+
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    opened = open_service(tmp_path / "data", jwt_secret="test-secret-that-is-long-enough-for-hs256")
-    yield opened
-    opened.services.close()
+    with running(tmp_path / "data", jwt_secret="test-secret-that-is-long-enough-for-hs256") as opened:
+        yield opened
 
 
 @pytest.fixture

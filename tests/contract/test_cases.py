@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import Service, open_service
+from tests.conftest import Service, running
 from twintrack.clock import milliseconds_of
 from twintrack.outcomes import Reason
 from twintrack.testing import ManualClock
@@ -31,17 +31,16 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
     """A service at the moment that the cases name, to which every case was sent once."""
     (moment,) = {case["received_at"] for case in CASES.values()}
     clock = ManualClock(milliseconds_of(datetime.fromisoformat(moment)))
-    service = open_service(tmp_path_factory.mktemp("cases") / "data", clock)
     answers = {}
-    for name, case in CASES.items():
-        answers[name] = service.request(
-            "POST",
-            "/api/analytics/events",
-            content=(case["text"] if "text" in case else json.dumps(case["body"])).encode(),
-            headers={"X-Write-Key": service.write_key, "Content-Type": "application/json"},
-        )
-    yield Sent(service, answers)
-    service.services.close()
+    with running(tmp_path_factory.mktemp("cases") / "data", clock) as service:
+        for name, case in CASES.items():
+            answers[name] = service.request(
+                "POST",
+                "/api/analytics/events",
+                content=(case["text"] if "text" in case else json.dumps(case["body"])).encode(),
+                headers={"X-Write-Key": service.write_key, "Content-Type": "application/json"},
+            )
+        yield Sent(service, answers)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.conftest import Service, open_service
+from tests.conftest import Service, running
 from twintrack.errors import RequestError, StoreError
 from twintrack.event import Tenancy
 from twintrack.query.execute import Executor, plain
@@ -26,16 +26,11 @@ EVENTS = 300
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = open_service(
-        tmp_path_factory.mktemp("execute") / "data",
-        query_seconds=2.0,
-        query_result_rows=1_000,
-        query_memory_bytes=200 << 20,
-    )
-    service.send([wire_event(event_metadata={"n": n, "deep": {"list": [n, "x", None]}}) for n in range(EVENTS)])
-    service.settle()
-    yield service
-    service.services.close()
+    folder = tmp_path_factory.mktemp("execute") / "data"
+    with running(folder, query_seconds=2.0, query_result_rows=1_000, query_memory_bytes=200 << 20) as service:
+        service.send([wire_event(event_metadata={"n": n, "deep": {"list": [n, "x", None]}}) for n in range(EVENTS)])
+        service.settle()
+        yield service
 
 
 def ask(service: Service, sql: str, **parameters: Any) -> dict[str, Any]:
