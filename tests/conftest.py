@@ -7,21 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import uuid4
 
 import httpx2 as httpx
-import msgspec
 import pytest
 
 from twintrack.app import Services, build, create_app
 from twintrack.auth import Role
 from twintrack.clock import Clock
 from twintrack.demo import SignInLink
-from twintrack.event import RequestContext, Tenancy, WireEvent
-from twintrack.ingest.enrich import enrich
 from twintrack.settings import load_settings
-from twintrack.spool.protocol import Candidate, Delivery
-from twintrack.testing import ManualClock, uuid7, wire_event
+from twintrack.testing import ManualClock, wire_event
 
 
 @dataclass
@@ -77,24 +73,33 @@ class Service:
             assert time.monotonic() < until, "the spool did not drain"
             time.sleep(0.02)
 
-    def put_what_the_store_refuses(self) -> str:
-        """The id of a row that is in the spool although the door would never let it in: one path is named twice."""
-        event_id = UUID(uuid7(self.services.clock.milliseconds()))
-        now = self.services.clock.milliseconds()
-        context = RequestContext(Tenancy("demo", "local"), False, None, now, 0, "::", "", False)
-        row = enrich(WireEvent(event_id, "refused", event_metadata={"a.b": 1, "a": {"b": 2}}), context)
-        candidate = Candidate(0, event_id, now, True, msgspec.json.encode(row))
-        assert asyncio.run(self.services.spool.append(Delivery(context.tenancy, now, [candidate], [], []))) == [True]
-        return str(event_id)
+    def fate(self, event_id: str) -> dict[str, Any]:
+        """Where an event is; waits for the record of a refused one, which is written down after the answer."""
+        until = time.monotonic() + 60
+        while (answer := self.get(f"/api/analytics/events/{event_id}")).status_code == 404:
+            assert time.monotonic() < until, answer.text
+            time.sleep(0.02)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def elsewhere(self) -> "Service":
+        """The same service with keys of a project of its own: tests of one module share an engine, not events."""
+        return Service(self.services, *_keys(self.services, f"p-{uuid4().hex[:12]}"))
+
+    def make_the_store_refuse_text_values(self) -> None:
+        """From now on the store takes only whole numbers as `event_value`; the door still takes any text."""
+        self.services.store.command("ALTER TABLE analytics.events MODIFY COLUMN event_value Nullable(UInt64)")
+
+
+def _keys(services: Services, project: str) -> list[str]:
+    roles = (Role.WRITE, Role.SERVER, Role.READ, Role.OWNER)
+    return [services.control.create_key(role, project, "local") for role in roles]
 
 
 def open_service(folder: Path, clock: Clock | None = None, **settings: Any) -> Service:
     services = build(load_settings(data=folder, **{"chunk_age_milliseconds": 20, **settings}), clock)
-    control = services.control
-    return Service(
-        services,
-        *(control.create_key(role, "demo", "local") for role in (Role.WRITE, Role.SERVER, Role.READ, Role.OWNER)),
-    )
+    return Service(services, *_keys(services, "demo"))
 
 
 @contextmanager

@@ -90,21 +90,22 @@ def send_every_fate(service: Service, clock: ManualClock) -> dict[str, Any]:
     assert send(wire_event(now), wire_event(now), 5) == {"dropped": 2, "rejected": 1}
     throw_kill_switch(service, clock, kill=False)
     assert send(wire_event(now)) == {"accepted": 1}
-    service.put_what_the_store_refuses()
-    sent += 1
+    service.settle()
+    service.make_the_store_refuse_text_values()
+    assert send(wire_event(now, event_value="text"), wire_event(now, event_value="5")) == {"accepted": 2}
     service.settle()
     assert send(late) == {"duplicate": 1}
 
     state = state_of(service)
-    assert state["received"] == sent == 17
+    assert state["received"] == sent == 18
     assert {term: state[term] for term in TERMS} == {
-        "accepted": 7,
+        "accepted": 8,
         "duplicate": 3,
         "rejected": 4,
         "dropped": 3,
         "retry": 0,
     }
-    assert (state["stored"], state["in_spool"], state["quarantined"]) == (6, 0, 1)
+    assert (state["stored"], state["in_spool"], state["quarantined"]) == (7, 0, 1)
     assert reasons(state) == {
         ("duplicate", "already_accepted"): 3,
         ("rejected", "missing_field"): 1,
@@ -115,7 +116,7 @@ def send_every_fate(service: Service, clock: ManualClock) -> dict[str, Any]:
         ("quarantined", "store_refused_data"): 1,
     }
     checked = doctor(service)["balance"]
-    assert checked["ok"] and checked["says"].startswith(f"received {sent} = stored 6 "), checked
+    assert checked["ok"] and checked["says"].startswith(f"received {sent} = stored 7 "), checked
     return state
 
 
@@ -134,33 +135,17 @@ def test_counts_of_a_request_that_stores_nothing_are_on_disk_when_it_is_answered
     """The folder is copied right after the answer, as a power cut would leave it, without the store."""
     denied = wire_event(consent="denied")
     with running(tmp_path / "data", chunk_age_milliseconds=60_000) as service:
+        waiting = wire_event()
+        service.send([waiting])
+        state = service.get("/api/analytics/pipeline").json()
+        assert (state["in_spool"], state["stored"], state["balance"]["holds"]) == (1, 0, True)
+        assert service.fate(waiting["event_id"])["fate"] == "in_spool"
         service.send([5, wire_event(event_name=""), denied])
         shutil.copytree(tmp_path / "data", tmp_path / "copy", ignore=shutil.ignore_patterns("store", "*.sock"))
     with running(tmp_path / "copy") as copy:
         state = state_of(copy)
-        assert (state["received"], state["rejected"], state["dropped"]) == (3, 2, 1)
-        assert copy.get(f"/api/analytics/events/{denied['event_id']}").json()["reason"] == "consent_denied"
-
-
-def test_request_refused_whole_is_no_delivery(service: Service) -> None:
-    """Nothing was decoded, so there is nothing to count: the sender sends the same events again."""
-    event = wire_event()
-    for body, key, status in (
-        (b"nonsense", service.write_key, 400),
-        (json.dumps([event]).encode(), "tt_write_unknown", 401),
-        (json.dumps([event]).encode(), service.read_key, 403),
-        (b"[" + b"5," * 10_001 + b"5]", service.write_key, 413),
-    ):
-        answer = service.request("POST", "/api/analytics/events", content=body, headers={"X-Write-Key": key})
-        assert answer.status_code == status
-    assert state_of(service)["received"] == 0
-
-
-def test_receipts_lie_outside_the_balance(service: Service) -> None:
-    receipt = {"event_id": uuid7(), "vendor": "gtm", "status": "handed", "at": "2026-01-01T00:00:00Z"}
-    service.send({"events": [wire_event()], "receipts": [receipt, receipt]})
-    service.send({"receipts": [receipt]})
-    assert state_of(service)["received"] == 1
+        assert (state["received"], state["stored"], state["rejected"], state["dropped"]) == (4, 1, 2, 1)
+        assert copy.fate(denied["event_id"])["reason"] == "consent_denied"
 
 
 # -- any batches, in any order ---------------------------------------------------------------------------------------
@@ -191,6 +176,29 @@ FATES = {"nameless": "rejected", "malformed": "rejected", "denied": "dropped"}
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("balance") / "data", chunk_age_milliseconds=1) as service:
         yield service
+
+
+def test_request_refused_whole_is_no_delivery(shared: Service) -> None:
+    """Nothing was decoded, so there is nothing to count: the sender sends the same events again."""
+    service = shared.elsewhere()
+    event = wire_event()
+    for body, key, status in (
+        (b"nonsense", service.write_key, 400),
+        (json.dumps([event]).encode(), "tt_write_unknown", 401),
+        (json.dumps([event]).encode(), service.read_key, 403),
+        (b"[" + b"5," * 10_001 + b"5]", service.write_key, 413),
+    ):
+        answer = service.request("POST", "/api/analytics/events", content=body, headers={"X-Write-Key": key})
+        assert answer.status_code == status
+    assert state_of(service)["received"] == 0
+
+
+def test_receipts_lie_outside_the_balance(shared: Service) -> None:
+    service = shared.elsewhere()
+    receipt = {"event_id": uuid7(), "vendor": "gtm", "status": "handed", "at": "2026-01-01T00:00:00Z"}
+    service.send({"events": [wire_event()], "receipts": [receipt, receipt]})
+    service.send({"receipts": [receipt]})
+    assert state_of(service)["received"] == 1
 
 
 async def post_all(service: Service, bodies: list[str], *, together: bool) -> list[dict[str, Any]]:

@@ -1,13 +1,14 @@
 """The pipeline in numbers: terms that add up, and a difference that is shown where they do not."""
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from tests.conftest import Service
+from tests.conftest import Service, running
 from twintrack.auth import Role
 from twintrack.testing import wire_event
 from twintrack.trace.pipeline_state import quantiles, summarise
@@ -89,6 +90,17 @@ def test_before_the_first_request_there_are_no_quantiles() -> None:
     assert quantiles(histogram()) is None
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("pipeline") / "data") as opened:
+        yield opened
+
+
+@pytest.fixture
+def service(shared: Service) -> Service:
+    return shared.elsewhere()
+
+
 def test_state_of_one_project_counts_no_other(service: Service) -> None:
     other = service.services.control.create_key(Role.WRITE, "other", "local")
     service.send([wire_event(), wire_event(event_name="")])
@@ -99,30 +111,33 @@ def test_state_of_one_project_counts_no_other(service: Service) -> None:
     assert state["balance"]["holds"] and state["latency_seconds"]["p50"] > 0
 
 
+def door_metrics(service: Service) -> Counter[tuple[str, ...]]:
+    return Counter(
+        {
+            tuple(sample.labels.values()): int(sample.value)
+            for metric in service.services.metrics.events.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }
+    )
+
+
+def test_answers_of_the_door_are_the_metrics_of_the_door(service: Service) -> None:
+    before, event = door_metrics(service), wire_event()
+    service.send([event, event, wire_event(event_name=""), wire_event(consent="denied")])
+    assert door_metrics(service) - before == {
+        ("accepted", ""): 1,
+        ("duplicate", "already_accepted"): 1,
+        ("rejected", "missing_field"): 1,
+        ("dropped", "consent_denied"): 1,
+    }
+
+
 def test_state_says_so_when_the_store_cannot_be_asked(service: Service) -> None:
-    """The counts are ours, so they are shown all the same."""
+    """The counts are ours, so they are shown all the same. The last test here: it ends the questions of them all."""
     service.send([wire_event(), wire_event(event_name="")])
     service.settle()
     service.services.executor.close()
     state = service.get("/api/analytics/pipeline").json()
     assert state["store"]["ok"] is False and state["store"]["error"]
     assert (state["received"], state["stored"], state["rejected"]) == (2, 1, 1)
-
-
-def test_answers_of_the_door_are_the_metrics_of_the_door(service: Service) -> None:
-    event = wire_event()
-    service.send([event, event, wire_event(event_name=""), wire_event(consent="denied")])
-    found = Counter(
-        {
-            tuple(sample.labels.values()): sample.value
-            for metric in service.services.metrics.events.collect()
-            for sample in metric.samples
-            if sample.name.endswith("_total")
-        }
-    )
-    assert found == {
-        ("accepted", ""): 1,
-        ("duplicate", "already_accepted"): 1,
-        ("rejected", "missing_field"): 1,
-        ("dropped", "consent_denied"): 1,
-    }
