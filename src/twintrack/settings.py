@@ -86,7 +86,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
             values.update(tomllib.loads(config.read_text()))
         except OSError as error:
             raise SettingsError(f"cannot read the configuration file: {error.strerror}", hint=str(config)) from error
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"the configuration file is not TOML: {error}", hint=str(config)) from error
     faults = []
     for name, path in os.environ.items():
@@ -95,6 +95,8 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
                 values[name[len(_PREFIX) : -len("_FILE")].lower()] = Path(path).read_text().strip()
             except OSError as error:
                 faults.append(f"{name}: cannot read {path}: {error.strerror}")
+            except UnicodeDecodeError:
+                faults.append(f"{name}: {path} is not UTF-8 text")
     for name in Settings.model_fields:
         if _PREFIX + name.upper() in os.environ:
             values.pop(name, None)
