@@ -158,7 +158,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     for path in (EVENTS_PATH, "/api/analytics/config"):
         app.add_route(path, receiver.preflight, methods=["OPTIONS"])
     admission = Admission(services.control)
-    app.include_router(session_routes(services.control, services.settings, admission))
+    app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
     app.include_router(query_routes(services.executor, admission))
     app.include_router(
         trace_routes(
