@@ -12,7 +12,7 @@ import typer.main
 from twintrack.app import build, create_app
 from twintrack.cli import app as cli
 from twintrack.metrics import Metrics
-from twintrack.settings import Settings, load_settings
+from twintrack.settings import HIDDEN, Settings, load_settings
 from twintrack.store.migrate import known
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -27,6 +27,8 @@ def settings_page() -> str:
         "| --- | --- | --- |",
     ]
     for name, field in Settings.model_fields.items():
+        if field.description == HIDDEN:
+            continue
         default = field.default.get_secret_value() if hasattr(field.default, "get_secret_value") else field.default
         lines.append(f"| `TWINTRACK_{name.upper()}` | `{default}` | {field.description} |")
     return "\n".join(lines) + "\n"

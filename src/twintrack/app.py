@@ -18,8 +18,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twintrack import __version__
-from twintrack.clock import Clock, SystemClock
+from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
+from twintrack.crash import crash_at
 from twintrack.demo import SignInLink, demo_routes
 from twintrack.errors import DataFolderInUse, RequestError, TwintrackError, Unavailable
 from twintrack.ingest.openapi import describe_ingest
@@ -29,7 +30,7 @@ from twintrack.metrics import Metrics
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
-from twintrack.spool.local import LocalSpool
+from twintrack.spool.local import LocalSpool, SpoolSizes
 from twintrack.store.embedded import open_store
 from twintrack.store.migrate import migrate
 from twintrack.store.protocol import Store
@@ -102,14 +103,23 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     store = open_store(settings.store_url)
     if store.engine == "chdb":
         migrate(store)
+    reached = crash_at(settings.crash_point)
     spool = LocalSpool(
         settings.data / "spool",
         clock,
         metrics,
-        index_bytes=settings.index_bytes,
-        most_bytes=settings.spool_bytes,
-        segment_bytes=settings.segment_bytes,
-        chunk_rows=settings.chunk_rows,
+        SpoolSizes(
+            settings.index_bytes,
+            settings.spool_bytes,
+            settings.segment_bytes,
+            settings.disk_reserve_bytes,
+            settings.chunk_rows,
+            settings.chunk_grace_seconds,
+            settings.chunk_grace_bytes,
+            settings.id_window_days,
+        ),
+        boot=settings.boot or boot_id(),
+        reached=reached,
     )
     loader = Loader(
         spool,
@@ -117,8 +127,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         clock,
         metrics,
         age_milliseconds=settings.chunk_age_milliseconds,
-        grace_seconds=settings.chunk_grace_seconds,
-        window_days=settings.id_window_days,
+        reached=reached,
     )
     loader.start()
     return Services(

@@ -28,7 +28,7 @@ from twintrack.app import build, lock_folder
 from twintrack.auth import Role
 from twintrack.commands import command_app
 from twintrack.demo import DEMO
-from twintrack.errors import DataFolderInUse, StoreError, TwintrackError
+from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.sample import ECOM
 from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, serve
@@ -345,7 +345,7 @@ def main() -> None:
     )
     try:
         app()
-    except DataFolderInUse as error:
+    except (DataFolderInUse, SpoolFormat) as error:
         _fail(error, 3)
     except StoreError as error:
         _fail(error, 1)

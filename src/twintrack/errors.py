@@ -6,7 +6,9 @@
     ├── StoreError            the engine said no
     │   ├── StoreUnavailable  it is away, full or overloaded: the same insert may work later
     │   └── StoreRefusedData  it will never take these rows
+    ├── ChunkDamaged          a chunk's file is not what was frozen
     ├── DataFolderInUse       another process owns the data folder
+    ├── SpoolFormat           the data folder belongs to another version
     └── SettingsError         the configuration cannot be used
 
 A message says what, which limit, and what to do. It never holds what a person sent.
@@ -70,6 +72,19 @@ class DataFolderInUse(TwintrackError):
     """Another process holds the lock of the data folder."""
 
     code = "data_folder_in_use"
+    status = 503
+
+
+class ChunkDamaged(TwintrackError):
+    """A chunk's file is gone or was changed by the disk. Its rows cannot be trusted; do not retry."""
+
+    code = "chunk_damaged"
+
+
+class SpoolFormat(TwintrackError):
+    """The spool was written by a version whose format this one does not read. Nothing was changed."""
+
+    code = "spool_format"
     status = 503
 
 

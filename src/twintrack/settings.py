@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from twintrack.errors import SettingsError
 
 _PREFIX = "TWINTRACK_"
+HIDDEN = "For the fault tests only."
 
 
 class Settings(BaseSettings):
@@ -50,6 +51,14 @@ class Settings(BaseSettings):
     chunk_age_milliseconds: int = Field(
         250, ge=0, description="Longest time an accepted event waits for company before its insert."
     )
+    chunk_grace_bytes: int = Field(
+        2 << 30, ge=0, description="Most bytes of loaded chunks' files that are kept; the oldest go first."
+    )
+    disk_reserve_bytes: int = Field(
+        512 << 20, ge=0, description="Free disk below which events are refused with 503, bytes."
+    )
+    crash_point: str = Field("", description=HIDDEN)
+    boot: str = Field("", description=HIDDEN)
     chunk_grace_seconds: int = Field(3600, ge=0, description="How long a loaded chunk's file is kept.")
     ingest_concurrency: int = Field(
         64, ge=1, description="Requests whose bodies are decoded at once; more are answered 503."

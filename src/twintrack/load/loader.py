@@ -6,16 +6,16 @@ that the engine drops what it already has and repairs a rollup that missed it.
 
 import random
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
 from uuid import UUID
 
 import structlog
 
 from twintrack.clock import Clock
-from twintrack.errors import StoreError, StoreRefusedData, StoreUnavailable
+from twintrack.errors import ChunkDamaged, StoreError, StoreRefusedData, StoreUnavailable
 from twintrack.load.retry import backoff_seconds
 from twintrack.load.rows import columns, insert_block
+from twintrack.load.upkeep import Upkeep
 from twintrack.metrics import Metrics
 from twintrack.spool.protocol import Chunk, Spool
 from twintrack.store.protocol import Store
@@ -23,11 +23,14 @@ from twintrack.store.schema import DATABASE
 
 log = structlog.get_logger()
 _LOOKUP_IDS = 20_000
-_RESTORE_IDS = 50_000
-_SWEEP_SECONDS = 60.0
+_SWEEP_SECONDS = 5.0
 # An insert costs some 90 ms whatever its size, so under load it pays to wait for more rows.
 _BUSY_ROWS = 500
 _BUSY_PATIENCE = 3
+
+
+def _nowhere(_: str) -> None:
+    """The place is not a crash point of any test."""
 
 
 class Loader:
@@ -39,12 +42,13 @@ class Loader:
         metrics: Metrics,
         *,
         age_milliseconds: int,
-        grace_seconds: int,
-        window_days: int,
+        reached: Callable[[str], None] = _nowhere,
     ) -> None:
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
         self._age_seconds = age_milliseconds / 1000
-        self._grace_seconds, self._window_days = grace_seconds, window_days
+        self._reached = reached
+        self._upkeep = Upkeep(spool, store)
+        self._swept_at = clock.monotonic_seconds()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._busy = False
@@ -62,14 +66,12 @@ class Loader:
             self._thread.join()
 
     def _run(self) -> None:
-        failures, swept_at = 0, self._clock.monotonic_seconds()
+        failures = 0
         while not self._stopping.is_set():
             # A short wait gives company to the first event: inserts cost the same whatever their size.
             if self._spool.wait(1.0):
                 self._stopping.wait(self._age_seconds * (_BUSY_PATIENCE if self._busy else 1))
             try:
-                if self._spool.rebuilding:
-                    self._restore()
                 while self.step() and not self._stopping.is_set():
                     pass
                 failures, self.last_error = 0, ""
@@ -82,14 +84,21 @@ class Loader:
                 self.last_error = f"loading failed: {type(error).__name__}"
                 log.error("load_failed", kind=type(error).__name__, exc_info=True)
                 self._stopping.wait(backoff_seconds(failures, random.random()))  # noqa: S311
-            if self._clock.monotonic_seconds() - swept_at > _SWEEP_SECONDS:
-                self._spool.sweep(self._grace_seconds, self._window_days)
-                swept_at = self._clock.monotonic_seconds()
+            self._sweep()
         try:
             while self.step():
                 pass
         except StoreError as error:
             self._note(error)
+
+    def _sweep(self) -> None:
+        """Also under constant load, else nothing would ever be forgotten then."""
+        if self._clock.monotonic_seconds() - self._swept_at > _SWEEP_SECONDS:
+            self._swept_at = self._clock.monotonic_seconds()
+            try:
+                self._spool.sweep()
+            except Exception as error:
+                log.error("sweep_failed", kind=type(error).__name__, exc_info=True)
 
     def _note(self, error: StoreError) -> None:
         self.last_error = error.message
@@ -102,7 +111,9 @@ class Loader:
         A chunk that must be looked up waits for all earlier ones; the others do not wait for it.
         Raises: StoreUnavailable; what was settled before it stays settled.
         """
+        self._sweep()
         frozen = self._spool.freeze()
+        worked = self._upkeep.before()
         pending = self._spool.pending()
         unavailable: StoreUnavailable | None = None
         waiting = False
@@ -110,7 +121,8 @@ class Loader:
             if chunk.lookup:
                 if waiting:
                     continue
-                self._spool.settle_lookup(chunk, self._found(chunk))
+                self._look_up(chunk)
+                waiting = True  # what is left of it stands in its place and must be in the store before the next look
                 continue
             try:
                 self._load(chunk)
@@ -119,19 +131,34 @@ class Loader:
                 break
             except StoreRefusedData as error:
                 self._note(error)
-                self._spool.bisect(chunk)
+                self._upkeep.refused(chunk)
+                self._spool.bisect(chunk, "store_refused_data")
+                self._upkeep.halved()
                 waiting = True
         if unavailable is not None:
             raise unavailable
-        return bool(frozen or pending)
+        worked |= self._upkeep.after()
+        return bool(worked or frozen or pending)
 
     def _load(self, chunk: Chunk) -> None:
-        block = insert_block(chunk.chunk_id, self._spool.content(chunk))
+        try:
+            block = insert_block(chunk.chunk_id, self._spool.content(chunk))
+        except ChunkDamaged as error:
+            self._upkeep.damaged(chunk, error)
+            return
+        self._reached("before_insert")
         self._store.insert(chunk.kind.value, columns(chunk.kind.value), block, chunk.token)
+        self._reached("after_insert")
         self._spool.loaded(chunk)
         self._busy = chunk.rows >= _BUSY_ROWS
         self._metrics.loaded.labels(chunk.kind.value).inc(chunk.rows)
         log.info("chunk_loaded", chunk=chunk.chunk_id, kind=chunk.kind.value, rows=chunk.rows)
+
+    def _look_up(self, chunk: Chunk) -> None:
+        try:
+            self._spool.settle_lookup(chunk, self._found(chunk))
+        except ChunkDamaged as error:
+            self._upkeep.damaged(chunk, error)
 
     def _found(self, chunk: Chunk) -> set[tuple[str, bytes]]:
         """Which (project, id) of a chunk the store has already.
@@ -152,29 +179,6 @@ class Loader:
             )
             found.update((project, event_id.bytes) for project, event_id in answer.rows)
         return found & set(wanted)
-
-    def _restore(self) -> None:
-        """Fills the index from the store after an unclean boot; until then every id is looked up.
-
-        Pages by id, so that no read stays open while inserts go on.
-        """
-        after = UUID(int=0)
-        while not self._stopping.is_set():
-            page = self._page(after)
-            self._spool.restore((project, event_id.bytes) for project, event_id in page)
-            if len(page) < _RESTORE_IDS:
-                self._spool.restored()
-                log.info("index_restored")
-                return
-            after = page[-1][1]
-
-    def _page(self, after: UUID) -> Sequence[Sequence[Any]]:
-        """(project, event id) of recent ids in the store behind one, in the engine's own order of ids."""
-        days = self._window_days + 1
-        return self._store.select(
-            f"SELECT project, event_id FROM {DATABASE}.events WHERE event_id > toUUID('{after}')"
-            f" AND UUIDv7ToDateTime(event_id) > now() - INTERVAL {days} DAY ORDER BY event_id LIMIT {_RESTORE_IDS}"
-        ).rows
 
 
 def _escaped(text: str) -> str:
