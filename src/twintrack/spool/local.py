@@ -397,10 +397,10 @@ class LocalSpool:
             for (project, environment), events in gone.items():
                 self._tallies[(project, environment, "duplicate", "found_in_store")] += events
 
-    def bisect(self, chunk: Chunk) -> None:
+    def bisect(self, chunk: Chunk, why: str) -> None:
         rows = chunks.read(self._chunk_folder, chunk.chunk_id)
         if len(rows) == 1:
-            self._quarantine(chunk, chunks.place_of(rows[0]))
+            self._quarantine(chunk, chunks.place_of(rows[0]), why)
             return
         group = Group(chunk.kind, chunk.month, False, chunk.import_id)
         halves = []
@@ -416,10 +416,10 @@ class LocalSpool:
                 ledger.add_chunk(frozen)
         chunks.path(self._chunk_folder, chunk.chunk_id).unlink(missing_ok=True)
 
-    def _quarantine(self, chunk: Chunk, place: tuple[str, str]) -> None:
+    def _quarantine(self, chunk: Chunk, place: tuple[str, str], why: str) -> None:
         fate = ("quarantined", "store_refused_data")
         with self.ledger as ledger:
-            ledger.settle(chunk.chunk_id, *fate, self._clock.milliseconds())
+            ledger.settle(chunk.chunk_id, "quarantined", why, self._clock.milliseconds())
             if chunk.kind is Kind.EVENTS:
                 ledger.tally(*place, *fate, 1)
         if chunk.kind is Kind.EVENTS:

@@ -94,8 +94,11 @@ class Spool(Protocol):
         """Drops the rows whose (project, id) the store already had and freezes the rest, in one step."""
         ...
 
-    def bisect(self, chunk: Chunk) -> None:
-        """Replaces a chunk that the store refuses by its halves; a single row goes to quarantine."""
+    def bisect(self, chunk: Chunk, why: str) -> None:
+        """Replaces a chunk that the store refuses by its halves; a single row goes to quarantine.
+
+        Shape: `why` is the engine's code and its name, such as `INCORRECT_DATA (117)`; never words about the row.
+        """
         ...
 
     def loaded(self, chunk: Chunk) -> None:

@@ -1,23 +1,27 @@
 """The driver: one client for a ClickHouse server and for embedded chDB, whose process speaks the same protocol."""
 
+import gzip
+import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
+import zstandard
 from clickhouse_connect.driver import httputil
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.httpclient import HttpClient
+from clickhouse_connect.driver.summary import QuerySummary
+from urllib3.exceptions import HTTPError
+from urllib3.response import HTTPResponse
 
-from twintrack.errors import StoreError, StoreRefusedData, StoreUnavailable
+from twintrack.errors import StoreError, StoreUnavailable
+from twintrack.store.codes import insert_error, read_error
 from twintrack.store.protocol import Answer
 from twintrack.store.schema import DATABASE
-
-# Codes of ClickHouse, src/Common/ErrorCodes.cpp: what no retry mends.
-_REFUSED_DATA = frozenset({6, 26, 27, 38, 41, 53, 62, 69, 72, 117, 131, 246, 321, 407, 441, 457})
-
-_TIMEOUT_SECONDS = 120
-_CONNECTIONS = 16
 
 # All of them in the statement: a retry must meet the same blocks whatever the server's defaults are.
 INSERT_SETTINGS: Mapping[str, Any] = {
@@ -33,100 +37,184 @@ INSERT_SETTINGS: Mapping[str, Any] = {
     "type_json_skip_duplicated_paths": 0,
     "input_format_null_as_default": 1,
 }
+# The status line waits for the outcome: with progress in the headers a server says 200 first and fails later.
+_INSERT_TRANSPORT = {"wait_end_of_query": "1", "send_progress_in_http_headers": 0}
+_STATUS = re.compile(r"HTTP status (\d{3})")
+_ZSTD_LEVEL = 1  # rows of JSON shrink to a sixth at some 500 MB/s; level 3 costs twice that for a tenth
+
+# Both write statements with their parameters to standard error, as part of an address.
+for _name in ("clickhouse_connect", "urllib3"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+logging.getLogger("urllib3.connectionpool").setLevel(logging.CRITICAL)
+
+
+class Connection(NamedTuple):
+    """How a store is reached. Shape: `url` is `http(s)://user:password@host:8123`."""
+
+    url: str
+    ca_file: str = ""
+    verify: bool = True
+    compression: str = "none"  # of inserts: zstd, gzip, none
+    connections: int = 16
+    connect_seconds: int = 10
+    answer_seconds: int = 120
 
 
 class ClickHouse:
-    """Shape: `dsn` is `http(s)://user:password@host:8123`; `ended` is called when the store is closed."""
+    """`ended` is called when the store is closed."""
 
-    def __init__(self, dsn: str, engine: str, ended: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, connection: Connection, engine: str, ended: Callable[[], None] = lambda: None) -> None:
         self.engine = engine
-        self._dsn = dsn
+        self._to = connection
         self._ended = ended
         self._lock = threading.Lock()
         self._made: Client | None = None
+        self._pool = httputil.get_pool_manager(
+            ca_cert=connection.ca_file or None,
+            verify=connection.verify,
+            maxsize=connection.connections,
+            num_pools=1,
+        )
 
     def _client(self) -> Client:
         """The one client, made at the first use: without a session it serves all threads from its pool."""
-        with self._lock:
-            if self._made is None:
-                try:
-                    self._made = clickhouse_connect.get_client(
-                        dsn=self._dsn,
-                        autogenerate_session_id=False,
-                        query_limit=0,
-                        send_receive_timeout=_TIMEOUT_SECONDS,
-                        pool_mgr=httputil.get_pool_manager(maxsize=_CONNECTIONS, num_pools=1),
-                    )
-                except (ClickHouseError, OSError) as error:
-                    raise StoreUnavailable("the store cannot be reached", hint="see TWINTRACK_STORE") from error
-            return self._made
+        if self._made is None:
+            made = self._connect()
+            with self._lock:
+                self._made = self._made or made
+        return self._made
+
+    def _connect(self) -> Client:
+        parts = urlsplit(self._to.url)
+        secure = parts.scheme == "https"
+        try:
+            client = clickhouse_connect.get_client(
+                # Taken apart here: the driver reads no scheme from an address and would speak http to port 9443.
+                interface="https" if secure else "http",
+                host=parts.hostname or "localhost",
+                port=parts.port or (8443 if secure else 8123),
+                username=unquote(parts.username or "default"),
+                password=unquote(parts.password or ""),
+                autogenerate_session_id=False,
+                query_limit=0,
+                query_retries=0,
+                compress=self._to.compression != "none",
+                connect_timeout=self._to.connect_seconds,
+                send_receive_timeout=self._to.answer_seconds,
+                show_clickhouse_errors="scrub",
+                pool_mgr=self._pool,
+            )
+        except Exception as error:
+            raise _read_error(error) from error
+        assert isinstance(client, HttpClient)
+        # Also no redirect: an answer from elsewhere is no acknowledgement of an insert.
+        client.http_retries = 0
+        return client
 
     def insert(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+        client = self._client()
+        packing = None if self._to.compression == "none" else self._to.compression
+        settings = {**INSERT_SETTINGS, **_INSERT_TRANSPORT, "insert_deduplication_token": token}
         try:
-            self._client().raw_insert(
+            summary = client.raw_insert(
                 f"{DATABASE}.{table}",
                 column_names=list(columns),
-                insert_block=rows,
+                insert_block=_packed(rows, packing),
                 fmt="JSONCompactEachRow",
-                settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
+                settings=settings,
+                compression=packing,
             )
-        except (ClickHouseError, OSError) as error:
-            raise _translate(error, inserting=True) from error
+        except (ClickHouseError, HTTPError, OSError) as error:
+            raise insert_error(getattr(error, "code", None), getattr(error, "name", None), _status(error)) from error
+        except Exception as error:
+            raise StoreUnavailable(
+                "the store's answer to an insert cannot be read", hint="it is tried again"
+            ) from error
+        if "written_rows" not in summary.summary:
+            # A login page or a cache between us also says 200.
+            raise StoreUnavailable(
+                "what answered the insert is no ClickHouse", hint="see TWINTRACK_STORE and what stands before the store"
+            )
 
     def select(
         self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
     ) -> Answer:
+        client = self._client()
         try:
-            result = self._client().query(sql, parameters=dict(parameters or {}), settings=dict(settings or {}))
-        except (ClickHouseError, OSError) as error:
-            raise _translate(error) from error
+            result = client.query(sql, parameters=dict(parameters or {}), settings=dict(settings or {}))
+            rows = result.result_rows
+        except Exception as error:
+            raise _read_error(error) from error
+        if not result.column_names:
+            raise _cut()  # cut among its headers, an answer looks whole and empty
         columns = [(name, kind.name) for name, kind in zip(result.column_names, result.column_types, strict=True)]
-        return Answer(columns, result.result_rows, int(result.summary.get("read_rows", 0) or 0))
+        return Answer(columns, rows, int(result.summary.get("read_rows", 0) or 0))
 
     def export(self, sql: str, output_format: str, settings: Mapping[str, Any] | None = None) -> bytes:
+        client = self._client()
         try:
-            # In the statement: the embedded client would set them one by one, and `readonly` forbids the next.
-            clause = ", ".join(f"{name} = {value!r}" for name, value in (settings or {}).items())
-            whole = f"{sql} SETTINGS {clause}" if clause else sql
-            return bytes(self._client().raw_query(whole, fmt=output_format))
-        except (ClickHouseError, OSError) as error:
-            raise _translate(error) from error
+            # As a stream for its headers; the end is waited for so that a failure is one.
+            answer = client.raw_stream(sql, fmt=output_format, settings={**(settings or {}), "wait_end_of_query": "1"})
+            assert isinstance(answer, HTTPResponse)
+            content = answer.read()
+        except Exception as error:
+            raise _read_error(error) from error
+        if "X-ClickHouse-Format" not in answer.headers:
+            raise _cut()
+        return content
 
     def stream(self, sql: str) -> Iterator[Sequence[Any]]:
+        client = self._client()
         try:
-            with self._client().query_rows_stream(sql) as rows:
+            with client.query_rows_stream(sql) as rows:
                 yield from rows
-        except (ClickHouseError, OSError) as error:
-            raise _translate(error) from error
+        except Exception as error:
+            raise _read_error(error) from error
 
     def command(self, sql: str) -> None:
+        client = self._client()
         try:
-            self._client().command(sql)
-        except (ClickHouseError, OSError) as error:
-            raise _translate(error) from error
+            done = client.command(sql)
+        except Exception as error:
+            raise _read_error(error) from error
+        if isinstance(done, QuerySummary) and "written_rows" not in done.summary:
+            raise _cut()
 
-    def ping(self) -> bool:
+    def probe(self) -> None:
+        client = self._client()
         try:
-            return bool(self._client().command("SELECT 1"))
-        except (StoreError, ClickHouseError, OSError):
-            return False
+            answer = client.command("SELECT 1")
+        except Exception as error:
+            raise _read_error(error) from error
+        if answer != 1:
+            raise StoreUnavailable("what answers is no ClickHouse", hint="see TWINTRACK_STORE")
 
     def close(self) -> None:
-        with self._lock:
-            if self._made is not None:
-                self._made.close()
+        self._pool.clear()
         self._ended()
 
 
-def _translate(error: Exception, *, inserting: bool = False) -> StoreError:
-    """Ours for the engine's; the codes are read once, here."""
-    code = getattr(error, "code", None)
-    text = str(error).split("\n")[0][:400]
-    if inserting:
-        # The engine quotes rows in its messages, so an insert's message is never passed on.
-        if code in _REFUSED_DATA:
-            return StoreRefusedData(f"the store refused the rows (code {code})", hint="the rows are bisected")
-        return StoreUnavailable(f"the store did not take the insert (code {code})", hint="it is tried again")
-    if (isinstance(error, OperationalError) and code is None) or isinstance(error, OSError):
-        return StoreUnavailable("the store cannot be reached", hint="see TWINTRACK_STORE")
-    return StoreError(text, hint="the words are the engine's", code="query_failed", status=400)
+def _cut() -> StoreUnavailable:
+    return StoreUnavailable("the store's answer was cut short", hint="ask again in a moment")
+
+
+def _packed(rows: bytes, packing: str | None) -> bytes:
+    if packing == "zstd":
+        return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(rows)
+    if packing == "gzip":
+        return gzip.compress(rows, compresslevel=1, mtime=0)
+    return rows
+
+
+def _status(error: BaseException) -> int | None:
+    """The status of an answer without a code of ClickHouse: something between us spoke."""
+    found = _STATUS.search(str(error))
+    return int(found.group(1)) if found else None
+
+
+def _read_error(error: Exception) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, ClickHouseError | HTTPError | OSError):
+        return read_error(getattr(error, "code", None), getattr(error, "name", None), str(error))
+    return StoreUnavailable("the store's answer cannot be read", hint="ask again in a moment")

@@ -14,7 +14,8 @@ from pathlib import Path
 import structlog
 
 from twintrack.errors import StoreUnavailable
-from twintrack.store.clickhouse import ClickHouse
+from twintrack.settings import Settings
+from twintrack.store.clickhouse import ClickHouse, Connection
 
 log = structlog.get_logger()
 _END_SECONDS = 20.0
@@ -35,7 +36,7 @@ class EngineProcess:
         threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
 
     @property
-    def dsn(self) -> str:
+    def url(self) -> str:
         return f"http://twintrack:{self._password}@127.0.0.1:{self._listener.getsockname()[1]}"
 
     @property
@@ -93,9 +94,24 @@ class EngineProcess:
         self._listener.close()
 
 
-def open_store(url: str) -> ClickHouse:
+def open_store(settings: Settings) -> ClickHouse:
     """The store that `TWINTRACK_STORE` names: a server, or the engine over the folder of `chdb:///path`."""
-    if not url.startswith("chdb://"):
-        return ClickHouse(url, "clickhouse")
-    process = EngineProcess(Path(url.removeprefix("chdb://")))
-    return ClickHouse(process.dsn, "chdb", process.close)
+    url = settings.store_url
+    if url.startswith("chdb://"):
+        process = EngineProcess(Path(url.removeprefix("chdb://")))
+        to = Connection(
+            process.url,
+            connect_seconds=settings.store_connect_seconds,
+            answer_seconds=settings.store_answer_seconds,
+        )
+        return ClickHouse(to, "chdb", process.close)
+    to = Connection(
+        url,
+        ca_file=settings.store_ca_file,
+        verify=settings.store_verify,
+        compression=settings.store_compression,
+        connections=settings.store_connections,
+        connect_seconds=settings.store_connect_seconds,
+        answer_seconds=settings.store_answer_seconds,
+    )
+    return ClickHouse(to, "clickhouse")

@@ -189,7 +189,12 @@ class Engine:
             answer = result.bytes() or b""
             if not answer and asked.output_format == "Native" and _READS.match(asked.statement):
                 answer = self._columns(connection, asked)
-            return answer, {"read_rows": str(result.rows_read()), "read_bytes": str(result.bytes_read())}
+            return answer, {
+                "read_rows": str(result.rows_read()),
+                "read_bytes": str(result.bytes_read()),
+                "written_rows": "0",
+                "written_bytes": "0",
+            }
 
     @staticmethod
     def _columns(connection: Any, asked: Question) -> bytes:
