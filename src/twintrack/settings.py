@@ -37,6 +37,11 @@ class Settings(BaseSettings):
     store_backoff_seconds: float = Field(
         30.0, gt=0, description="Longest pause before the store is tried again; four times this where it is full."
     )
+    store_memory_bytes: int = Field(
+        2 << 30,
+        ge=256 << 20,
+        description="Most memory of the embedded engine; beyond it queries fail and inserts wait.",
+    )
     control: str = Field("", description="SQLAlchemy URL of the control data (empty: SQLite in `DATA`).")
     jwt_secret: SecretStr = Field(
         SecretStr(""), description="Secret of HS256 user tokens; empty: no token is ever verified."

@@ -1,12 +1,15 @@
 """The driver: one client for a ClickHouse server and for embedded chDB, whose process speaks the same protocol."""
 
+import contextlib
 import gzip
 import logging
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
+from weakref import WeakSet
 
 import clickhouse_connect
 import zstandard
@@ -15,6 +18,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from clickhouse_connect.driver.httpclient import HttpClient
 from clickhouse_connect.driver.summary import QuerySummary
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
 
@@ -61,30 +66,48 @@ class Connection(NamedTuple):
 
 
 class ClickHouse:
-    """`ended` is called when the store is closed."""
+    """Reads and inserts have a pool each, so that reads can be cut without harm to an insert.
 
-    def __init__(self, connection: Connection, engine: str, ended: Callable[[], None] = lambda: None) -> None:
+    Shape: `away` says why the engine cannot be asked just now, empty where it can; `ended` is called on closing.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        engine: str,
+        away: Callable[[], str] = lambda: "",
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
         self.engine = engine
         self._to = connection
-        self._ended = ended
+        self._away, self._ended = away, ended
         self._lock = threading.Lock()
-        self._made: Client | None = None
-        self._pool = httputil.get_pool_manager(
-            ca_cert=connection.ca_file or None,
-            verify=connection.verify,
-            maxsize=connection.connections,
+        self._made: dict[bool, Client] = {}
+        self._reading: WeakSet[_Cuttable] = WeakSet()
+        self._pools = {inserts: self._pool() for inserts in (False, True)}
+        self._pools[False].pool_classes_by_scheme = _tracked(self._reading, asks_again=engine != "chdb")
+
+    def _pool(self) -> PoolManager:
+        pool: PoolManager = httputil.get_pool_manager(
+            ca_cert=self._to.ca_file or None,
+            verify=self._to.verify,
+            maxsize=self._to.connections,
             num_pools=1,
         )
+        return pool
 
-    def _client(self) -> Client:
-        """The one client, made at the first use: without a session it serves all threads from its pool."""
-        if self._made is None:
-            made = self._connect()
+    def _client(self, *, inserts: bool = False) -> Client:
+        """One client for each pool, made at the first use: without a session it serves all threads."""
+        away = self._away()
+        if away:
+            raise StoreUnavailable(away, hint="ask again in a moment")
+        if inserts not in self._made:
+            made = self._connect(self._pools[inserts])
             with self._lock:
-                self._made = self._made or made
-        return self._made
+                self._made.setdefault(inserts, made)
+        return self._made[inserts]
 
-    def _connect(self) -> Client:
+    def _connect(self, pool: PoolManager) -> Client:
         parts = urlsplit(self._to.url)
         secure = parts.scheme == "https"
         try:
@@ -102,17 +125,17 @@ class ClickHouse:
                 connect_timeout=self._to.connect_seconds,
                 send_receive_timeout=self._to.answer_seconds,
                 show_clickhouse_errors="scrub",
-                pool_mgr=self._pool,
+                pool_mgr=pool,
             )
         except Exception as error:
-            raise _read_error(error) from error
+            raise self._read_error(error) from error
         assert isinstance(client, HttpClient)
         # Also no redirect: an answer from elsewhere is no acknowledgement of an insert.
         client.http_retries = 0
         return client
 
     def insert(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
-        client = self._client()
+        client = self._client(inserts=True)
         packing = None if self._to.compression == "none" else self._to.compression
         settings = {**INSERT_SETTINGS, **_INSERT_TRANSPORT, "insert_deduplication_token": token}
         try:
@@ -144,7 +167,7 @@ class ClickHouse:
             result = client.query(sql, parameters=dict(parameters or {}), settings=dict(settings or {}))
             rows = result.result_rows
         except Exception as error:
-            raise _read_error(error) from error
+            raise self._read_error(error) from error
         if not result.column_names:
             raise _cut()  # cut among its headers, an answer looks whole and empty
         columns = [(name, kind.name) for name, kind in zip(result.column_names, result.column_types, strict=True)]
@@ -158,7 +181,7 @@ class ClickHouse:
             assert isinstance(answer, HTTPResponse)
             content = answer.read()
         except Exception as error:
-            raise _read_error(error) from error
+            raise self._read_error(error) from error
         if "X-ClickHouse-Format" not in answer.headers:
             raise _cut()
         return content
@@ -169,14 +192,14 @@ class ClickHouse:
             with client.query_rows_stream(sql) as rows:
                 yield from rows
         except Exception as error:
-            raise _read_error(error) from error
+            raise self._read_error(error) from error
 
     def command(self, sql: str) -> None:
         client = self._client()
         try:
             done = client.command(sql)
         except Exception as error:
-            raise _read_error(error) from error
+            raise self._read_error(error) from error
         if isinstance(done, QuerySummary) and "written_rows" not in done.summary:
             raise _cut()
 
@@ -185,13 +208,76 @@ class ClickHouse:
         try:
             answer = client.command("SELECT 1")
         except Exception as error:
-            raise _read_error(error) from error
+            raise self._read_error(error) from error
         if answer != 1:
             raise StoreUnavailable("what answers is no ClickHouse", hint="see TWINTRACK_STORE")
 
+    def _read_error(self, error: Exception) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        if not isinstance(error, ClickHouseError | HTTPError | OSError):
+            return StoreUnavailable("the store's answer cannot be read", hint="ask again in a moment")
+        code = getattr(error, "code", None)
+        if code is None and self.engine == "chdb":
+            return StoreUnavailable("the embedded engine ended during the question", hint="ask again in a moment")
+        return read_error(code, getattr(error, "name", None), str(error))
+
+    def cancel(self) -> None:
+        """The engine kills a question whose asker has gone; so its connection is cut."""
+        for connection in list(self._reading):
+            connection.cut()
+
     def close(self) -> None:
-        self._pool.clear()
+        for pool in self._pools.values():
+            pool.clear()
         self._ended()
+
+
+class _Cuttable:
+    """A connection that another thread can end.
+
+    The driver asks a question whose connection was lost once more. Not one that was cut, and not the embedded
+    engine: there the question itself may have been what ended it.
+    """
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        self.opened.add(self)
+
+    def cut(self) -> None:
+        self.was_cut = True
+        taken = self.sock
+        if taken is not None:
+            with contextlib.suppress(OSError):
+                taken.shutdown(socket.SHUT_RDWR)
+
+    def getresponse(self) -> Any:
+        answer, lost = None, False
+        try:
+            answer = super().getresponse()  # type: ignore[misc]
+        except OSError:
+            if self.asks_again and not self.was_cut:
+                raise
+            lost = True
+        if lost:  # outside of the handler: the driver looks for a lost connection in an error's context
+            raise HTTPError("the connection was lost or cut")
+        return answer
+
+    opened: "WeakSet[_Cuttable]"
+    asks_again: bool
+    was_cut = False
+    sock: socket.socket | None
+
+
+def _tracked(opened: "WeakSet[_Cuttable]", *, asks_again: bool) -> dict[str, type[HTTPConnectionPool]]:
+    """Pools whose connections can be found while they are in use; urllib3 itself knows only idle ones."""
+    more = {"opened": opened, "asks_again": asks_again}
+    plain = type("Plain", (_Cuttable, HTTPConnection), more)
+    secure = type("Secure", (_Cuttable, HTTPSConnection), more)
+    return {
+        "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
+        "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
+    }
 
 
 def _cut() -> StoreUnavailable:
@@ -210,11 +296,3 @@ def _status(error: BaseException) -> int | None:
     """The status of an answer without a code of ClickHouse: something between us spoke."""
     found = _STATUS.search(str(error))
     return int(found.group(1)) if found else None
-
-
-def _read_error(error: Exception) -> StoreError:
-    if isinstance(error, StoreError):
-        return error
-    if isinstance(error, ClickHouseError | HTTPError | OSError):
-        return read_error(getattr(error, "code", None), getattr(error, "name", None), str(error))
-    return StoreUnavailable("the store's answer cannot be read", hint="ask again in a moment")
