@@ -180,23 +180,34 @@ def query(
 
 @app.command("migrate")
 def migrate_command(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be applied, change no table.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be applied, with its SQL; change nothing.")
+    ] = False,
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Bring the store's tables to this version. `serve` does it by itself on the embedded store."""
+    """Bring the store's tables to this version. `serve` does it by itself on the embedded store, never on a server."""
     settings = _settings(data, config)
-    lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
-    store = open_store(settings.store_url)
+    embedded = settings.store_url.startswith("chdb://")
+    # A server is migrated beside running services; the embedded store belongs to one process.
+    lock = lock_folder(settings.data, LOCK_WAIT_SECONDS) if embedded else None
+    store = open_store(settings)
     try:
-        names = [m.name for m in missing(store)] if dry_run else migrate(store)
+        lacking = missing(store)
+        if dry_run:
+            for migration in lacking:
+                print(f"-- would apply {migration.name}")
+                for statement in migration.statements:
+                    print(f"{statement};")
+        else:
+            for name in migrate(store):
+                print(f"applied {name}")
+        if not lacking:
+            print("nothing to apply")
     finally:
         store.close()
-        os.close(lock)
-    for name in names:
-        print(f"{'would apply' if dry_run else 'applied'} {name}")
-    if not names:
-        print("nothing to apply")
+        if lock is not None:
+            os.close(lock)
 
 
 @app.command("import")

@@ -21,6 +21,7 @@ from twintrack.settings import Settings
 
 SOCKET = "control.sock"
 LOCK_WAIT_SECONDS = 10.0
+_QUERY_GRACE_SECONDS = 1.0  # what is nearly answered is answered; the rest would hold the stop up
 
 
 class _Server(uvicorn.Server):
@@ -108,6 +109,7 @@ async def _run(services: Services, *, demo: bool) -> None:
 
     def stop() -> None:
         public.should_exit = control.should_exit = True
+        loop.call_later(_QUERY_GRACE_SECONDS, services.executor.cancel)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
