@@ -51,8 +51,6 @@ class Bench:
             self.clock,
             services.metrics,
             age_milliseconds=0,
-            grace_seconds=3600,
-            window_days=10,
             chunk_rows=100,
             backoff_seconds=30.0,
             jitter=lambda: 0.5,
