@@ -141,6 +141,9 @@ def test_no_more_than_two_questions_run_at_once(filled: Service) -> None:
     class Counting:
         engine = "counting"
 
+        def cancel(self) -> None:
+            """Nothing it runs can be ended early."""
+
         def select(self, *_: Any) -> Any:
             nonlocal running, most
             with lock:
@@ -169,6 +172,9 @@ def test_closing_waits_for_what_runs(filled: Service) -> None:
 
     class Held:
         engine = "held"
+
+        def cancel(self) -> None:
+            """Nothing it runs can be ended early."""
 
         def select(self, *_: Any) -> Any:
             started.set()
