@@ -100,7 +100,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = Metrics()
     control = Control(settings.control_url, clock)
-    store = open_store(settings.store_url)
+    store = open_store(settings)
     if store.engine == "chdb":
         migrate(store)
     reached = crash_at(settings.crash_point)
@@ -127,6 +127,8 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         clock,
         metrics,
         age_milliseconds=settings.chunk_age_milliseconds,
+        chunk_rows=settings.chunk_rows,
+        backoff_seconds=settings.store_backoff_seconds,
         reached=reached,
     )
     loader.start()
@@ -167,7 +169,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     for path in (EVENTS_PATH, "/api/analytics/config"):
         app.add_route(path, receiver.preflight, methods=["OPTIONS"])
     admission = Admission(services.control)
-    app.include_router(session_routes(services.control, services.settings, admission))
+    app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
     app.include_router(query_routes(services.executor, admission))
     app.include_router(
         trace_routes(
@@ -273,7 +275,7 @@ def _health(app: FastAPI, services: Services) -> None:
         body = {
             "ready": not reason,
             "reason": reason or None,
-            "store": {"engine": services.store.engine, "error": services.loader.last_error or None},
+            "store": {"engine": services.store.engine, **services.loader.condition()},
         }
         return JSONResponse(body, 503 if reason else 200)
 
@@ -281,6 +283,7 @@ def _health(app: FastAPI, services: Services) -> None:
     def metrics() -> Response:
         depth = services.spool.depth()
         services.metrics.in_spool.set(depth.events)
+        services.metrics.breaker_open.set(services.loader.condition()["state"] != "loading")
         now = services.clock.milliseconds()
         services.metrics.lag_seconds.set(
             0 if depth.oldest_milliseconds is None else max(0, now - depth.oldest_milliseconds) / 1000
