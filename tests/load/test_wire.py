@@ -151,3 +151,18 @@ def _until(what, seconds: float = 20.0) -> None:  # type: ignore[no-untyped-def]
     while not what():
         assert time.monotonic() < end, "it did not come about in time"
         time.sleep(0.01)
+
+
+def test_text_of_metadata_that_reads_like_a_moment_stays_text(tmp_path: Path, empty: Server) -> None:
+    texts = {"day": "2024-01-01", "moment": "2024-01-01 10:00:00", "exact": "2024-01-01T10:00:00.250Z", "number": "17"}
+    service = open_service(tmp_path, store=empty.url())
+    try:
+        service.send([wire_event(event_metadata=texts), wire_event(event_metadata={"day": 5})])
+        kinds = ", ".join(f"dynamicType(event_metadata.{name}), event_metadata.{name}" for name in texts)
+        [row] = service.rows(f"SELECT {kinds} FROM analytics.events WHERE event_metadata.moment IS NOT NULL")
+        assert row == [cell for text in texts.values() for cell in ("String", text)]
+        assert service.rows("SELECT event_metadata.day FROM analytics.events WHERE event_metadata.moment IS NULL") == [
+            [5]
+        ]
+    finally:
+        service.services.close()
