@@ -38,7 +38,9 @@ def test_statements_for_a_cluster_are_parsed_by_the_engine(server: Server) -> No
 
 def test_each_table_is_replicated_with_a_window_and_read_through_a_distributed_one() -> None:
     made = render("shop")
-    names = re.findall(r"CREATE TABLE IF NOT EXISTS analytics\.(\w+)", "".join(s for m in known() for s in m.statements))
+    names = re.findall(
+        r"CREATE TABLE IF NOT EXISTS analytics\.(\w+)", "".join(s for m in known() for s in m.statements)
+    )
     assert len(names) >= 5
     for name in names:
         [local] = [s for s in made if s.startswith(f"CREATE TABLE IF NOT EXISTS analytics.{name}_local ON")]
