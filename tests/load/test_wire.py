@@ -1,13 +1,17 @@
 """The whole pipeline over the wire: the same loader, a server's HTTP interface, a real socket in between."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx2 as httpx
 import pytest
 
 from tests.conftest import Service, open_service
 from tests.faults.proxy import FaultProxy
 from tests.server import Server, TlsFront, certificates
+from twintrack.commands import command_app
 from twintrack.errors import SettingsError, StoreDenied, StoreUnavailable
 from twintrack.settings import load_settings
 from twintrack.testing import wire_event
@@ -125,6 +129,11 @@ def test_server_without_migrations_is_not_loaded_and_events_are_kept(tmp_path: P
         assert bare.store.select("SELECT count() FROM system.databases WHERE name = 'analytics'").rows[0][0] == 0
         state = service.get("/api/analytics/pipeline").json()
         assert (state["store"]["ok"], state["store"]["state"], state["in_spool"]) == (False, "waiting", 3)
+        assert "lacks migrations: 0001_events" in state["store"]["error"]
+        checks = {check["check"]: check for check in asyncio.run(_doctor(service))["checks"]}
+        assert not checks["store"]["ok"]
+        assert "lacks migrations: 0001_events" in checks["store"]["says"]
+        assert "twintrack migrate" in checks["store"]["do"]
         bare.migrate()
         exact(service, 3)
         assert service.get("/readyz").json()["store"]["state"] == "loading"
@@ -142,6 +151,13 @@ def test_store_address_that_means_nothing_is_refused_without_quoting_it(url: str
         load_settings(store=url)
     assert "TWINTRACK_STORE" in caught.value.message
     assert "pa" not in caught.value.message.replace("path", "").replace("pass", "")
+
+
+async def _doctor(service: Service) -> dict[str, Any]:
+    transport = httpx.ASGITransport(app=command_app(service.services))
+    async with httpx.AsyncClient(transport=transport, base_url="http://control") as client:
+        report: dict[str, Any] = (await client.get("/doctor")).json()
+        return report
 
 
 def _until(what, seconds: float = 20.0) -> None:  # type: ignore[no-untyped-def]
