@@ -50,6 +50,7 @@ class FaultProxy:
         self.poisoned: Fault = PASS
         self.met: Counter[str] = Counter()
         self.bodies: list[bytes] = []  # heads of inserts, as they came
+        self.asked: list[str] = []  # the start of every statement, with its address
         self._open: set[socket.socket] = set()
         self._thread(self._accept, self._listener)
 
@@ -93,6 +94,7 @@ class FaultProxy:
             with suppress(OSError), client, client.makefile("rb") as requests:
                 while (message := _read(requests)) is not None:
                     asked = unquote_plus(message[0].decode("latin1")).encode("latin1") + message[1][:4096]
+                    self.asked.append(asked.decode("latin1"))
                     is_insert = b"INSERT INTO analytics" in asked
                     fault = self.inserts if is_insert else self.others
                     if not is_insert and b"analytics" in asked and fault is PASS:
