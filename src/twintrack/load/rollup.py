@@ -88,7 +88,10 @@ def rebuild(store: Store, month: int) -> None:
             select = feed.select(f"date = '{day}'")
             store.command(f"INSERT INTO {beside} ({names}) SELECT {names} FROM ({select})")
         partition = "tuple()" if month == 0 else str(month)
-        store.command(f"ALTER TABLE {DATABASE}.{feed.table} REPLACE PARTITION {partition} FROM {beside}")
+        # The engine refuses to put nothing in the place of something.
+        empty = store.select(f"SELECT count() FROM {beside}").rows[0][0] == 0
+        change = f"DROP PARTITION {partition}" if empty else f"REPLACE PARTITION {partition} FROM {beside}"
+        store.command(f"ALTER TABLE {DATABASE}.{feed.table} {change}")
         store.command(f"DROP TABLE {beside} SYNC")
 
 
