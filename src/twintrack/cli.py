@@ -34,7 +34,9 @@ from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.sample import ECOM
 from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, serve
 from twintrack.settings import Settings, load_settings
+from twintrack.store.cluster import NOTE, render
 from twintrack.store.embedded import open_store
+from twintrack.store.grants import grants
 from twintrack.store.migrate import migrate, missing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -186,10 +188,24 @@ def migrate_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be applied, with its SQL; change nothing.")
     ] = False,
+    cluster: Annotated[
+        str, typer.Option(help="Print the tables for a cluster of this name, not run on one; change nothing.")
+    ] = "",
+    show_grants: Annotated[
+        bool, typer.Option("--grants", help="Print the least that the server's users need; change nothing.")
+    ] = False,
     data: Data = None,
     config: Config = None,
 ) -> None:
     """Bring the store's tables to this version. `serve` does it by itself on the embedded store, never on a server."""
+    if cluster or show_grants:
+        try:
+            tables = render(cluster) if cluster else []
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--cluster") from error
+        for line in (*(NOTE if cluster else ()), *(f"{s};" for s in (grants(cluster) if show_grants else tables))):
+            print(line)
+        return
     settings = _settings(data, config)
     embedded = settings.store_url.startswith("chdb://")
     # A server is migrated beside running services; the embedded store belongs to one process.
