@@ -29,7 +29,10 @@ from twintrack.metrics import Metrics
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
+from twintrack.spool.kafka import Address, Broker
+from twintrack.spool.kafka_spool import KafkaSpool
 from twintrack.spool.local import LocalSpool
+from twintrack.spool.protocol import WholeSpool
 from twintrack.store.embedded import open_store
 from twintrack.store.migrate import migrate
 from twintrack.store.protocol import Store
@@ -57,7 +60,7 @@ class Services:
     metrics: Metrics
     control: Control
     store: Store
-    spool: LocalSpool
+    spool: WholeSpool
     loader: Loader
     executor: Executor
     receiver: Receiver
@@ -93,6 +96,32 @@ def lock_folder(data: Path, wait_seconds: float) -> int:
             time.sleep(0.05)
 
 
+def open_spool(settings: Settings, clock: Clock, metrics: Metrics) -> WholeSpool:
+    """The spool that `TWINTRACK_SPOOL` names. Raises: SettingsError, Unavailable."""
+    if settings.spool == "local":
+        return LocalSpool(
+            settings.data / "spool",
+            clock,
+            metrics,
+            index_bytes=settings.index_bytes,
+            most_bytes=settings.spool_bytes,
+            segment_bytes=settings.segment_bytes,
+            chunk_rows=settings.chunk_rows,
+        )
+    return KafkaSpool(
+        settings.data / "kafka",
+        Broker(Address.of(settings.spool), settings.kafka_properties),
+        settings.control_url,
+        clock,
+        metrics,
+        index_bytes=settings.index_bytes,
+        most_bytes=settings.spool_bytes,
+        chunk_rows=settings.chunk_rows,
+        timeout_seconds=settings.kafka_timeout_seconds,
+        id_window_days=settings.id_window_days,
+    )
+
+
 def build(settings: Settings, clock: Clock | None = None) -> Services:
     """Opens control, store and spool of a data folder and starts the loader. The caller holds the folder's lock."""
     clock = clock or SystemClock()
@@ -102,15 +131,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     store = open_store(settings.store_url)
     if store.engine == "chdb":
         migrate(store)
-    spool = LocalSpool(
-        settings.data / "spool",
-        clock,
-        metrics,
-        index_bytes=settings.index_bytes,
-        most_bytes=settings.spool_bytes,
-        segment_bytes=settings.segment_bytes,
-        chunk_rows=settings.chunk_rows,
-    )
+    spool = open_spool(settings, clock, metrics)
     loader = Loader(
         spool,
         store,
@@ -264,6 +285,7 @@ def _health(app: FastAPI, services: Services) -> None:
         body = {
             "ready": not reason,
             "reason": reason or None,
+            "spool": services.spool.works() if isinstance(services.spool, KafkaSpool) else {"kind": "local"},
             "store": {"engine": services.store.engine, "error": services.loader.last_error or None},
         }
         return JSONResponse(body, 503 if reason else 200)

@@ -26,6 +26,18 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="Port that `serve` binds; 0 takes a free one.")
     store: str = Field("", description="`chdb:///path` (empty: `DATA/store`) or `http(s)://user:password@host:8123`.")
     control: str = Field("", description="SQLAlchemy URL of the control data (empty: SQLite in `DATA`).")
+    spool: str = Field(
+        "local",
+        description="`local`: the data folder, for one node; `kafka://host:9092,other:9092/topic` for several nodes"
+        " (`?partitions=3&replication=3` serve to make the topic).",
+    )
+    kafka_options: SecretStr = Field(
+        SecretStr(""),
+        description="Comma-separated librdkafka properties, such as `security.protocol=SASL_SSL,sasl.username=...`.",
+    )
+    kafka_timeout_seconds: float = Field(
+        3.0, gt=0.1, description="How long a message may take before it goes to the fallback on this node's disk."
+    )
     jwt_secret: SecretStr = Field(
         SecretStr(""), description="Secret of HS256 user tokens; empty: no token is ever verified."
     )
@@ -65,6 +77,25 @@ class Settings(BaseSettings):
         for part in filter(None, (p.strip() for p in value.split(","))):
             ip_network(part)
         return value
+
+    @field_validator("spool")
+    @classmethod
+    def _spool(cls, value: str) -> str:
+        if value != "local" and not value.startswith("kafka://"):
+            raise ValueError("`local` or `kafka://host:9092/topic`")
+        return value
+
+    @field_validator("kafka_options")
+    @classmethod
+    def _properties(cls, value: SecretStr) -> SecretStr:
+        if any("=" not in part for part in filter(None, value.get_secret_value().split(","))):
+            raise ValueError("property=value,property=value")
+        return value
+
+    @property
+    def kafka_properties(self) -> dict[str, str]:
+        parts = filter(None, self.kafka_options.get_secret_value().split(","))
+        return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parts)}
 
     @property
     def store_url(self) -> str:

