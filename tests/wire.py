@@ -11,6 +11,7 @@ class Wire:
 
     def __init__(self, target: int) -> None:
         self._target = target
+        self.deaf = False  # what is sent arrives, what is answered does not
         self._lock = threading.Lock()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._listener: socket.socket | None = socket.create_server(("127.0.0.1", 0))
@@ -47,7 +48,8 @@ class Wire:
                     data = key.fileobj.recv(1 << 16)
                     if not data:
                         raise OSError
-                    key.data.sendall(data)
+                    if not (self.deaf and key.fileobj is server):
+                        key.data.sendall(data)
         self._close(client, server)
 
     def _close(self, client: socket.socket, server: socket.socket) -> None:

@@ -21,7 +21,7 @@ from twintrack import __version__
 from twintrack.clock import Clock, SystemClock
 from twintrack.control.control import Control
 from twintrack.demo import SignInLink, demo_routes
-from twintrack.errors import DataFolderInUse, RequestError, TwintrackError, Unavailable
+from twintrack.errors import DataFolderInUse, RequestError, SettingsError, TwintrackError, Unavailable
 from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
@@ -119,11 +119,14 @@ def open_spool(settings: Settings, clock: Clock, metrics: Metrics) -> WholeSpool
         chunk_rows=settings.chunk_rows,
         timeout_seconds=settings.kafka_timeout_seconds,
         id_window_days=settings.id_window_days,
+        catch_up_messages=settings.kafka_catch_up_messages,
     )
 
 
-def build(settings: Settings, clock: Clock | None = None) -> Services:
+def build(settings: Settings, clock: Clock | None = None, *, only_load: bool = False) -> Services:
     """Opens control, store and spool of a data folder and starts the loader. The caller holds the folder's lock."""
+    if settings.spool == "local" and not settings.load:
+        raise SettingsError("a local spool is loaded by its own node", hint="TWINTRACK_LOAD=false needs kafka://...")
     clock = clock or SystemClock()
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = Metrics()
@@ -141,7 +144,8 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         grace_seconds=settings.chunk_grace_seconds,
         window_days=settings.id_window_days,
     )
-    loader.start()
+    if settings.load or only_load:
+        loader.start()
     return Services(
         settings,
         clock,

@@ -31,12 +31,21 @@ class Settings(BaseSettings):
         description="`local`: the data folder, for one node; `kafka://host:9092,other:9092/topic` for several nodes"
         " (`?partitions=3&replication=3` serve to make the topic).",
     )
+    load: bool = Field(
+        True, description="Whether `serve` loads too. `false` where `twintrack load` does; needs a topic."
+    )
     kafka_options: SecretStr = Field(
         SecretStr(""),
         description="Comma-separated librdkafka properties, such as `security.protocol=SASL_SSL,sasl.username=...`.",
     )
     kafka_timeout_seconds: float = Field(
         3.0, gt=0.1, description="How long a message may take before it goes to the fallback on this node's disk."
+    )
+    kafka_catch_up_messages: int = Field(
+        200_000,
+        ge=0,
+        description="Messages that a loader reads again to complete its index of a partition; where more are missing,"
+        " ids are looked up in the store until it was read.",
     )
     jwt_secret: SecretStr = Field(
         SecretStr(""), description="Secret of HS256 user tokens; empty: no token is ever verified."

@@ -20,7 +20,7 @@ from twintrack.errors import SettingsError, Unavailable
 from twintrack.metrics import Metrics
 from twintrack.spool.chunks import identity_of, place_of
 from twintrack.spool.claims import claim_key
-from twintrack.spool.kafka import Broker
+from twintrack.spool.kafka import Broker, Member
 from twintrack.spool.kafka_door import Door
 from twintrack.spool.kafka_fallback import Fallback
 from twintrack.spool.kafka_message import Message, decode, partition_of
@@ -35,8 +35,6 @@ _SESSION_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _READ_MESSAGES = 5_000
 _REFUSED_DAYS = 7
-# An index that misses more than this is not read together from the topic: ids are looked up until the store was read.
-_CATCH_UP_MESSAGES = 200_000
 
 
 class KafkaSpool:
@@ -55,11 +53,12 @@ class KafkaSpool:
         chunk_rows: int,
         timeout_seconds: float,
         id_window_days: int,
+        catch_up_messages: int,
     ) -> None:
         self._clock, self._metrics, self._broker = clock, metrics, broker
         self._index_bytes, self._chunk_rows = index_bytes, chunk_rows
         self._window_milliseconds = id_window_days * 86_400_000
-        self._folder = folder
+        self._folder, self._catch_up_messages = folder, catch_up_messages
         self.ledger = Verdicts(control_url, broker.address.topic)
         ledger, self._partition_count = self.ledger.opened() or self.ledger.open(broker.partitions())
         self._ledger_id = ledger
@@ -72,7 +71,7 @@ class KafkaSpool:
         self._restoring: set[int] = set()
         self._held = False
         self._stopping = False
-        self._member = broker.member(_SESSION_SECONDS)
+        self._joined: Member | None = None
         self._door = Door(
             Fallback(folder / "fallback", most_bytes),
             broker.sender(timeout_seconds),
@@ -85,7 +84,8 @@ class KafkaSpool:
     def close(self) -> None:
         """Ends after the loader. What the fallback holds stays for the next start."""
         self._door.close()
-        self._member.close()
+        if self._joined is not None:
+            self._joined.close()
         self._drop(set(self._partitions))
         self._clean.touch()
         self.ledger.close()
@@ -102,6 +102,13 @@ class KafkaSpool:
     def works(self) -> dict[str, Any]:
         """What takes events now, for `/readyz`."""
         return self._door.works()
+
+    @property
+    def _member(self) -> Member:
+        """This loader in the group, from its first step on: a node that does not load is no member."""
+        if self._joined is None:
+            self._joined = self._broker.member(_SESSION_SECONDS)
+        return self._joined
 
     # -- take partitions over and read them ----------------------------------------------------------------------
 
@@ -169,7 +176,7 @@ class KafkaSpool:
         horizon = self._clock.milliseconds() - self._window_milliseconds
         with self._lock:
             oldest = self._member.oldest(partition.number)
-            partition.adopt(self._fetch(partition.number), oldest, _CATCH_UP_MESSAGES, horizon)
+            partition.adopt(self._fetch(partition.number), oldest, self._catch_up_messages, horizon)
 
     def _read_on(self) -> None:
         self._member.read_from({number: partition.next_offset() for number, partition in self._partitions.items()})
@@ -339,8 +346,9 @@ class KafkaSpool:
         events, oldest = self.ledger.waiting()
         events += self._door.fallback.events()
         ends = {number: offset + 1 for number, offset in self._door.newest.items()}
-        for number, end in self._member.ends.items():
-            ends[number] = max(end, ends.get(number, 0))
+        if self._joined is not None:
+            for number, end in self._joined.ends.items():
+                ends[number] = max(end, ends.get(number, 0))
         heads = self.ledger.heads()
         for number, partition in list(self._partitions.items()):
             heads[number] = max(heads[number], partition.next_offset())
