@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twintrack import __version__
-from twintrack.clock import Clock, SystemClock
+from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
+from twintrack.crash import crash_at
 from twintrack.demo import SignInLink, demo_routes
 from twintrack.errors import DataFolderInUse, RequestError, SettingsError, TwintrackError, Unavailable
 from twintrack.ingest.openapi import describe_ingest
@@ -31,7 +32,7 @@ from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
 from twintrack.spool.kafka import Address, Broker
 from twintrack.spool.kafka_spool import KafkaSpool
-from twintrack.spool.local import LocalSpool
+from twintrack.spool.local import LocalSpool, SpoolSizes
 from twintrack.spool.protocol import WholeSpool
 from twintrack.store.embedded import open_store
 from twintrack.store.migrate import migrate
@@ -96,29 +97,29 @@ def lock_folder(data: Path, wait_seconds: float) -> int:
             time.sleep(0.05)
 
 
-def open_spool(settings: Settings, clock: Clock, metrics: Metrics) -> WholeSpool:
-    """The spool that `TWINTRACK_SPOOL` names. Raises: SettingsError, Unavailable."""
+def open_spool(settings: Settings, clock: Clock, metrics: Metrics, reached: Callable[[str], None]) -> WholeSpool:
+    """The spool that `TWINTRACK_SPOOL` names. Raises: SettingsError, SpoolFormat, Unavailable."""
+    sizes = SpoolSizes(
+        settings.index_bytes,
+        settings.spool_bytes,
+        settings.segment_bytes,
+        settings.disk_reserve_bytes,
+        settings.chunk_rows,
+        settings.chunk_grace_seconds,
+        settings.chunk_grace_bytes,
+        settings.id_window_days,
+    )
     if settings.spool == "local":
-        return LocalSpool(
-            settings.data / "spool",
-            clock,
-            metrics,
-            index_bytes=settings.index_bytes,
-            most_bytes=settings.spool_bytes,
-            segment_bytes=settings.segment_bytes,
-            chunk_rows=settings.chunk_rows,
-        )
+        boot = settings.boot or boot_id()
+        return LocalSpool(settings.data / "spool", clock, metrics, sizes, boot=boot, reached=reached)
     return KafkaSpool(
         settings.data / "kafka",
         Broker(Address.of(settings.spool), settings.kafka_properties),
         settings.control_url,
         clock,
         metrics,
-        index_bytes=settings.index_bytes,
-        most_bytes=settings.spool_bytes,
-        chunk_rows=settings.chunk_rows,
+        sizes,
         timeout_seconds=settings.kafka_timeout_seconds,
-        id_window_days=settings.id_window_days,
         catch_up_messages=settings.kafka_catch_up_messages,
     )
 
@@ -131,18 +132,20 @@ def build(settings: Settings, clock: Clock | None = None, *, only_load: bool = F
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = Metrics()
     control = Control(settings.control_url, clock)
-    store = open_store(settings.store_url)
+    store = open_store(settings)
     if store.engine == "chdb":
         migrate(store)
-    spool = open_spool(settings, clock, metrics)
+    reached = crash_at(settings.crash_point)
+    spool = open_spool(settings, clock, metrics, reached)
     loader = Loader(
         spool,
         store,
         clock,
         metrics,
         age_milliseconds=settings.chunk_age_milliseconds,
-        grace_seconds=settings.chunk_grace_seconds,
-        window_days=settings.id_window_days,
+        chunk_rows=settings.chunk_rows,
+        backoff_seconds=settings.store_backoff_seconds,
+        reached=reached,
     )
     if settings.load or only_load:
         loader.start()
@@ -183,7 +186,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     for path in (EVENTS_PATH, "/api/analytics/config"):
         app.add_route(path, receiver.preflight, methods=["OPTIONS"])
     admission = Admission(services.control)
-    app.include_router(session_routes(services.control, services.settings, admission))
+    app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
     app.include_router(query_routes(services.executor, admission))
     app.include_router(
         trace_routes(
@@ -290,7 +293,7 @@ def _health(app: FastAPI, services: Services) -> None:
             "ready": not reason,
             "reason": reason or None,
             "spool": services.spool.works() if isinstance(services.spool, KafkaSpool) else {"kind": "local"},
-            "store": {"engine": services.store.engine, "error": services.loader.last_error or None},
+            "store": {"engine": services.store.engine, **services.loader.condition()},
         }
         return JSONResponse(body, 503 if reason else 200)
 
@@ -298,6 +301,7 @@ def _health(app: FastAPI, services: Services) -> None:
     def metrics() -> Response:
         depth = services.spool.depth()
         services.metrics.in_spool.set(depth.events)
+        services.metrics.breaker_open.set(services.loader.condition()["state"] != "loading")
         now = services.clock.milliseconds()
         services.metrics.lag_seconds.set(
             0 if depth.oldest_milliseconds is None else max(0, now - depth.oldest_milliseconds) / 1000

@@ -27,8 +27,10 @@ from twintrack import __version__
 from twintrack.app import build, lock_folder
 from twintrack.auth import Role
 from twintrack.commands import command_app
-from twintrack.errors import DataFolderInUse, StoreError, TwintrackError
+from twintrack.demo import DEMO
+from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
+from twintrack.sample import ECOM
 from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, load, serve
 from twintrack.settings import Settings, load_settings
 from twintrack.store.embedded import open_store
@@ -184,23 +186,34 @@ def query(
 
 @app.command("migrate")
 def migrate_command(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be applied, change no table.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be applied, with its SQL; change nothing.")
+    ] = False,
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Bring the store's tables to this version. `serve` does it by itself on the embedded store."""
+    """Bring the store's tables to this version. `serve` does it by itself on the embedded store, never on a server."""
     settings = _settings(data, config)
-    lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
-    store = open_store(settings.store_url)
+    embedded = settings.store_url.startswith("chdb://")
+    # A server is migrated beside running services; the embedded store belongs to one process.
+    lock = lock_folder(settings.data, LOCK_WAIT_SECONDS) if embedded else None
+    store = open_store(settings)
     try:
-        names = [m.name for m in missing(store)] if dry_run else migrate(store)
+        lacking = missing(store)
+        if dry_run:
+            for migration in lacking:
+                print(f"-- would apply {migration.name}")
+                for statement in migration.statements:
+                    print(f"{statement};")
+        else:
+            for name in migrate(store):
+                print(f"applied {name}")
+        if not lacking:
+            print("nothing to apply")
     finally:
         store.close()
-        os.close(lock)
-    for name in names:
-        print(f"{'would apply' if dry_run else 'applied'} {name}")
-    if not names:
-        print("nothing to apply")
+        if lock is not None:
+            os.close(lock)
 
 
 @app.command("import")
@@ -223,10 +236,29 @@ def import_command(
     if any(not sep or not field or not column for field, sep, column in pairs):
         raise typer.BadParameter("FIELD=COLUMN", param_hint="--map")
     given = {field: column for field, _, column in pairs}
+    _import(_settings(data, config), file, given, time_zone, project, environment, batch_rows)
+
+
+@app.command("demo")
+def demo_command(data: Data = None, config: Config = None) -> None:
+    """Bring 31,106 events of a shop into the demo project, so that there is something to ask about."""
+    _import(_settings(data, config), ECOM, {}, "UTC", DEMO.project, DEMO.environment, _IMPORT_ROWS)
+    err.print('Try: twintrack query "SELECT event_name, count() FROM events GROUP BY event_name ORDER BY 2 DESC"')
+
+
+def _import(
+    settings: Settings,
+    file: Path,
+    given: dict[str, str],
+    time_zone: str,
+    project: str,
+    environment: str,
+    batch_rows: int,
+) -> None:
     import_id = uuid4().hex
     accepted = duplicate = refused = read = 0
     faults: list[str] = []
-    with _control(_settings(data, config)) as send, _progress() as advance:
+    with _control(settings) as send, _progress() as advance:
         batch: list[dict[str, Any]] = []
 
         def flush() -> None:
@@ -332,7 +364,7 @@ def main() -> None:
     )
     try:
         app()
-    except DataFolderInUse as error:
+    except (DataFolderInUse, SpoolFormat) as error:
         _fail(error, 3)
     except StoreError as error:
         _fail(error, 1)

@@ -44,6 +44,11 @@ class Metrics:
         self.loaded = Counter(
             "twintrack_load_rows", "Rows inserted into the store, by table.", ["table"], registry=self.registry
         )
+        self.breaker_open = Gauge(
+            "twintrack_load_breaker_open",
+            "1 while the store is left alone after a failure, 0 while chunks are loaded.",
+            registry=self.registry,
+        )
         self.load_errors = Counter(
             "twintrack_load_errors", "Inserts that failed, by kind.", ["kind"], registry=self.registry
         )

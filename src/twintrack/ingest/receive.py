@@ -197,7 +197,7 @@ class Receiver:
         return RequestContext(
             tenancy=principal.tenancy,
             server_key=principal.role is auth.Role.SERVER,
-            subject=auth.subject_of(token, self._settings.jwt_secret.get_secret_value()),
+            subject=auth.subject_of(token, self._settings.jwt_secret.get_secret_value(), received),
             received_milliseconds=received,
             skew_milliseconds=clock_skew(received, None if sent is None else milliseconds_of(sent)),
             ip_address=cut_address(address, keep_full=self._settings.keep_full_address),

@@ -4,18 +4,21 @@ import asyncio
 import base64
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+from twintrack.errors import StoreUnavailable
 from twintrack.event import Tenancy
 from twintrack.query.guard import scope
 from twintrack.settings import Settings
 from twintrack.store.protocol import Store
+
+_Answered = TypeVar("_Answered")
 
 
 class Executor:
@@ -23,11 +26,26 @@ class Executor:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store, self._settings = store, settings
+        self._ending = False
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="query")
 
+    def cancel(self) -> None:
+        """From now on no question is asked; those that run end at once, with an error that says so."""
+        self._ending = True
+        self._store.cancel()
+
     def close(self) -> None:
-        """Waits for what is running: an engine that ends inside a query crashes."""
+        """Ends what is running and waits for it: an engine that ends inside a query crashes."""
+        self.cancel()
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _ask(self, question: Callable[[], _Answered]) -> _Answered:
+        def unless_ending() -> _Answered:
+            if self._ending:
+                raise StoreUnavailable("the service is stopping", hint="ask again when it is back")
+            return question()
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, unless_ending)
 
     def bounds(self) -> dict[str, Any]:
         s = self._settings
@@ -52,9 +70,7 @@ class Executor:
 
     async def run(self, judged: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         started = time.perf_counter()
-        answer = await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self._store.select(judged, parameters, self.bounds())
-        )
+        answer = await self._ask(lambda: self._store.select(judged, parameters, self.bounds()))
         return {
             "columns": [{"name": name, "type": kind} for name, kind in answer.columns],
             "rows": [[plain(cell) for cell in row] for row in answer.rows],
@@ -65,9 +81,7 @@ class Executor:
 
     async def export(self, sql: str, output_format: str, tenancy: Tenancy | None) -> bytes:
         judged = scope(sql, tenancy)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self._store.export(judged, output_format, self.bounds())
-        )
+        return await self._ask(lambda: self._store.export(judged, output_format, self.bounds()))
 
 
 def plain(value: Any) -> Any:

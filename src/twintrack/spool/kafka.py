@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import structlog
 
-from twintrack.errors import SettingsError, Unavailable
+from twintrack.errors import ChunkDamaged, SettingsError, Unavailable
 from twintrack.spool.kafka_message import Outgoing
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _client() -> Any:
     except ImportError as error:
         raise SettingsError(
             "TWINTRACK_SPOOL names a topic, but the Kafka client is not installed",
-            hint="pip install 'twintrack[kafka]'",
+            hint="pip install 'twintrack[kafka]', or: pip install -r requirements-kafka.txt",
         ) from error
     return confluent_kafka
 
@@ -178,6 +178,7 @@ class Member:
 
     def __init__(self, topic: str, options: dict[str, Any], session_seconds: float) -> None:
         self._kafka = _client()
+        self._gone = (self._kafka.KafkaError.OFFSET_OUT_OF_RANGE, self._kafka.KafkaError._AUTO_OFFSET_RESET)
         self._topic = topic
         common = {**options, "enable.auto.commit": False}
         self._group: Consumer = self._kafka.Consumer(
@@ -276,7 +277,7 @@ class Member:
         return max(0, int(low))
 
     def fetch(self, partition: int, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """(offset, value) of a range again, beside the group. Raises: Unavailable where the topic does not give it all."""
+        """(offset, value) of a range again, beside the group. Raises: Unavailable, ChunkDamaged."""
         at, until = first, time.monotonic() + _READ_SECONDS
         self._again.assign([self._place(partition, first)])
         try:
@@ -291,6 +292,11 @@ class Member:
                         at, until = offset + 1, time.monotonic() + _READ_SECONDS
                         if at <= end:
                             yield offset, message.value() or b""
+                    elif error.code() in self._gone:
+                        raise ChunkDamaged(
+                            "the topic no longer holds offsets that were decided and not loaded",
+                            hint="docs/operations/kafka.md says what the topic must keep",
+                        )
                     elif error.code() != self._kafka.KafkaError._PARTITION_EOF:
                         raise _away(self._kafka.KafkaException(error))
                     elif at < end:

@@ -113,7 +113,7 @@ class Fallback:
     def _write(self, group: list[_Waiting]) -> None:
         if self._handle is None:
             self._number += 1
-            self._handle = segment.create_segment(self._folder, self._number)
+            self._handle, _ = segment.create_segment(self._folder, self._number, segment.Position(0, 0))
             self._sizes[self._number] = self._events[self._number] = 0
         data = b"".join(waiting.data for waiting in group)
         segment.write_all(self._handle, data)
@@ -135,7 +135,7 @@ class Fallback:
     def read(self, number: int) -> Iterator[Outgoing]:
         """The messages of a segment, up to the first that is torn: nothing behind it was acknowledged."""
         with segment.segment_path(self._folder, number).open("rb") as file:
-            file.seek(len(segment.MAGIC))
+            file.seek(segment.HEADER_BYTES)
             while True:
                 head = file.read(_HEAD.size)
                 if len(head) < _HEAD.size:

@@ -1,29 +1,28 @@
 """One partition in the hands of its loader: what was read of it and is not decided, the index of its ids, its chunks.
 
-A verdict covers a range of offsets and says of each row whether it is kept. It is written before the first insert
-and never made again, so that whoever takes over inserts the same rows under the same token. The index is a function
-of the topic up to the partition's head; where it is not known to be whole, ids are looked up in the store.
+A verdict (kafka_verdict.py) covers a range of offsets and says of each row whether it is kept. It is written before the
+first insert and never made again, so that whoever takes over inserts the same rows under the same token. The index is a
+function of the topic up to the partition's head; ids that it cannot know are looked up in the store (known.py).
 """
 
-import hashlib
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from twintrack.spool.chunks import Gathered, Group, identity_of, place_of
-from twintrack.spool.claims import Claims, claim_key, project_tag
+from twintrack.spool.chunks import identity_of
+from twintrack.spool.claims import Claims, claim_key, is_timed, project_tag, split_ids
+from twintrack.spool.kafka_ledger import Verdicts
 from twintrack.spool.kafka_message import Message
-from twintrack.spool.kafka_verdicts import Decided, Refusal, Tally, Verdicts
-from twintrack.spool.protocol import Chunk, Kind
-from twintrack.spool.segment import Part, Record
+from twintrack.spool.kafka_verdict import Decided, Half, Tally, Verdict, replay
+from twintrack.spool.known import KnownIds, Wanted
+from twintrack.spool.segment import Record
 
-_POSITION = b"position"
+_HEAD = "head"  # everything before this offset is in the index
 _COPIES = "\0copies"  # stands for a project where the index holds the ids of messages
-# A message that waited in a fallback for longer may bring ids that the index has forgotten since.
-_LATE_MILLISECONDS = 86_400_000
+_BATCH = 50_000
 
 
 class Read(NamedTuple):
@@ -31,8 +30,7 @@ class Read(NamedTuple):
     message: Message
 
 
-def split_ids(part: Part) -> list[bytes]:
-    return [part.ids[i : i + 16] for i in range(0, len(part.ids), 16)]
+Fetch = Callable[[int, int], Iterator[Read]]
 
 
 class Partition:
@@ -42,87 +40,70 @@ class Partition:
         self.number = number
         self._verdicts = verdicts
         self._claims = Claims(folder, index_bytes)
+        self._known = KnownIds(self._claims, self._claims)
         self.head = 0
-        self.whole = False  # whether the index knows every id before `head` that is in the window
+        self.suspect = False  # the store must be asked which of the open chunks it has
         self.waiting: deque[Read] = deque()
         self.rows_waiting = 0
         self.decided: dict[str, Decided] = {}  # chunks that are not loaded, oldest first
         self._contents: dict[str, bytes] = {}
-        self._received = 0  # newest arrival that was decided, milliseconds
 
     def close(self) -> None:
         self._claims.close()
 
     # -- taking over ---------------------------------------------------------------------------------------------
 
-    def adopt(self, fetch: Callable[[int, int], Iterator[Read]], low: int, most_messages: int, horizon: int) -> None:
+    def adopt(self, fetch: Fetch, low: int, most_messages: int, horizon: int) -> None:
         """Takes the partition as its last owner left it: head, open chunks, and an index of what is before.
 
-        Shape: `low` is the oldest offset the topic keeps; ids received before `horizon` need not be known.
+        Shape: `low` is the oldest offset the topic keeps; ids born before `horizon` need not be known.
         """
         self.waiting.clear()
         self.rows_waiting = 0
         self._contents.clear()
         self.head = self._verdicts.head(self.number)
+        self.suspect = self._verdicts.is_suspect(self.number)
         self.decided = {one.chunk.chunk_id: one for one in self._verdicts.unsettled(self.number)}
-        known, self.whole = self._position()
-        if known > self.head:
+        indexed = self._claims.get(_HEAD)
+        if indexed > self.head:
             self._claims.discard()
-            known, self.whole = 0, True
+            indexed = 0
+        self._known = KnownIds(self._claims, self._claims)
+        whole = indexed == 0 or not self._known.rebuilding
+        self._known.begin_restore(max(0, horizon))
         open_from = min((one.first for one in self.decided.values()), default=self.head)
-        start = max(known, low, open_from - most_messages)
+        start = max(indexed, low, open_from - most_messages)
         oldest: int | None = None
         batch: list[tuple[bytes, bool]] = []
         for offset, message in fetch(start, self.head) if start < self.head else ():
             oldest = message.record.received if oldest is None else oldest
-            self._received = max(self._received, message.record.received)
             batch.append((claim_key(message.copy, _COPIES), False))
-            batch += self._claims_of(message.record, offset >= open_from)
-            if len(batch) > 50_000:
-                self._claims.add(batch)
+            batch += _claims_of(message.record, offset >= open_from)
+            if len(batch) > _BATCH:
+                self._known.add(batch)
                 batch = []
         for row in self._verdicts.quarantined(self.number):
             project, event_id = identity_of(row)
-            batch.append((claim_key(event_id, project), event_id[6] >> 4 != 7))
-        self._claims.add(batch)
-        self.whole &= start <= known or (oldest is not None and oldest < horizon)
-        self._set_position()
+            batch.append((claim_key(event_id, project), not is_timed(event_id)))
+        self._known.add(batch)
+        if not (start <= indexed and whole) and (oldest is None or oldest >= horizon):
+            self._known.lose()
+        elif self._known.rebuilding:
+            self._known.restored()
+        self._claims.put(_HEAD, self.head)
 
-    @staticmethod
-    def _claims_of(record: Record, is_open: bool) -> Iterator[tuple[bytes, bool]]:
-        """What the index would hold of a message: late ids stay late until their chunk is loaded."""
-        tag = project_tag(record.project)
-        for part in record.parts:
-            for event_id in split_ids(part):
-                if is_open:
-                    yield event_id + tag, part.late
-                elif event_id[6] >> 4 == 7:
-                    yield event_id + tag, False
+    @property
+    def rebuilding(self) -> bool:
+        return self._known.rebuilding
 
-    def _position(self) -> tuple[int, bool]:
-        transaction, _ = self._claims.claim([])
-        found = transaction.get(_POSITION)
-        transaction.abort()
-        if found is None:
-            return 0, True
-        offset, whole, received = map(int, bytes(found).split())
-        self._received = max(self._received, received)
-        return offset, bool(whole)
+    def begin_restore(self, since: int) -> None:
+        self._known.begin_restore(since)
 
-    def _set_position(self) -> None:
-        transaction, _ = self._claims.claim([])
-        transaction.put(_POSITION, self._mark(self.head))
-        transaction.commit()
-
-    def _mark(self, head: int) -> bytes:
-        return b"%d %d %d" % (head, self.whole, self._received)
-
-    def restore(self, keys: Iterable[tuple[bytes, bool]]) -> None:
-        self._claims.add(keys)
+    def restore(self, ids: Iterable[tuple[str, bytes]]) -> None:
+        self._known.restore(ids)
 
     def restored(self) -> None:
-        self.whole = True
-        self._set_position()
+        self._known.restored()
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
@@ -131,7 +112,7 @@ class Partition:
         if read.offset < self.next_offset():
             return False
         self.waiting.append(read)
-        self.rows_waiting += max(1, sum(part.rows for part in read.message.record.parts))
+        self.rows_waiting += _weight(read)
         return True
 
     def next_offset(self) -> int:
@@ -157,42 +138,41 @@ class Partition:
                 break
         if not reads:
             return 0
-        verdict = _Verdict(self.number, self.head, reads[-1].offset + 1)
+        verdict = Verdict(self.number, self.head, reads[-1].offset + 1)
         fresh = self._fresh(reads)
-        late = {read.offset: not self.whole or self._delayed(read) for read in reads}
-        wanted: list[tuple[list[bytes], bool]] = []
-        for read in fresh:
-            record, is_late = read.message.record, late[read.offset]
+        copies = [read.message.copy for read in fresh]
+        wanted = [Wanted(copies, project_tag(_COPIES), True)]
+        for record in (read.message.record for read in fresh):
             tag = project_tag(record.project)
-            wanted.append(([claim_key(read.message.copy, _COPIES)], False))
-            wanted += [([i + tag for i in split_ids(p)], is_late or p.late) for p in record.parts]
-        transaction, answers = self._claims.claim(wanted)
+            wanted += [Wanted(list(split_ids(part.ids)), tag, not part.late) for part in record.parts]
+        claimed = self._known.claim(wanted)
         try:
-            verdicts = iter(answers)
+            answers = iter(list(zip(claimed.verdicts, claimed.late, strict=True))[1:])
             judged = {read.offset for read in fresh}
             for read in reads:
                 if read.offset in judged:
-                    next(verdicts)
-                    verdict.judge(read.message.record, verdicts, late[read.offset])
+                    verdict.judge(read.message.record, answers)
                 else:
                     verdict.skip(read.message.record)
             decided = verdict.finish()
             self._verdicts.decide(
                 self.number, verdict.first, verdict.end, [d for d, _ in decided], verdict.counts, verdict.refusals
             )
-            self._received = max(self._received, *(read.message.record.received for read in reads))
-            transaction.put(_POSITION, self._mark(verdict.end))
         except BaseException:
-            transaction.abort()
+            if claimed.transaction is not None:
+                claimed.transaction.abort()
             raise
-        transaction.commit()
+        if claimed.transaction is not None:
+            claimed.transaction.put(_HEAD.encode(), b"%d" % verdict.end)
+            claimed.transaction.commit()
+            if claimed.late[0]:
+                self._known.loaded(claim_key(copy, _COPIES) for copy in copies)
         for one, content in decided:
             self.decided[one.chunk.chunk_id] = one
             self._contents[one.chunk.chunk_id] = content
         self.head = verdict.end
-        for read in reads:
-            self.waiting.popleft()
-            self.rows_waiting -= max(1, sum(part.rows for part in read.message.record.parts))
+        for _ in reads:
+            self.rows_waiting -= _weight(self.waiting.popleft())
         return len(reads)
 
     def _fresh(self, reads: list[Read]) -> list[Read]:
@@ -201,17 +181,14 @@ class Partition:
         fresh = []
         for read in reads:
             copy = read.message.copy
-            if copy not in seen and not self._claims.holds(UUID(bytes=copy), _COPIES):
+            if copy and copy not in seen and not self._claims.holds(UUID(bytes=copy), _COPIES):
                 fresh.append(read)
             seen.add(copy)
         return fresh
 
-    def _delayed(self, read: Read) -> bool:
-        return read.message.record.received < self._received - _LATE_MILLISECONDS
-
     # -- settling ------------------------------------------------------------------------------------------------
 
-    def content(self, chunk_id: str, fetch: Callable[[int, int], Iterator[Read]]) -> bytes:
+    def content(self, chunk_id: str, fetch: Fetch) -> bytes:
         """The rows of a chunk: as judged, or read from the topic again and held against the verdict's hash."""
         content = self._contents.get(chunk_id)
         if content is None:
@@ -220,8 +197,8 @@ class Partition:
             self._contents[chunk_id] = content
         return content
 
-    def replace(self, one: Decided, parts: list["Half"], counts: Counter[Tally], import_id: str = "") -> None:
-        """Puts other chunks of the same rows in the place of one."""
+    def replace(self, one: Decided, parts: list[Half], counts: Counter[Tally], import_id: str = "") -> None:
+        """Puts other chunks of the same rows in the place of one. Raises: Overtaken."""
         decided = [part.finish(one) for part in parts if part.gathered.rows]
         self._verdicts.replace(one.chunk.chunk_id, [d for d, _ in decided], counts, import_id)
         self.forget(one)
@@ -235,137 +212,31 @@ class Partition:
 
     def loaded(self, keys: Iterable[bytes]) -> None:
         """Late ids that the store has now."""
-        self._claims.loaded(keys)
+        self._known.loaded(keys)
 
     def has_late(self) -> bool:
         return self._claims.has_late()
 
-    def forget_older(self, window_milliseconds: int) -> None:
-        self._claims.forget_older(self._received - window_milliseconds)
+    def sweep(self, now: int, window_milliseconds: int) -> None:
+        self._known.sweep(now, self.oldest_waiting(), window_milliseconds)
 
     def holds(self, event_id: UUID, project: str) -> bool:
         return self._claims.holds(event_id, project)
 
 
-class _Verdict:
-    """A range on its way to being decided: rows by group, with a mark for each row of the range."""
-
-    def __init__(self, partition: int, first: int, end: int) -> None:
-        self.partition, self.first, self.end = partition, first, end
-        self.counts: Counter[Tally] = Counter()
-        self.refusals: list[Refusal] = []
-        self._rows = 0
-        self._groups: dict[Group, tuple[Gathered, bytearray]] = {}
-
-    def skip(self, record: Record) -> None:
-        self._rows += sum(part.rows for part in record.parts)
-
-    def judge(self, record: Record, verdicts: Iterator[list[bool]], late: bool) -> None:
-        place = (record.project, record.environment)
-        for fate, events in record.counts.items():
-            outcome, _, reason = fate.partition("|")
-            self.counts[(*place, outcome, reason)] += events
-        self.refusals += [Refusal(i, record.project, s, r, record.received) for i, s, r in record.refused]
-        for part in record.parts:
-            free = next(verdicts)
-            if part.kind == Kind.RECEIPTS.value:
-                self._keep(Group(Kind.RECEIPTS, part.month, False, ""), record, part.lines, [True] * part.rows)
-                continue
-            fresh = sum(free)
-            self.counts[(*place, "accepted", "")] += fresh
-            self.counts[(*place, "duplicate", "already_accepted")] += part.rows - fresh
-            lookup = late or part.late
-            lines = part.lines
-            if 0 < fresh < part.rows:
-                lines = b"\n".join(line for line, new in zip(lines.split(b"\n"), free, strict=True) if new)
-            self._keep(Group(Kind.EVENTS, part.month, lookup, record.import_id if lookup else ""), record, lines, free)
-
-    def _keep(self, group: Group, record: Record, lines: bytes, marks: list[bool]) -> None:
-        rows = sum(marks)
-        if rows:
-            gathered, kept = self._groups.setdefault(group, (Gathered(), bytearray()))
-            kept.extend(bytes(self._rows - len(kept)))
-            kept.extend(bytes(marks))
-            gathered.add(lines, rows, (record.project, record.environment), record.received)
-        self._rows += len(marks)
-
-    def finish(self) -> list[tuple[Decided, bytes]]:
-        return [
-            _freeze(group, gathered, self.partition, self.first, self.end, bytes(kept.ljust(self._rows, b"\0")))
-            for group, (gathered, kept) in self._groups.items()
-        ]
+def _weight(read: Read) -> int:
+    return max(1, sum(part.rows for part in read.message.record.parts))
 
 
-class Half:
-    """Some of the rows of a chunk, on their way into a chunk of their own."""
-
-    def __init__(self, rows: int) -> None:
-        self.gathered = Gathered()
-        self._kept = bytearray(rows)
-
-    def add(self, row: bytes, mark: int, received_milliseconds: int) -> None:
-        self.gathered.add(row, 1, place_of(row), received_milliseconds)
-        self._kept[mark] = 1
-
-    def finish(self, whole: Decided) -> tuple[Decided, bytes]:
-        chunk = whole.chunk
-        group = Group(chunk.kind, chunk.month, False, chunk.import_id)
-        return _freeze(group, self.gathered, whole.partition, whole.first, whole.end, bytes(self._kept))
-
-
-def take_apart(one: Decided, content: bytes, into: int, choose: Callable[[int, bytes], int]) -> list[Half]:
-    """The rows of a chunk, dealt out: `choose` says for each row, by number and content, where it goes, -1 for nowhere."""
-    halves = [Half(len(one.kept)) for _ in range(into)]
-    marks = (mark for mark, kept in enumerate(one.kept) if kept)
-    for number, (row, mark) in enumerate(zip(content.split(b"\n"), marks, strict=True)):
-        chosen = choose(number, row)
-        if chosen >= 0:
-            halves[chosen].add(row, mark, one.chunk.received_milliseconds)
-    return halves
-
-
-def _freeze(
-    group: Group, gathered: Gathered, partition: int, first: int, end: int, kept: bytes
-) -> tuple[Decided, bytes]:
-    content = b"\n".join(gathered.lines)
-    chunk_id = str(uuid4())
-    chunk = Chunk(
-        chunk_id,
-        group.kind,
-        group.month,
-        gathered.rows,
-        f"tt1:{chunk_id}:{hashlib.sha256(content).hexdigest()[:16]}",
-        group.lookup,
-        group.import_id,
-        gathered.received_milliseconds,
-    )
-    return Decided(chunk, partition, first, end, kept, gathered.places), content
-
-
-class TopicChanged(Exception):
-    """The topic no longer holds what a verdict was about."""
-
-
-def replay(one: Decided, records: Iterable[Record]) -> bytes:
-    """The rows that a verdict keeps, out of the messages of its range.
-
-    Raises: TopicChanged where they are not the rows that were decided.
-    """
-    lines, row = [], 0
-    for record in records:
-        for part in record.parts:
-            marks = one.kept[row : row + part.rows]
-            row += part.rows
-            if all(marks):
-                lines.append(part.lines)
-            elif any(marks):
-                lines.append(
-                    b"\n".join(line for line, kept in zip(part.lines.split(b"\n"), marks, strict=True) if kept)
-                )
-    content = b"\n".join(lines)
-    if not one.chunk.token.endswith(hashlib.sha256(content).hexdigest()[:16]):
-        raise TopicChanged
-    return content
+def _claims_of(record: Record, is_open: bool) -> Iterator[tuple[bytes, bool]]:
+    """What the index would hold of a message: late ids stay late until their chunk is loaded."""
+    tag = project_tag(record.project)
+    for part in record.parts:
+        for event_id in split_ids(part.ids):
+            if is_open:
+                yield event_id + tag, part.late
+            elif is_timed(event_id):
+                yield event_id + tag, False
 
 
 def discard_indexes(folder: Path) -> None:

@@ -7,7 +7,7 @@ everything before it is in the store.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,14 +23,15 @@ from twintrack.spool.claims import claim_key
 from twintrack.spool.kafka import Broker, Member
 from twintrack.spool.kafka_door import Door
 from twintrack.spool.kafka_fallback import Fallback
+from twintrack.spool.kafka_ledger import Overtaken, Verdicts
 from twintrack.spool.kafka_message import Message, decode, partition_of
-from twintrack.spool.kafka_partition import Partition, Read, TopicChanged, discard_indexes, take_apart
-from twintrack.spool.kafka_verdicts import Decided, Overtaken, Tally, Verdicts
+from twintrack.spool.kafka_partition import Fetch, Partition, Read, discard_indexes
+from twintrack.spool.kafka_verdict import Decided, Tally, take_apart
+from twintrack.spool.local import SpoolSizes
 from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
 from twintrack.spool.segment import Record
 
 log = structlog.get_logger()
-_Fetch = Callable[[int, int], Iterator[Read]]
 _SESSION_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _READ_MESSAGES = 5_000
@@ -47,17 +48,14 @@ class KafkaSpool:
         control_url: str,
         clock: Clock,
         metrics: Metrics,
+        sizes: SpoolSizes,
         *,
-        index_bytes: int,
-        most_bytes: int,
-        chunk_rows: int,
         timeout_seconds: float,
-        id_window_days: int,
         catch_up_messages: int,
     ) -> None:
         self._clock, self._metrics, self._broker = clock, metrics, broker
-        self._index_bytes, self._chunk_rows = index_bytes, chunk_rows
-        self._window_milliseconds = id_window_days * 86_400_000
+        self._sizes, self._chunk_rows = sizes, sizes.chunk_rows
+        self._window_milliseconds = sizes.window_days * 86_400_000
         self._folder, self._catch_up_messages = folder, catch_up_messages
         self.ledger = Verdicts(control_url, broker.address.topic)
         ledger, self._partition_count = self.ledger.opened() or self.ledger.open(broker.partitions())
@@ -73,7 +71,7 @@ class KafkaSpool:
         self._stopping = False
         self._joined: Member | None = None
         self._door = Door(
-            Fallback(folder / "fallback", most_bytes),
+            Fallback(folder / "fallback", sizes.spool_bytes),
             broker.sender(timeout_seconds),
             clock,
             metrics,
@@ -165,7 +163,7 @@ class KafkaSpool:
         for number in sorted(gained):
             if number not in self._partitions:
                 index = self._folder / "indexes" / str(number)
-                self._partitions[number] = Partition(number, index, self._index_bytes, self.ledger)
+                self._partitions[number] = Partition(number, index, self._sizes.index_bytes, self.ledger)
             self._adopt(self._partitions[number])
         self._read_on()
         self._member.gained = set()
@@ -188,7 +186,7 @@ class KafkaSpool:
             with self._lock:
                 self._partitions.pop(number).close()
 
-    def _fetch(self, number: int) -> _Fetch:
+    def _fetch(self, number: int) -> Fetch:
         return lambda first, end: (
             _read(number, offset, value) for offset, value in self._member.fetch(number, first, end)
         )
@@ -233,13 +231,7 @@ class KafkaSpool:
         found = self._owner(chunk)
         if found is None:
             raise Unavailable("the chunk was given up", hint="its new owner loads it")
-        try:
-            return found[0].content(chunk.chunk_id, self._fetch(found[0].number))
-        except TopicChanged as error:
-            raise Unavailable(
-                "the topic no longer holds the rows of a chunk that was decided",
-                hint="docs/operations/kafka.md says what to do",
-            ) from error
+        return found[0].content(chunk.chunk_id, self._fetch(found[0].number))
 
     def identities(self, chunk: Chunk) -> list[tuple[str, bytes]]:
         return [identity_of(row) for row in self.content(chunk).split(b"\n")]
@@ -250,8 +242,11 @@ class KafkaSpool:
         partition, one = owner
         counts: Counter[Tally] = Counter()
 
+        seen = set(found)
+
         def choose(_: int, row: bytes) -> int:
-            if identity_of(row) not in found:
+            if (identity := identity_of(row)) not in seen:
+                seen.add(identity)
                 return 0
             counts[(*place_of(row), "duplicate", "found_in_store")] += 1
             return -1
@@ -265,7 +260,7 @@ class KafkaSpool:
         partition.loaded(claim_key(event_id, project) for project, event_id in found)
         self._commit(partition)
 
-    def bisect(self, chunk: Chunk) -> None:
+    def bisect(self, chunk: Chunk, why: str) -> None:
         content, owner = self.content(chunk), self._owner(chunk)
         assert owner is not None
         partition, one = owner
@@ -275,9 +270,22 @@ class KafkaSpool:
                     one, take_apart(one, content, 2, lambda number, _: int(number >= chunk.rows // 2)), Counter()
                 )
                 return
-            fate = ("quarantined", "store_refused_data")
-            counts = self._counted(one, *fate)
-            self.ledger.settle(one, *fate, counts, self._clock.milliseconds(), content)
+            counts = self._counted(one, "quarantined", "store_refused_data")
+            self.ledger.settle(one, "quarantined", why, counts, self._clock.milliseconds(), content)
+        except Overtaken:
+            self._overtaken(partition)
+            return
+        partition.forget(one)
+        self._commit(partition)
+
+    def damaged(self, chunk: Chunk) -> None:
+        owner = self._owner(chunk)
+        if owner is None:
+            return
+        partition, one = owner
+        counts = self._counted(one, "damaged", "chunk_file")
+        try:
+            self.ledger.settle(one, "damaged", "topic", counts, self._clock.milliseconds())
         except Overtaken:
             self._overtaken(partition)
             return
@@ -306,38 +314,70 @@ class KafkaSpool:
             return Counter()
         return Counter({(*place, outcome, reason): rows for place, rows in one.places.items()})
 
-    # -- the index, where the topic does not reach back ----------------------------------------------------------
+    # -- repair --------------------------------------------------------------------------------------------------
 
     @property
     def rebuilding(self) -> bool:
-        return any(not partition.whole for partition in self._partitions.values())
+        return any(partition.rebuilding for partition in self._partitions.values())
+
+    def begin_restore(self) -> int:
+        since = max(0, self._clock.milliseconds() - self._window_milliseconds)
+        self._restoring = {number for number, partition in self._partitions.items() if partition.rebuilding}
+        for number in self._restoring:
+            self._partitions[number].begin_restore(since)
+        return since
 
     def restore(self, ids: Iterable[tuple[str, bytes]]) -> None:
-        if not self._restoring:
-            self._restoring = {number for number, partition in self._partitions.items() if not partition.whole}
-        keys: dict[int, list[tuple[bytes, bool]]] = {number: [] for number in self._restoring}
+        mine: dict[int, list[tuple[str, bytes]]] = {number: [] for number in self._restoring}
         for project, event_id in ids:
             number = partition_of(event_id, project, self._partition_count)
-            if number in keys:
-                keys[number].append((claim_key(event_id, project), event_id[6] >> 4 != 7))
-        for number, found in keys.items():
+            if number in mine:
+                mine[number].append((project, event_id))
+        for number, found in mine.items():
             self._partitions[number].restore(found)
-        self._hold(True)
-        self._receive(1, 0)  # a member that is not heard of loses its partitions
 
     def restored(self) -> None:
         for number in self._restoring & self._partitions.keys():
             self._partitions[number].restored()
         self._restoring = set()
 
-    def sweep(self, grace_seconds: int, window_days: int) -> None:
+    @property
+    def reconciling(self) -> bool:
+        return any(partition.suspect for partition in self._partitions.values())
+
+    def in_grace(self) -> tuple[list[Chunk], list[Chunk]]:
+        """Loaded chunks are the store's affair: a server syncs them, or has replicas."""
+        return self.pending(), []
+
+    def reinsert(self, again: Iterable[Chunk], months: Iterable[int]) -> None:
+        owned = [owner for chunk in again if (owner := self._owner(chunk))]
+        renewed = self.ledger.reinsert([one for _, one in owned], months)
+        for (partition, _), one in zip(owned, renewed, strict=True):
+            partition.decided[one.chunk.chunk_id] = one
+
+    def suspect(self) -> None:
+        self.ledger.suspect(self._partitions, True)
+
+    def reconciled(self) -> None:
+        self.ledger.suspect(self._partitions, False)
+        for partition in self._partitions.values():
+            partition.suspect = False
+
+    def stale_months(self) -> list[int]:
+        """Only a loader that has all partitions may make rollups again: no insert of another one runs meanwhile."""
+        return self.ledger.stale_months() if len(self._partitions) == self._partition_count else []
+
+    def month_rebuilt(self, month: int) -> None:
+        self.ledger.month_rebuilt(month)
+
+    def sweep(self) -> None:
+        """Deletes what has outlived its use, and is heard of by the group while the store is left alone."""
         now = self._clock.milliseconds()
-        try:
-            self.ledger.forget(now - grace_seconds * 1000, now - _REFUSED_DAYS * 86_400_000, self._partitions)
-            for partition in self._partitions.values():
-                partition.forget_older(window_days * 86_400_000)
-        except Exception:
-            log.error("sweep_failed", exc_info=True)
+        self.ledger.forget(now - self._sizes.grace_seconds * 1000, now - _REFUSED_DAYS * 86_400_000, self._partitions)
+        for partition in self._partitions.values():
+            partition.sweep(now, self._window_milliseconds)
+        self._hold(self._has_open())
+        self._receive(1, 0)
 
     # -- look ----------------------------------------------------------------------------------------------------
 

@@ -10,126 +10,31 @@ import secrets
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    delete,
-    event,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Table, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from twintrack.spool.chunks import next_token
+from twintrack.spool.kafka_tables import (
+    LEDGER_LENGTH,
+    chunks,
+    heads,
+    imports,
+    metadata,
+    refused,
+    stale_months,
+    tallies,
+    topics,
+)
+from twintrack.spool.kafka_verdict import Decided, Refusal, Tally
 from twintrack.spool.protocol import Chunk, Kind
 
 _MOST_REFUSED = 100_000
-_LEDGER_LENGTH = 16
-
-metadata = MetaData()
-topics = Table(
-    "spool_topics",
-    metadata,
-    Column("topic", String(249), primary_key=True),
-    Column("ledger", String(_LEDGER_LENGTH), nullable=False),
-    Column("partitions", Integer, nullable=False),
-)
-heads = Table(
-    "spool_heads",
-    metadata,
-    Column("topic", String(249), primary_key=True),
-    Column("partition", Integer, primary_key=True),
-    Column("next_offset", BigInteger, nullable=False),  # everything before it is decided
-)
-chunks = Table(
-    "spool_chunks",
-    metadata,
-    Column("chunk_id", String(36), primary_key=True),
-    Column("topic", String(249), nullable=False),
-    Column("partition", Integer, nullable=False),
-    Column("first_offset", BigInteger, nullable=False),
-    Column("end_offset", BigInteger, nullable=False),
-    Column("place", Integer, nullable=False),  # among the chunks of its range
-    Column("kind", String(20), nullable=False),
-    Column("month", Integer, nullable=False),
-    Column("rows", Integer, nullable=False),
-    Column("kept", LargeBinary, nullable=False),  # a byte for each row of the range, 1 where it is kept; deflated
-    Column("token", String(80), nullable=False),  # ends in the hash of the rows
-    Column("lookup", Integer, nullable=False),
-    Column("import_id", String(64), nullable=False),
-    Column("received_milliseconds", BigInteger, nullable=False),
-    Column("places", Text, nullable=False),
-    Column("state", String(20), nullable=False),  # open, loaded, quarantined
-    Column("reason", String(100), nullable=False, default=""),
-    Column("content", LargeBinary),  # of a quarantined row: the topic forgets it
-    Column("settled_milliseconds", BigInteger),
-    Index("spool_chunks_by_state", "topic", "state", "partition"),
-)
-tallies = Table(
-    "spool_tallies",
-    metadata,
-    Column("topic", String(249), primary_key=True),
-    Column("project", String(100), primary_key=True),
-    Column("environment", String(100), primary_key=True),
-    Column("outcome", String(40), primary_key=True),
-    Column("reason", String(60), primary_key=True),
-    Column("events", BigInteger, nullable=False),
-)
-imports = Table(
-    "spool_imports",
-    metadata,
-    Column("import_id", String(64), primary_key=True),
-    Column("found", BigInteger, nullable=False),
-    Column("loaded", BigInteger, nullable=False),
-)
-refused = Table(
-    "spool_refused",
-    metadata,
-    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("event_id", String(64), nullable=False, index=True),
-    Column("project", String(100), nullable=False),
-    Column("status", String(20), nullable=False),
-    Column("reason", String(60), nullable=False),
-    Column("received_milliseconds", BigInteger, nullable=False, index=True),
-)
-
-Place = tuple[str, str]  # project, environment
-Tally = tuple[str, str, str, str]  # project, environment, outcome, reason
 
 
 class Overtaken(Exception):
     """Another loader has decided this already; nothing was written."""
-
-
-class Decided(NamedTuple):
-    """A chunk with where its rows stand in the topic."""
-
-    chunk: Chunk
-    partition: int
-    first: int
-    end: int
-    kept: bytes  # a byte for each row of the range
-    places: Counter[Place]
-
-
-class Refusal(NamedTuple):
-    event_id: str
-    project: str
-    status: str
-    reason: str
-    received_milliseconds: int
 
 
 class Verdicts:
@@ -160,10 +65,10 @@ class Verdicts:
         """Opens the topic's chains, once and for all of its nodes."""
         try:
             with self._engine.begin() as db:
-                ledger = secrets.token_hex(_LEDGER_LENGTH // 2)
+                ledger = secrets.token_hex(LEDGER_LENGTH // 2)
                 db.execute(insert(topics).values(topic=self._topic, ledger=ledger, partitions=partitions))
                 for number in range(partitions):
-                    db.execute(insert(heads).values(topic=self._topic, partition=number, next_offset=0))
+                    db.execute(insert(heads).values(topic=self._topic, partition=number, next_offset=0, suspect=0))
         except IntegrityError:
             pass  # another node was first
         opened = self.opened()
@@ -181,10 +86,6 @@ class Verdicts:
             found = db.execute(select(heads.c.partition, heads.c.next_offset).where(heads.c.topic == self._topic))
             return {row[0]: row[1] for row in found}
 
-    def unsettled(self, partition: int) -> list[Decided]:
-        """Chunks to load, and those in quarantine, whose ids must be known."""
-        return self._read(chunks.c.partition == partition, "open")
-
     def quarantined(self, partition: int | None = None) -> list[bytes]:
         """The rows in quarantine."""
         where = (chunks.c.topic == self._topic) & (chunks.c.state == "quarantined")
@@ -194,8 +95,9 @@ class Verdicts:
         with self._engine.connect() as db:
             return [bytes(row[0]) for row in db.execute(select(chunks.c.content).where(where))]
 
-    def _read(self, where: Any, state: str) -> list[Decided]:
-        where = where & (chunks.c.topic == self._topic) & (chunks.c.state == state)
+    def unsettled(self, partition: int) -> list[Decided]:
+        """Chunks to load, in order."""
+        where = (chunks.c.topic == self._topic) & (chunks.c.state == "open") & (chunks.c.partition == partition)
         with self._engine.connect() as db:
             found = db.execute(select(chunks).where(where).order_by(chunks.c.first_offset, chunks.c.place))
             return [
@@ -270,6 +172,40 @@ class Verdicts:
             self._tally(db, counts)
             if decided.chunk.import_id and state == "loaded":
                 self._count_import(db, decided.chunk.import_id, found=0, loaded=decided.chunk.rows)
+
+    def reinsert(self, again: Sequence[Decided], months: Iterable[int]) -> list[Decided]:
+        """Gives chunks that are not loaded other tokens and marks months, in one transaction. Raises: Overtaken."""
+        renewed = [one._replace(chunk=one.chunk._replace(token=next_token(one.chunk.token))) for one in again]
+        with self._engine.begin() as db:
+            for one in renewed:
+                where = (chunks.c.chunk_id == one.chunk.chunk_id) & (chunks.c.state == "open")
+                if db.execute(update(chunks).where(where).values(token=one.chunk.token)).rowcount != 1:
+                    raise Overtaken
+            known = set(db.execute(select(stale_months.c.month).where(stale_months.c.topic == self._topic)).scalars())
+            for month in sorted(set(months) - known):
+                db.execute(insert(stale_months).values(topic=self._topic, month=month))
+        return renewed
+
+    def stale_months(self) -> list[int]:
+        with self._engine.connect() as db:
+            found = db.execute(select(stale_months.c.month).where(stale_months.c.topic == self._topic))
+            return sorted(found.scalars())
+
+    def month_rebuilt(self, month: int) -> None:
+        with self._engine.begin() as db:
+            where = (stale_months.c.topic == self._topic) & (stale_months.c.month == month)
+            db.execute(delete(stale_months).where(where))
+
+    def suspect(self, partitions: Iterable[int], suspect: bool) -> None:
+        """Durably: whether whoever adopts these partitions compares their open chunks with the store."""
+        with self._engine.begin() as db:
+            where = (heads.c.topic == self._topic) & heads.c.partition.in_(list(partitions))
+            db.execute(update(heads).where(where).values(suspect=int(suspect)))
+
+    def is_suspect(self, partition: int) -> bool:
+        with self._engine.connect() as db:
+            where = (heads.c.topic == self._topic) & (heads.c.partition == partition)
+            return bool(db.execute(select(heads.c.suspect).where(where)).scalar_one())
 
     def _add(self, db: Connection, decided: Sequence[Decided]) -> None:
         if not decided:
