@@ -280,13 +280,16 @@ def double(topic: str) -> None:
     reader = Consumer({"bootstrap.servers": servers, "group.id": "double", "enable.partition.eof": True})
     writer = Producer({"bootstrap.servers": servers})
     reader.assign([TopicPartition(name, number, 0) for number in range(PARTITIONS)])
-    ended = 0
-    while ended < PARTITIONS:
-        for message in reader.consume(1, 5):
+    found, ended = [], set()
+    while len(ended) < PARTITIONS:
+        for message in reader.consume(100, 1):
             if message.error():
-                ended += 1
+                ended.add(message.partition())
             else:
-                writer.produce(name, message.value(), message.key(), partition=message.partition() or 0)
+                found.append(message)
+    assert found
+    for message in found:
+        writer.produce(name, message.value(), message.key(), partition=message.partition() or 0)
     assert writer.flush(5) == 0
     reader.close()
 
