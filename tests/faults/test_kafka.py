@@ -357,3 +357,18 @@ def spoil(node: Service, events: list[dict[str, Any]], event_id: str) -> None:
             row[4] = "no time" if row[2] == event_id else row[4]
         slabs.append(slab._replace(lines=b"\n".join(json.dumps(row).encode() for row in rows)))
     asyncio.run(node.services.spool.append(Delivery(context.tenancy, now, slabs, [], [])))
+
+
+def test_serve_without_the_client_says_what_to_install(tmp_path: Path) -> None:
+    start = "import sys; sys.modules['confluent_kafka'] = None; from twintrack.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", start, "serve", "--port", "0", "--data", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "TWINTRACK_SPOOL": "kafka://127.0.0.1:9/events"},
+    )
+    assert done.returncode == 1
+    assert "pip install -r requirements-kafka.txt" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,7 +1,7 @@
 """What one message of the topic holds: the part of a delivery whose ids meet in one partition.
 
 An id's partition is a pure function of (project, event id), so all copies of an id are judged by one loader at a
-time. A delivery of a hundred events is one message for each partition, not a hundred: see docs/decisions.
+time. A delivery of a hundred events is one message for each partition, not a hundred.
 Next: spool/kafka_spool.py sends them, spool/kafka_partition.py judges them.
 """
 
