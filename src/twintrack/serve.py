@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -167,21 +168,24 @@ def _nodes(settings: Settings) -> str:
 
 
 def _welcome(address: str, link: SignInLink | None, settings: Settings) -> str:
+    # As it can be typed: `make up` leaves the command in an environment that no shell knows of.
+    name = sys.argv[0]
+    command = "twintrack" if shutil.which("twintrack") or not os.access(name, os.X_OK) else name
     if link is None:
         return (
             f"Twintrack serves {address}\n"
-            f"  sign in    twintrack keys create --role owner --data {settings.data}\n"
+            f"  sign in    {command} keys create --role owner --data {settings.data}\n"
             f"  stop       Ctrl-C; accepted events are loaded first{_nodes(settings)}"
         )
     return (
         f"Twintrack is up.\n\n"
         f"  1. Dashboard  {address}/sign-in?token={link.token}\n"
-        f"                (this link works once; another key: twintrack keys create --role owner --project demo"
+        f"                (this link works once; another key: {command} keys create --role owner --project demo"
         f" --environment local --data {settings.data})\n"
         f"  2. Demo       {address}/demo/\n"
         f"                Send a message with an e-mail address or a card number in it, then watch the panel:\n"
         f"                the same event id reaches Statsig's sandbox, dataLayer and ClickHouse.\n"
-        f"  3. Data       twintrack demo --data {settings.data}\n"
+        f"  3. Data       {command} demo --data {settings.data}\n"
         f"                brings in 31,106 events of a shop to ask about.\n\n"
         f"  Data folder   {settings.data}\n"
         f"  Stop          Ctrl-C; accepted events are loaded first\n"
