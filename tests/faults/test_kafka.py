@@ -1,8 +1,6 @@
 """Several nodes over a real topic: whatever breaks, each acknowledged id is one row, counted once, and counts add up."""
 
-import asyncio
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -25,11 +23,7 @@ from tests.faults.proxy import Fault, FaultProxy
 from tests.server import Server
 from tests.wire import Wire
 from twintrack.commands import command_app
-from twintrack.event import RequestContext, Tenancy, limits
-from twintrack.ingest.decode import decode_one
-from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.spool.kafka_spool import KafkaSpool
-from twintrack.spool.protocol import Delivery
 from twintrack.store.clickhouse import ClickHouse
 from twintrack.testing import wire_event
 
@@ -325,38 +319,29 @@ def test_new_owner_without_an_index_knows_what_was_loaded_before(cluster: Cluste
     cluster.check(set(cluster.ids()), 151, second)
 
 
-def test_poison_is_quarantined_for_good_and_its_neighbours_are_stored(cluster: Cluster) -> None:
+def test_poison_is_quarantined_its_neighbours_stored_and_replayed_once_the_cause_is_mended(cluster: Cluster) -> None:
     node = cluster.node(load=True)
-    events = [wire_event() for _ in range(20)]
-    poison = wire_event()
-    spoil(node, [*events, poison], str(poison["event_id"]))
-    until(lambda: cluster.count() == 20, "the neighbours")
-    until(lambda: quarantined(node) == 1, "the quarantine")
-    cluster.close(node)
-    node = cluster.node(load=True)
-    node.send([poison])
-    until(lambda: node.services.spool.tallies().get(("demo", "local", "duplicate", "already_accepted")) == 1, "a copy")
-    assert node.get(f"/api/analytics/events/{poison['event_id']}").json()["fate"] == "quarantined"
-    cluster.check(ids_of(events), 22, node)
+    events = [wire_event(event_value="5") for _ in range(20)]
+    poison = wire_event(event_value="two")
+    node.make_the_store_refuse_text_values()
+    try:
+        node.send([*events, poison])
+        until(lambda: cluster.count() == 20, "the neighbours")
+        until(lambda: quarantined(node) == 1, "the quarantine")
+        cluster.close(node)
+        node = cluster.node(load=True)
+        node.send([poison])
+        until(lambda: node.services.spool.tallies().get(("demo", "local", "duplicate", "already_accepted")), "a copy")
+        assert node.get(f"/api/analytics/events/{poison['event_id']}").json()["fate"] == "quarantined"
+    finally:
+        cluster.store.command("ALTER TABLE analytics.events MODIFY COLUMN event_value Nullable(String)")
+    assert len(node.services.spool.replay()) == 1
+    cluster.check(ids_of([*events, poison]), 22, node)
+    assert quarantined(node) == 0
 
 
 def quarantined(node: Service) -> int:
     return sum(n for (_, _, outcome, _), n in node.services.spool.tallies().items() if outcome == "quarantined")
-
-
-def spoil(node: Service, events: list[dict[str, Any]], event_id: str) -> None:
-    """Appends events of which one row is none that the store takes."""
-    now = node.services.clock.milliseconds()
-    context = RequestContext(Tenancy("demo", "local"), True, None, now, 0, "::", "", False)
-    rules = Rules(limits(), b"secret", False, False, True, 10)
-    prepared = prepare([decode_one(json.dumps(event).encode()) for event in events], context, rules)
-    slabs = []
-    for slab in prepared.slabs:
-        rows = [json.loads(line) for line in slab.lines.split(b"\n")]
-        for row in rows:
-            row[4] = "no time" if row[2] == event_id else row[4]
-        slabs.append(slab._replace(lines=b"\n".join(json.dumps(row).encode() for row in rows)))
-    asyncio.run(node.services.spool.append(Delivery(context.tenancy, now, slabs, [], [])))
 
 
 def test_serve_without_the_client_says_what_to_install(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Table, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from twintrack.spool.chunks import next_token
+from twintrack.spool.chunks import identity_of, next_token
 from twintrack.spool.kafka_tables import (
     LEDGER_LENGTH,
     chunks,
@@ -102,24 +103,49 @@ class Verdicts:
             found = db.execute(select(chunks).where(where).order_by(chunks.c.first_offset, chunks.c.place))
             return [
                 Decided(
-                    Chunk(
-                        row.chunk_id,
-                        Kind(row.kind),
-                        row.month,
-                        row.rows,
-                        row.token,
-                        bool(row.lookup),
-                        row.import_id,
-                        row.received_milliseconds,
-                    ),
+                    _chunk(row),
                     row.partition,
                     row.first_offset,
                     row.end_offset,
                     zlib.decompress(row.kept),
                     Counter({(p, e): n for p, e, n in json.loads(row.places)}),
+                    row.content,
                 )
                 for row in found
             ]
+
+    def chunks(self, *states: str) -> list[Chunk]:
+        """Chunks of all partitions in any of these states, oldest first."""
+        where = (chunks.c.topic == self._topic) & chunks.c.state.in_(states)
+        with self._engine.connect() as db:
+            return [_chunk(row) for row in db.execute(select(chunks).where(where).order_by(chunks.c.first_offset))]
+
+    def check(self) -> str:
+        """Whether the tables are whole is for the database's own tools."""
+        return "ok"
+
+    def complete_since(self) -> dict[str, int]:
+        """No policy removes rows from raw beside a topic."""
+        return {}
+
+    def replay(self, wanted: UUID | None) -> list[Chunk]:
+        """Opens quarantined chunks again, or the one with an id; which. Their ids are looked up."""
+        where = (chunks.c.topic == self._topic) & (chunks.c.state == "quarantined")
+        back = []
+        with self._engine.begin() as db:
+            for row in db.execute(select(chunks).where(where)).all():
+                if wanted is not None and identity_of(row.content)[1] != wanted.bytes:
+                    continue
+                one = where & (chunks.c.chunk_id == row.chunk_id)
+                lookup = row.kind == Kind.EVENTS.value
+                if db.execute(update(chunks).where(one).values(state="open", reason="", lookup=int(lookup))).rowcount:
+                    back.append(_chunk(row))
+                    if lookup:
+                        places = {(p, e): n for p, e, n in json.loads(row.places)}
+                        self._tally(
+                            db, Counter({(*who, "quarantined", "store_refused_data"): -n for who, n in places.items()})
+                        )
+        return back
 
     def decide(
         self,
@@ -224,6 +250,7 @@ class Verdicts:
                 "places": json.dumps([[*who, rows] for who, rows in one.places.items()]),
                 "state": "open",
                 "reason": "",
+                "content": one.content,
             }
             for place, one in enumerate(decided)
         ]
@@ -299,3 +326,16 @@ class Verdicts:
             newest = db.execute(select(func.max(refused.c.sequence))).scalar() or 0
             gone = refused.c.received_milliseconds < refused_before
             db.execute(delete(refused).where(gone | (refused.c.sequence <= newest - _MOST_REFUSED)))
+
+
+def _chunk(row: Any) -> Chunk:
+    return Chunk(
+        row.chunk_id,
+        Kind(row.kind),
+        row.month,
+        row.rows,
+        row.token,
+        bool(row.lookup),
+        row.import_id,
+        row.received_milliseconds,
+    )

@@ -71,7 +71,7 @@ class Partition:
         self._known = KnownIds(self._claims, self._claims)
         whole = indexed == 0 or not self._known.rebuilding
         self._known.begin_restore(max(0, horizon))
-        open_from = min((one.first for one in self.decided.values()), default=self.head)
+        open_from = min((one.first for one in self.decided.values() if one.content is None), default=self.head)
         start = max(indexed, low, open_from - most_messages)
         oldest: int | None = None
         batch: list[tuple[bytes, bool]] = []
@@ -91,6 +91,12 @@ class Partition:
         elif self._known.rebuilding:
             self._known.restored()
         self._claims.put(_HEAD, self.head)
+
+    def take_back(self) -> None:
+        """Takes chunks that were replayed out of quarantine, by any node."""
+        for one in self._verdicts.unsettled(self.number):
+            if one.content is not None:
+                self.decided.setdefault(one.chunk.chunk_id, one)
 
     @property
     def rebuilding(self) -> bool:
@@ -190,9 +196,9 @@ class Partition:
 
     def content(self, chunk_id: str, fetch: Fetch) -> bytes:
         """The rows of a chunk: as judged, or read from the topic again and held against the verdict's hash."""
-        content = self._contents.get(chunk_id)
+        one = self.decided[chunk_id]
+        content = self._contents.get(chunk_id, one.content)
         if content is None:
-            one = self.decided[chunk_id]
             content = replay(one, (read.message.record for read in fetch(one.first, one.end)))
             self._contents[chunk_id] = content
         return content

@@ -267,6 +267,10 @@ class KafkaSpool:
 
         self._settle(chunk, step)
 
+    def replay(self, event_id: UUID | None = None) -> list[Chunk]:
+        """Puts quarantined chunks back, or the one with an id; which. Their loaders take them within seconds."""
+        return self.ledger.replay(event_id)
+
     # -- repair --------------------------------------------------------------------------------------------------
 
     @property
@@ -334,6 +338,7 @@ class KafkaSpool:
         self.ledger.forget(now - self._sizes.grace_seconds * 1000, now - _REFUSED_DAYS * 86_400_000, self._partitions)
         for partition in self._partitions.values():
             partition.sweep(now, self._window_milliseconds)
+            partition.take_back()
         self._hold(self._has_open())
         self._receive(1, 0)
 
@@ -374,6 +379,10 @@ class KafkaSpool:
     def quarantined(self, event_id: UUID, project: str) -> bool:
         number = partition_of(event_id.bytes, project, self._partition_count)
         return (project, event_id.bytes) in map(identity_of, self.ledger.quarantined(number))
+
+    def unreadable(self) -> list[str]:
+        """Whether the topic still holds what was decided shows when it is read: then it is counted as damaged."""
+        return []
 
     def waiting_for(self, import_id: str) -> bool:
         """Whether anything that this process appended for an import is not settled."""

@@ -28,6 +28,7 @@ class Decided(NamedTuple):
     end: int
     kept: bytes  # a byte for each row of the range
     places: Counter[Place]
+    content: bytes | None = None  # where it came back from quarantine: the topic may have forgotten the rows
 
     def counted(self, outcome: str, reason: str) -> Counter[Tally]:
         """Its events in an outcome; receipts stand outside the balance."""
@@ -107,7 +108,8 @@ class Half:
     def finish(self, whole: Decided) -> tuple[Decided, bytes]:
         chunk = whole.chunk
         group = Group(chunk.kind, chunk.month, False, chunk.import_id)
-        return freeze(group, self.gathered, whole.partition, whole.first, whole.end, bytes(self._kept))
+        decided, content = freeze(group, self.gathered, whole.partition, whole.first, whole.end, bytes(self._kept))
+        return decided._replace(content=None if whole.content is None else content), content
 
 
 def take_apart(one: Decided, content: bytes, into: int, choose: Callable[[int, bytes], int]) -> list[Half]:

@@ -187,6 +187,18 @@ class Fates(Protocol):
         """(found in the store, loaded) of one import."""
         ...
 
+    def chunks(self, *states: str) -> list[Chunk]:
+        """Chunks in any of these states, oldest first."""
+        ...
+
+    def complete_since(self) -> dict[str, int]:
+        """Since when raw has every event of a project, milliseconds; of those only where a policy removed some."""
+        ...
+
+    def check(self) -> str:
+        """What is wrong with the record itself; `ok` where nothing is."""
+        ...
+
 
 class WholeSpool(Spool, Protocol):
     """A spool as the composition root and those who look at it see it."""
@@ -207,6 +219,14 @@ class WholeSpool(Spool, Protocol):
         ...
 
     def quarantined(self, event_id: UUID, project: str) -> bool: ...
+
+    def replay(self, event_id: UUID | None = None) -> list[Chunk]:
+        """Puts quarantined chunks back, or the one with an id; which."""
+        ...
+
+    def unreadable(self) -> list[str]:
+        """Ids of chunks whose rows are known to be gone or changed, among those that still matter."""
+        ...
 
     def waiting_for(self, import_id: str) -> bool:
         """Whether anything of an import is not settled."""
