@@ -29,6 +29,7 @@ from twintrack.metrics import Metrics
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
+from twintrack.spans import Spans, exported_spans
 from twintrack.spool.local import LocalSpool
 from twintrack.store.embedded import open_store
 from twintrack.store.migrate import migrate
@@ -61,6 +62,7 @@ class Services:
     loader: Loader
     executor: Executor
     receiver: Receiver
+    spans: Spans | None
     started_milliseconds: int
 
     def close(self) -> None:
@@ -70,6 +72,8 @@ class Services:
         self.spool.close()
         self.store.close()
         self.control.close()
+        if self.spans is not None:
+            self.spans.close()
 
 
 def lock_folder(data: Path, wait_seconds: float) -> int:
@@ -98,6 +102,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     clock = clock or SystemClock()
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = Metrics()
+    spans = exported_spans(clock) if settings.spans else None
     control = Control(settings.control_url, clock)
     store = open_store(settings.store_url)
     if store.engine == "chdb":
@@ -119,6 +124,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         age_milliseconds=settings.chunk_age_milliseconds,
         grace_seconds=settings.chunk_grace_seconds,
         window_days=settings.id_window_days,
+        spans=spans,
     )
     loader.start()
     return Services(
@@ -129,8 +135,9 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         store,
         spool,
         loader,
-        Executor(store, settings),
-        Receiver(settings, control, spool, clock, metrics),
+        Executor(store, settings, metrics),
+        Receiver(settings, control, spool, clock, metrics, spans),
+        spans,
         clock.milliseconds(),
     )
 
@@ -142,7 +149,8 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
 
-    app = FastAPI(
+    app = _Application(
+        services.receiver,
         title="Twintrack",
         version=__version__,
         lifespan=lifespan,
@@ -152,8 +160,6 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     )
     _errors(app)
     receiver = services.receiver
-    app.add_route(EVENTS_PATH, receiver.events, methods=["POST"])
-    app.add_middleware(_Door, receiver=receiver)
     app.add_route("/api/analytics/config", receiver.config, methods=["GET"])
     for path in (EVENTS_PATH, "/api/analytics/config"):
         app.add_route(path, receiver.preflight, methods=["OPTIONS"])
@@ -216,18 +222,18 @@ def _errors(app: FastAPI) -> None:
     app.add_middleware(_SecurityHeaders)
 
 
-class _Door:
-    """Answers ingest before any routing: half of a small request's cost was the way to its route."""
+class _Application(FastAPI):
+    """Answers ingest before any middleware and routing: they were half of a small request's cost."""
 
-    def __init__(self, app: ASGIApp, receiver: Receiver) -> None:
-        self._app, self._receiver = app, receiver
+    def __init__(self, receiver: Receiver, **more: Any) -> None:
+        super().__init__(**more)
+        self._receiver = receiver
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == EVENTS_PATH and scope["method"] == "POST":
-            response = await self._receiver.events(Request(scope, receive))
-            await response(scope, receive, send)
+            await self._receiver(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await super().__call__(scope, receive, send)
 
 
 class _SecurityHeaders:
@@ -270,13 +276,24 @@ def _health(app: FastAPI, services: Services) -> None:
 
     @app.get("/metrics", tags=["health"], summary="Prometheus metrics", response_model=None)
     def metrics() -> Response:
-        depth = services.spool.depth()
-        services.metrics.in_spool.set(depth.events)
-        now = services.clock.milliseconds()
-        services.metrics.lag_seconds.set(
-            0 if depth.oldest_milliseconds is None else max(0, now - depth.oldest_milliseconds) / 1000
-        )
+        _gauge(services)
         return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _gauge(services: Services) -> None:
+    """Reads what is a level, not a count."""
+    metrics, depth, sizes = services.metrics, services.spool.depth(), services.spool.sizes()
+    now = services.clock.milliseconds()
+    oldest = depth.oldest_milliseconds
+    metrics.in_spool.set(depth.events)
+    metrics.lag_seconds.set(0 if oldest is None else max(0, now - oldest) / 1000)
+    metrics.log_bytes.set(sizes.log_bytes)
+    metrics.chunk_bytes.set(sizes.chunk_bytes)
+    metrics.quarantine_bytes.set(sizes.quarantine_bytes)
+    metrics.index_entries.set(sizes.index_entries)
+    metrics.index_bytes.set(sizes.index_bytes)
+    metrics.buffer_bytes.set(services.receiver.buffer.held)
+    metrics.waiting_requests.set(services.receiver.waiting)
 
 
 def _pages(app: FastAPI, *, demo: bool) -> None:

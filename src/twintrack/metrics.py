@@ -1,8 +1,23 @@
-"""Every metric, declared once: name, unit, labels. Labels never hold ids of people or events."""
+"""Every metric, declared once: name, unit, labels, help, and what to watch it for.
+
+Labels come from closed lists (a stage, a status, a reason), never from what is sent: the number of series is fixed.
+Children with labels are looked up once, here or by their user at its start, not for each request.
+`docs/reference/metrics.md` is generated from this class.
+"""
+
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from twintrack.outcomes import Reason, Status
+
 _LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_STEP_BUCKETS_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
+_LONG_BUCKETS_SECONDS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+STAGES = ("body", "inflate", "decode", "prepare", "append", "answer")
+LOAD_STEPS = ("freeze", "lookup", "insert", "settle")
+LIMITS = ("person", "key", "address", "requests", "buffer")
+TIMEOUTS = ("head", "body", "idle", "write")
 
 
 class Metrics:
@@ -10,40 +25,205 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.events = Counter(
-            "twintrack_ingest_events",
-            "Events answered at the door, by status and reason.",
-            ["status", "reason"],
-            registry=self.registry,
+        self.watch: dict[str, str] = {}  # metric name to what to be told about
+
+        # -- the door
+        self.requests = self._counter(
+            "twintrack_ingest_requests",
+            "Requests to POST /api/analytics/events, by the status they were answered with.",
+            "a share of 5xx above 1 % for 5 minutes; any steady 401 (a revoked key is still in use)",
+            ["status"],
         )
-        self.unknown_fields = Counter(
-            "twintrack_ingest_unknown_fields",
-            "Event fields that the contract does not know; they are ignored.",
-            registry=self.registry,
+        self.refused_requests = self._counter(
+            "twintrack_ingest_refused_requests",
+            "Requests that were refused whole, by the code of the error.",
+            "body_too_large or unknown_key rising: a client is set up wrongly",
+            ["code"],
         )
-        self.acknowledge_seconds = Histogram(
+        self.body_bytes = self._counter("twintrack_ingest_body_bytes", "Bytes of bodies as they were sent.")
+        self.inflated_bytes = self._counter("twintrack_ingest_inflated_bytes", "Bytes of bodies after inflation.")
+        self.stage_seconds = self._histogram(
+            "twintrack_ingest_stage_seconds",
+            "Time of one request in one stage. body: until its last byte is here; prepare: validate, enrich and mask; "
+            "append: until it is durable.",
+            "p95 of append above 50 ms (the disk is slow); p95 of prepare above 20 ms (batches are huge)",
+            _STEP_BUCKETS_SECONDS,
+            ["stage"],
+        )
+        self.acknowledge_seconds = self._histogram(
             "twintrack_ingest_acknowledge_seconds",
             "From the last byte of a request to its durable answer.",
-            buckets=_LATENCY_BUCKETS_SECONDS,
-            registry=self.registry,
+            "p95 above 50 ms or p99 above 250 ms for 10 minutes",
         )
-        self.group_events = Histogram(
+        self.events = self._counter(
+            "twintrack_ingest_events",
+            "Events answered at the door, by status and reason.",
+            "masking_failed at all; rejected above 1 % of accepted (a release sends events the contract does not know)",
+            ["status", "reason"],
+        )
+        self.unknown_fields = self._counter(
+            "twintrack_ingest_unknown_fields",
+            "Event fields that the contract does not know; they are ignored.",
+            "a sudden rise: a sender has a newer contract than this server",
+        )
+        self.limited = self._counter(
+            "twintrack_ingest_limited",
+            "What a limit turned away: events for person, requests for key, address, requests and buffer.",
+            "requests or buffer at all (overload: add capacity); person rising with one release (a loop sends events)",
+            ["limit"],
+        )
+        self.limit_store_errors = self._counter(
+            "twintrack_ingest_limit_store_errors",
+            "Times the shared store of the limits did not answer; the request went on unlimited.",
+            "any: Redis is away, and nobody is limited",
+        )
+        self.buffer_bytes = self._gauge(
+            "twintrack_ingest_buffer_bytes",
+            "Bytes of bodies held now, as they arrive and inflated.",
+            "above 70 % of TWINTRACK_INGEST_BUFFER_BYTES for a minute",
+        )
+        self.waiting_requests = self._gauge(
+            "twintrack_ingest_waiting_requests", "Requests whose bodies are here and which are not answered yet."
+        )
+        self.connections = self._gauge(
+            "twintrack_http_connections",
+            "Open connections.",
+            "above 80 % of TWINTRACK_MOST_CONNECTIONS",
+        )
+        self.refused_connections = self._counter(
+            "twintrack_http_refused_connections",
+            "Connections answered 503 and closed because there were too many.",
+            "any",
+        )
+        self.timeouts = self._counter(
+            "twintrack_http_timeouts",
+            "Connections ended because the other side was too slow, by what it was slow with.",
+            "head or body rising: slow networks, or somebody holds connections open on purpose",
+            ["kind"],
+        )
+
+        # -- the spool
+        self.group_events = self._histogram(
             "twintrack_spool_group_events",
             "Events that shared one sync of the log.",
             buckets=(1, 10, 100, 1000, 10_000),
-            registry=self.registry,
         )
-        self.in_spool = Gauge(
-            "twintrack_spool_events", "Accepted events that are not in the store yet.", registry=self.registry
+        self.sync_seconds = self._histogram(
+            "twintrack_spool_sync_seconds",
+            "Time of one sync of the log.",
+            "p95 above 50 ms: the disk is slow or shared",
         )
-        self.lag_seconds = Gauge(
+        self.in_spool = self._gauge(
+            "twintrack_spool_events",
+            "Accepted events that are not in the store yet.",
+            "rising for 10 minutes: the store takes less than comes in",
+        )
+        self.log_bytes = self._gauge("twintrack_spool_log_bytes", "Bytes of the log that are not frozen into chunks.")
+        self.chunk_bytes = self._gauge(
+            "twintrack_spool_chunk_bytes",
+            "Bytes of chunks that wait for the store.",
+            "log and chunks above 70 % of TWINTRACK_SPOOL_BYTES: at 100 % events are refused with 503",
+        )
+        self.quarantine_bytes = self._gauge(
+            "twintrack_spool_quarantine_bytes",
+            "Bytes of rows that the store refuses.",
+            "above 0: see `twintrack doctor`, mend the cause, then `twintrack replay`",
+        )
+        self.index_entries = self._gauge("twintrack_spool_index_entries", "Event ids that the door remembers.")
+        self.index_bytes = self._gauge(
+            "twintrack_spool_index_bytes",
+            "Bytes of the index of event ids.",
+            "above 90 % of TWINTRACK_INDEX_BYTES: beyond it ids are looked up in the store, which is slower",
+        )
+
+        # -- the loader
+        self.lag_seconds = self._gauge(
             "twintrack_load_lag_seconds",
             "Age of the oldest accepted event that cannot be queried yet.",
-            registry=self.registry,
+            "above 60 s: the store is away or behind",
         )
-        self.loaded = Counter(
-            "twintrack_load_rows", "Rows inserted into the store, by table.", ["table"], registry=self.registry
+        self.loaded = self._counter(
+            "twintrack_load_rows",
+            "Rows inserted into the store, by table.",
+            "0 for 10 minutes while events come",
+            ["table"],
         )
-        self.load_errors = Counter(
-            "twintrack_load_errors", "Inserts that failed, by kind.", ["kind"], registry=self.registry
+        self.load_step_seconds = self._histogram(
+            "twintrack_load_step_seconds",
+            "Time of one step of one chunk. freeze: from log to chunk files; lookup: asking the store for old ids.",
+            "p95 of insert above 5 s: the store is overloaded",
+            _LONG_BUCKETS_SECONDS,
+            ["step"],
         )
+        self.load_errors = self._counter(
+            "twintrack_load_errors",
+            "Inserts that failed, by the code of the error.",
+            "store_refused_data at all (rows go to quarantine); store_unavailable for 5 minutes",
+            ["kind"],
+        )
+        self.breaker = self._gauge(
+            "twintrack_load_breaker",
+            "The circuit breaker before the store: 0 closed, 1 half open (one try), 2 open.",
+            "2 for 5 minutes",
+        )
+        self.engine_restarts = self._gauge(
+            "twintrack_store_engine_restarts",
+            "Times the embedded engine's process died and was started again since this service started.",
+            "any rise: see the log for `engine_died`",
+        )
+
+        # -- questions
+        self.queries = self._counter(
+            "twintrack_query_requests",
+            "Questions to the store, by how they ended: ok, or the code of the error.",
+            "store_unavailable at all",
+            ["result"],
+        )
+        self.query_seconds = self._histogram(
+            "twintrack_query_seconds",
+            "Time of one question, waiting for its turn included.",
+            "p95 above 5 s",
+            _LONG_BUCKETS_SECONDS,
+        )
+
+        self.stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
+        self.load_steps = {step: self.load_step_seconds.labels(step) for step in LOAD_STEPS}
+        self.limits = {limit: self.limited.labels(limit) for limit in LIMITS}
+        self.timed_out = {kind: self.timeouts.labels(kind) for kind in TIMEOUTS}
+        self.by_verdict: dict[tuple[str, str], Counter] = {
+            (Status.ACCEPTED, ""): self.events.labels(Status.ACCEPTED, "")
+        }
+        self._by_status: dict[int, Counter] = {}
+
+    def answered(self, status: int) -> None:
+        """Counts one request."""
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = self.requests.labels(str(status))
+        counter.inc()
+
+    def verdict(self, status: Status, reason: Reason | str, events: int) -> None:
+        """Counts events that were answered alike."""
+        counter = self.by_verdict.get((status, reason))
+        if counter is None:
+            counter = self.by_verdict[status, reason] = self.events.labels(status, reason)
+        counter.inc(events)
+
+    def _counter(self, name: str, help: str, watch: str = "", labels: Sequence[str] = ()) -> Counter:
+        self.watch[name] = watch
+        return Counter(name, help, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help: str, watch: str = "") -> Gauge:
+        self.watch[name] = watch
+        return Gauge(name, help, registry=self.registry)
+
+    def _histogram(
+        self,
+        name: str,
+        help: str,
+        watch: str = "",
+        buckets: Sequence[float] = _LATENCY_BUCKETS_SECONDS,
+        labels: Sequence[str] = (),
+    ) -> Histogram:
+        self.watch[name] = watch
+        return Histogram(name, help, labels, buckets=buckets, registry=self.registry)

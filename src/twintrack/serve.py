@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -15,8 +16,10 @@ import uvloop
 
 from twintrack.app import Services, build, create_app, lock_folder
 from twintrack.commands import command_app
+from twintrack.connection import connection_class
 from twintrack.demo import SignInLink
 from twintrack.errors import SettingsError
+from twintrack.logs import configure, loop_exception, watch_process
 from twintrack.settings import Settings
 
 SOCKET = "control.sock"
@@ -64,6 +67,9 @@ def serve(settings: Settings, *, demo: bool) -> None:
     """
     if demo and settings.host not in ("127.0.0.1", "::1", "localhost"):
         raise SettingsError("--demo binds loopback only", hint="leave --host out, or serve without --demo")
+    configure(settings.log_level, settings.log_format)
+    watch_process()
+    _allow_files(settings.most_connections)
     lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
     services = build(settings)
     # Batches are decoded into thousands of short-lived objects without cycles; collecting for them is wasted time.
@@ -81,20 +87,36 @@ def serve(settings: Settings, *, demo: bool) -> None:
         os.close(lock)
 
 
+def _allow_files(connections: int) -> None:
+    """Raises the soft limit of open files to what the connections need, as far as the hard limit goes.
+
+    Raises: SettingsError where that is not enough: a service without descriptors cannot even write its spool.
+    """
+    wanted = connections + 512
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise SettingsError(
+                f"{connections} connections (TWINTRACK_MOST_CONNECTIONS) need {wanted} open files; the limit is {hard}",
+                hint="raise `ulimit -n`, or set fewer connections",
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def _run(services: Services, *, demo: bool) -> None:
     settings = services.settings
     link = SignInLink() if demo else None
-    listener = socket.create_server((settings.host, settings.port), backlog=1024)
+    listener = socket.create_server((settings.host, settings.port), backlog=min(settings.most_connections, 1024))
     address = f"http://{settings.host}:{listener.getsockname()[1]}"
     public = _Server(
         uvicorn.Config(
             create_app(services, demo_link=link),
+            http=connection_class(settings, services.metrics),
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",
-            timeout_keep_alive=30,
             timeout_graceful_shutdown=10,
-            h11_max_incomplete_event_size=64 * 1024,
             proxy_headers=False,
             server_header=False,
         )
@@ -105,6 +127,7 @@ async def _run(services: Services, *, demo: bool) -> None:
         )
     )
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(loop_exception)
 
     def stop() -> None:
         public.should_exit = control.should_exit = True

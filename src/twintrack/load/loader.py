@@ -17,6 +17,7 @@ from twintrack.errors import StoreError, StoreRefusedData, StoreUnavailable
 from twintrack.load.retry import backoff_seconds
 from twintrack.load.rows import columns, insert_block
 from twintrack.metrics import Metrics
+from twintrack.spans import Loaded, Spans
 from twintrack.spool.protocol import Chunk, Spool
 from twintrack.store.protocol import Store
 from twintrack.store.schema import DATABASE
@@ -41,7 +42,9 @@ class Loader:
         age_milliseconds: int,
         grace_seconds: int,
         window_days: int,
+        spans: Spans | None = None,
     ) -> None:
+        self._spans = spans
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
         self._age_seconds = age_milliseconds / 1000
         self._grace_seconds, self._window_days = grace_seconds, window_days
@@ -102,7 +105,11 @@ class Loader:
         A chunk that must be looked up waits for all earlier ones; the others do not wait for it.
         Raises: StoreUnavailable; what was settled before it stays settled.
         """
+        now, steps = self._clock.monotonic_seconds, self._metrics.load_steps
+        started = now()
         frozen = self._spool.freeze()
+        if frozen:
+            steps["freeze"].observe(now() - started)
         pending = self._spool.pending()
         unavailable: StoreUnavailable | None = None
         waiting = False
@@ -110,7 +117,9 @@ class Loader:
             if chunk.lookup:
                 if waiting:
                     continue
+                started = now()
                 self._spool.settle_lookup(chunk, self._found(chunk))
+                steps["lookup"].observe(now() - started)
                 continue
             try:
                 self._load(chunk)
@@ -126,9 +135,23 @@ class Loader:
         return bool(frozen or pending)
 
     def _load(self, chunk: Chunk) -> None:
-        block = insert_block(chunk.chunk_id, self._spool.content(chunk))
-        self._store.insert(chunk.kind.value, columns(chunk.kind.value), block, chunk.token)
-        self._spool.loaded(chunk)
+        now = self._clock.monotonic_seconds
+        times, failed = [now()], ""
+        try:
+            block = insert_block(chunk.chunk_id, self._spool.content(chunk))
+            self._store.insert(chunk.kind.value, columns(chunk.kind.value), block, chunk.token)
+            times.append(now())
+            self._spool.loaded(chunk)
+        except StoreError as error:
+            failed = error.code
+            raise
+        finally:
+            times.append(now())
+            told = list(zip(("insert", "settle"), times, times[1:], strict=False))
+            for step, start, end in told:
+                self._metrics.load_steps[step].observe(end - start)
+            if self._spans is not None:
+                self._spans.chunk(Loaded(chunk.chunk_id, chunk.kind.value, chunk.rows, failed), told)
         self._busy = chunk.rows >= _BUSY_ROWS
         self._metrics.loaded.labels(chunk.kind.value).inc(chunk.rows)
         log.info("chunk_loaded", chunk=chunk.chunk_id, kind=chunk.kind.value, rows=chunk.rows)

@@ -4,25 +4,29 @@ import asyncio
 import base64
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+from twintrack.errors import TwintrackError
 from twintrack.event import Tenancy
+from twintrack.metrics import Metrics
 from twintrack.query.guard import scope
 from twintrack.settings import Settings
 from twintrack.store.protocol import Store
+
+Result = TypeVar("Result")
 
 
 class Executor:
     """Two threads at most: a question waits for its turn rather than taking ingest's cores."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._store, self._settings = store, settings
+    def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
+        self._store, self._settings, self._metrics = store, settings, metrics
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="query")
 
     def close(self) -> None:
@@ -52,9 +56,7 @@ class Executor:
 
     async def run(self, judged: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         started = time.perf_counter()
-        answer = await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self._store.select(judged, parameters, self.bounds())
-        )
+        answer = await self._timed(lambda: self._store.select(judged, parameters, self.bounds()))
         return {
             "columns": [{"name": name, "type": kind} for name, kind in answer.columns],
             "rows": [[plain(cell) for cell in row] for row in answer.rows],
@@ -65,9 +67,19 @@ class Executor:
 
     async def export(self, sql: str, output_format: str, tenancy: Tenancy | None) -> bytes:
         judged = scope(sql, tenancy)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self._store.export(judged, output_format, self.bounds())
-        )
+        return await self._timed(lambda: self._store.export(judged, output_format, self.bounds()))
+
+    async def _timed(self, question: Callable[[], Result]) -> Result:
+        """Asks on a thread, and counts how it went."""
+        started, result = time.perf_counter(), "ok"
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, question)
+        except TwintrackError as error:
+            result = error.code
+            raise
+        finally:
+            self._metrics.queries.labels(result).inc()
+            self._metrics.query_seconds.observe(time.perf_counter() - started)
 
 
 def plain(value: Any) -> Any:

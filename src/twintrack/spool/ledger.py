@@ -146,6 +146,11 @@ class Ledger:
             ).fetchone()
         return int(row[0])
 
+    def quarantined_bytes(self) -> int:
+        with self._lock:
+            row = self._db.execute("SELECT coalesce(sum(bytes), 0) FROM chunks WHERE state = 'quarantined'").fetchone()
+        return int(row[0])
+
     def tally(self, project: str, environment: str, outcome: str, reason: str, events: int) -> None:
         with self._lock:
             self._db.execute(

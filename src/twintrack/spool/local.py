@@ -25,7 +25,7 @@ from twintrack.spool import chunks, segment
 from twintrack.spool.chunks import Gathered, Group
 from twintrack.spool.claims import Claims, claim_key, project_tag
 from twintrack.spool.ledger import FORMAT, Ledger
-from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
+from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
 from twintrack.spool.segment import Part, Position, Record
 
 log = structlog.get_logger()
@@ -202,7 +202,9 @@ class LocalSpool:
             records = [self._record(one.delivery, a, all_late) for one, a in zip(group, answers, strict=True)]
             data = b"".join(map(segment.encode_record, records))
             segment.write_all(self._handle, data)
+            started = self._clock.monotonic_seconds()
             os.fdatasync(self._handle)
+            self._metrics.sync_seconds.observe(self._clock.monotonic_seconds() - started)
         except BaseException as error:
             if transaction is not None:
                 transaction.abort()
@@ -465,6 +467,9 @@ class LocalSpool:
         waiting = [c.received_milliseconds for c in self.pending()]
         oldest = min([*waiting, *([tail] if tail is not None else [])], default=None)
         return Depth(events, size, oldest)
+
+    def sizes(self) -> Sizes:
+        return Sizes(self._tail_bytes, self._chunk_bytes, self.ledger.quarantined_bytes(), *self._claims.size())
 
     def tallies(self) -> dict[tuple[str, str, str, str], int]:
         """Events by (project, environment, outcome, reason) since the data folder was made."""

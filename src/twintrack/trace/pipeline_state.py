@@ -88,7 +88,7 @@ async def pipeline_state(
         "lag_seconds": round(lag, 3),
         "spool_bytes": depth.bytes,
         "store": {"engine": engine, "ok": error is None, "error": error},
-        "latency_seconds": quantiles(metrics.acknowledge_seconds),
+        "latency_seconds": _latency(metrics),
         "started_at": iso(started_milliseconds),
     }
 
@@ -101,6 +101,15 @@ def _waiting(found: dict[tuple[str, str], int]) -> int:
         - found.get(("stored", ""), 0)
         - sum(events for (outcome, _), events in found.items() if outcome == "quarantined")
     )
+
+
+def _latency(metrics: Metrics) -> dict[str, Any] | None:
+    """To the durable answer, and of every step on the way to the store, where it was taken at all."""
+    whole = quantiles(metrics.acknowledge_seconds)
+    if whole is None:
+        return None
+    steps = [*metrics.stages.items(), *metrics.load_steps.items()]
+    return {**whole, "steps": {name: found for name, step in steps if (found := quantiles(step)) is not None}}
 
 
 def quantiles(histogram: Histogram) -> dict[str, float] | None:
