@@ -12,6 +12,7 @@ import pytest
 
 from twintrack.app import Services, build, create_app
 from twintrack.auth import Role
+from twintrack.clock import Clock
 from twintrack.demo import SignInLink
 from twintrack.settings import load_settings
 from twintrack.testing import ManualClock, wire_event
@@ -71,8 +72,8 @@ class Service:
             time.sleep(0.02)
 
 
-def open_service(folder: Path, **settings: Any) -> Service:
-    services = build(load_settings(data=folder, chunk_age_milliseconds=20, **settings))
+def open_service(folder: Path, clock: Clock | None = None, **settings: Any) -> Service:
+    services = build(load_settings(data=folder, chunk_age_milliseconds=20, **settings), clock)
     control = services.control
     return Service(
         services,

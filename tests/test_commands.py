@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Running, start
-
-ECOM = Path(__file__).parent / "data" / "ecom.csv.gz"
+from twintrack.sample import ECOM
 
 
 def command(data: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +58,13 @@ def test_e_commerce_file_is_imported_once_however_often(data: Path) -> None:
         assert ours == Counter(row["event"] for row in csv.DictReader(file))
     report = json.loads(command(data, "doctor", "--json").stdout)
     assert report["ok"], report
+
+
+def test_demo_brings_a_shop_into_the_demo_project_once(data: Path) -> None:
+    for said in ("31106 new, 0 already there", "0 new, 31106 already there"):
+        assert said in command(data, "demo").stdout
+    found = command(data, "query", "SELECT DISTINCT project, environment FROM events", "--format", "csv").stdout
+    assert found.split()[1:] == ['"demo","local"']
 
 
 def test_json_lines_with_a_zone_and_bad_lines(data: Path, tmp_path: Path) -> None:

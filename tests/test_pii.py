@@ -57,6 +57,20 @@ def test_row_with_a_finding_is_always_suspicious(before: str, secret: str, after
         assert pii.suspicious(msgspec.json.encode({"x": text}))
 
 
+@given(st.lists(st.one_of(st.uuids().map(str), st.text(max_size=30), secrets), max_size=8))
+def test_suspects_are_the_rows_in_which_something_is_found(texts: list[str]) -> None:
+    rows = [msgspec.json.encode({"x": text}) for text in texts]
+    suspects = pii.suspects(b"\n".join(rows))
+    assert suspects == sorted(set(suspects))
+    assert {i for i, text in enumerate(texts) if pii.mask(text)[1]} <= set(suspects) <= set(range(len(rows)))
+
+
+def test_uuid_with_the_digits_of_a_card_is_left_alone() -> None:
+    text = "0194a5e0-4111-4111-8111-111111111111"
+    assert pii.mask(text) == (text, []) and pii.suspects(f'["{text}"]'.encode()) == []
+    assert pii.suspects(f'["{text}","4111111111111111"]'.encode()) == [0]
+
+
 @given(st.text(max_size=200))
 def test_masking_is_stable(text: str) -> None:
     once = pii.mask(text)[0]

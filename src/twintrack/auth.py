@@ -9,8 +9,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import jwt
+import msgspec
 
-from twintrack.event import Tenancy
+from twintrack.event import Tenancy, limits
+
+# Clocks of the application that signs and of this service may differ by this much.
+_LEEWAY_SECONDS = 30
+_TOKEN_CHARACTERS = 8_192
 
 
 class Role(StrEnum):
@@ -48,16 +53,35 @@ def key_hash(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def subject_of(token: str, secret: str) -> str | None:
-    """The verified subject of a user token; None where it is expired, foreign or malformed.
+class _Claims(msgspec.Struct):
+    """What a user token must and may say. Source: RFC 7519 section 4.1; times are seconds since 1970."""
 
-    A bad token never costs an event: the user stays claimed.
+    sub: str
+    exp: float
+    nbf: float | None = None
+    aud: str | list[str] | None = None
+
+
+_SIGNATURES = jwt.PyJWS(algorithms=["HS256"])
+_CLAIMS = msgspec.json.Decoder(_Claims)
+
+
+def subject_of(token: str, secret: str, now_milliseconds: int) -> str | None:
+    """The verified subject of a user token; None where it is expired, not yet valid, foreign, malformed, meant for
+    another audience, or names a user that no event could name.
+
+    A bad token never costs an event: the user stays claimed. The signature is PyJWT's to judge, the time is ours,
+    since only clock.py reads the wall clock.
     """
-    if not secret or not token:
+    if not secret or not 0 < len(token) <= _TOKEN_CHARACTERS:
         return None
     try:
-        claims = jwt.decode(token, secret, algorithms=["HS256"], options={"require": ["sub", "exp"]})
-    except (jwt.PyJWTError, ValueError):
+        claims = _CLAIMS.decode(_SIGNATURES.decode(token, secret, algorithms=["HS256"]))
+    except (jwt.PyJWTError, msgspec.DecodeError, ValueError, RecursionError):
         return None
-    subject = claims.get("sub")
-    return subject if isinstance(subject, str) and subject else None
+    now = now_milliseconds / 1000
+    if claims.exp <= now - _LEEWAY_SECONDS or claims.aud is not None:
+        return None
+    if claims.nbf is not None and claims.nbf > now + _LEEWAY_SECONDS:
+        return None
+    return claims.sub if 0 < len(claims.sub) <= limits().identifier_characters else None

@@ -26,9 +26,11 @@ from twintrack import __version__
 from twintrack.app import build, lock_folder
 from twintrack.auth import Role
 from twintrack.commands import command_app
+from twintrack.demo import DEMO
 from twintrack.errors import DataFolderInUse, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
+from twintrack.sample import ECOM
 from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, serve
 from twintrack.settings import Settings, load_settings
 from twintrack.store.embedded import open_store
@@ -217,10 +219,29 @@ def import_command(
     if any(not sep or not field or not column for field, sep, column in pairs):
         raise typer.BadParameter("FIELD=COLUMN", param_hint="--map")
     given = {field: column for field, _, column in pairs}
+    _import(_settings(data, config), file, given, time_zone, project, environment, batch_rows)
+
+
+@app.command("demo")
+def demo_command(data: Data = None, config: Config = None) -> None:
+    """Bring 31,106 events of a shop into the demo project, so that there is something to ask about."""
+    _import(_settings(data, config), ECOM, {}, "UTC", DEMO.project, DEMO.environment, _IMPORT_ROWS)
+    err.print('Try: twintrack query "SELECT event_name, count() FROM events GROUP BY event_name ORDER BY 2 DESC"')
+
+
+def _import(
+    settings: Settings,
+    file: Path,
+    given: dict[str, str],
+    time_zone: str,
+    project: str,
+    environment: str,
+    batch_rows: int,
+) -> None:
     import_id = uuid4().hex
     accepted = duplicate = refused = read = 0
     faults: list[str] = []
-    with _control(_settings(data, config)) as send, _progress() as advance:
+    with _control(settings) as send, _progress() as advance:
         batch: list[dict[str, Any]] = []
 
         def flush() -> None:

@@ -52,4 +52,4 @@ def month_of(seconds: float) -> int:
 
 def milliseconds_of(moment: datetime) -> int:
     """Whole milliseconds since 1970 of an aware instant."""
-    return round((moment - EPOCH) / timedelta(milliseconds=1))
+    return round(moment.timestamp() * 1000)

@@ -29,6 +29,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     identifier_characters: int
     message_content_characters: int
     url_characters: int
+    label_characters: int  # of consent, source and locale
+    viewport_pixels: int
     metadata_keys: int
     metadata_depth: int
     metadata_key_characters: int

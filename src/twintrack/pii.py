@@ -106,6 +106,11 @@ _SUSPICIOUS = re2.compile(
 )
 
 
+_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_UUID_TEXT, _UUID_BYTES = re2.compile(_UUID), re2.compile(_UUID.encode())
+_UUID_CHARACTERS = 36
+
+
 def suspicious(encoded: bytes) -> bool:
     """Whether any rule could match a string inside this encoded row. False is final, True is a maybe."""
     return _SUSPICIOUS.search(encoded) is not None
@@ -113,14 +118,19 @@ def suspicious(encoded: bytes) -> bool:
 
 def suspects(lines: bytes) -> list[int]:
     """Which of these encoded rows, a line each, are suspicious; their numbers from 0."""
-    found, at, line = [], 0, 0
+    found, at, counted, line = [], 0, 0, 0
     while (match := _SUSPICIOUS.search(lines, at)) is not None:
-        line += lines.count(b"\n", at, match.start())
+        start, end = match.span()
+        uuid = _UUID_BYTES.search(lines, max(0, start - _UUID_CHARACTERS), end + _UUID_CHARACTERS)
+        if uuid is not None and uuid.start() <= start and end <= uuid.end():
+            at = uuid.end()  # every row holds some, and one in fifty has the digits of a card
+            continue
+        line += lines.count(b"\n", counted, start)
+        counted = start
         found.append(line)
-        end = lines.find(b"\n", match.end())
-        if end < 0:
+        at = lines.find(b"\n", end)
+        if at < 0:
             break
-        at, line = end + 1, line + 1
     return found
 
 
@@ -140,6 +150,9 @@ def find(text: str) -> list[Finding]:
                 found.append(Finding(start, end, rule))
     for run in _RUN.finditer(text):
         found += _cards(text, *run.span())
+    if found and "-" in text:
+        uuids = [m.span() for m in _UUID_TEXT.finditer(text)]
+        found = [f for f in found if not any(start <= f.start and f.end <= end for start, end in uuids)]
     kept: list[Finding] = []
     for finding in found:
         if all(finding.end <= other.start or finding.start >= other.end for other in kept):

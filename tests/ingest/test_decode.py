@@ -364,4 +364,6 @@ def test_too_many_events_are_answered_413(last: str) -> None:
 
 
 def test_event_alone_is_read_as_in_a_batch() -> None:
-    assert decode_one(EVENT.encode()) == read(f"[{EVENT}]").elements[0]
+    alone, batched = decode_one(EVENT.encode()), read(f"[{EVENT}]").elements[0]
+    assert isinstance(alone, WireEvent) and isinstance(batched, WireEvent)
+    assert msgspec.structs.asdict(alone) == msgspec.structs.asdict(batched)

@@ -18,16 +18,13 @@ import zstandard
 
 from twintrack.errors import RequestError
 from twintrack.event import Envelope, Limits, WireEvent, WireReceipt
+from twintrack.ingest.checked import checked_decoders
 from twintrack.ingest.scan import mend, split
 from twintrack.outcomes import Reason, Refusal, rejected
 
 
 class _KnownEvent(WireEvent, forbid_unknown_fields=True):
     """An event without a field that the contract does not know: what nearly every sender sends."""
-
-
-class _KnownEnvelope(Envelope):
-    events: list[_KnownEvent] | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
 
 
 class _AnyEnvelope(Envelope):
@@ -38,8 +35,6 @@ class _RawEnvelope(msgspec.Struct):
     events: list[dict[str, msgspec.Raw]] = []
 
 
-_STRICT_ENVELOPE = msgspec.json.Decoder(_KnownEnvelope)
-_STRICT_ARRAY = msgspec.json.Decoder(list[_KnownEvent])
 _FAST_ENVELOPE = msgspec.json.Decoder(_AnyEnvelope)
 _FAST_ARRAY = msgspec.json.Decoder(list[WireEvent])
 _RAW_ENVELOPE = msgspec.json.Decoder(_RawEnvelope)
@@ -153,7 +148,8 @@ def decode(body: bytes, limits: Limits) -> Batch:
     unknown = 0
     try:
         try:
-            envelope = _typed(text, _STRICT_ARRAY if is_array else _STRICT_ENVELOPE)
+            strict = checked_decoders(limits)
+            envelope = _typed(text, strict.array if is_array else strict.envelope)
         except msgspec.ValidationError:
             envelope = _typed(text, _FAST_ARRAY if is_array else _FAST_ENVELOPE)
             unknown = count_unknown(text)

@@ -3,9 +3,9 @@
 Pure: the request's facts come in as values. Next: ingest/mask.py.
 """
 
-from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
+from twintrack.clock import milliseconds_of
 from twintrack.event import Context, RequestContext, Row, WireEvent
 
 # A clock that is off by less is taken as right: the difference is the network's.
@@ -31,32 +31,31 @@ def client_address(peer: str, forwarded_for: str, trusted: str) -> str:
     """
     networks = [ip_network(part.strip()) for part in trusted.split(",") if part.strip()]
     hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
-    current = peer
-    while hops and _inside(current, networks):
-        current = hops.pop()
-    try:
-        ip_address(current)
-    except ValueError:
-        return ""
-    return current
+    current = _address(peer)
+    while hops and current is not None and any(current in network for network in networks):
+        current = _address(hops.pop())
+    return "" if current is None else str(current)
 
 
-def _inside(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address without what proxies put around it: a port, brackets, a zone (the store takes none of them), and
+    IPv4 written as IPv6."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
     try:
-        parsed = ip_address(address)
+        parsed = ip_address(text.partition("%")[0])
     except ValueError:
-        return False
-    return any(parsed in network for network in networks)
+        return None
+    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
 
 
 def cut_address(address: str, *, keep_full: bool) -> str:
     """The address as stored: cut to /24 or /48 unless kept whole, as IPv6; `::` where it is unknown."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
+    parsed = _address(address)
+    if parsed is None:
         return "::"
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
     if isinstance(parsed, IPv4Address):
         kept = parsed if keep_full else IPv4Address(int(parsed) & 0xFFFFFF00)
         return f"::ffff:{kept}"
@@ -82,8 +81,11 @@ def identify(event: WireEvent, context: RequestContext) -> tuple[str, str]:
 
 def enrich(event: WireEvent, context: RequestContext, masking_version: str) -> Row:
     """The row of an event, before masking."""
-    received = context.received_milliseconds / 1000
-    client = received if event.client_timestamp is None else round(event.client_timestamp.timestamp(), 3)
+    received = context.received_milliseconds
+    client = happened = received
+    if event.client_timestamp is not None:
+        client = milliseconds_of(event.client_timestamp)
+        happened = client + context.skew_milliseconds
     where = event.context or _NO_CONTEXT
     user, identity = identify(event, context)
     content = event.message_content
@@ -93,7 +95,7 @@ def enrich(event: WireEvent, context: RequestContext, masking_version: str) -> R
         tenancy.environment,
         event.event_id,
         event.event_name,
-        round(client + context.skew_milliseconds / 1000, 3) if context.skew_milliseconds else client,
+        happened / 1000,
         user,
         event.anonymous_id or "",
         event.session_id or "",
@@ -104,8 +106,8 @@ def enrich(event: WireEvent, context: RequestContext, masking_version: str) -> R
         content,
         None if content is None else len(content),
         event.thread_id,
-        client,
-        received,
+        client / 1000,
+        received / 1000,
         context.ip_address,
         context.user_agent,
         context.is_bot,

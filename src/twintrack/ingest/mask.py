@@ -8,6 +8,7 @@ from typing import Any
 
 from twintrack import pii
 from twintrack.event import Row
+from twintrack.ingest.validate import collides
 
 _TEXTS = (
     "event_name",
@@ -22,6 +23,7 @@ _TEXTS = (
     "consent",
     "source",
 )
+_CARD_LEAST = 10**12  # a card number has 13 digits or more
 _IDENTIFIERS = ("user_id", "anonymous_id", "session_id", "thread_id")
 
 
@@ -50,6 +52,8 @@ def mask(row: Row, key: bytes) -> None:
         rules = []
         masked_metadata = _value(row.event_metadata, rules)
         if rules:
+            if collides(masked_metadata):
+                raise ValueError("masked keys collide")
             row.event_metadata = masked_metadata
             note("event_metadata", rules)
     row.masked = found
@@ -62,12 +66,25 @@ def _value(value: Any, rules: list[str]) -> Any:
         rules += found
         return masked
     if isinstance(value, dict):
-        return {_value(key, rules): _value(item, rules) for key, item in value.items()}
+        members: dict[str, Any] = {}
+        for key, item in value.items():
+            members[_free(_value(key, rules), members)] = _value(item, rules)
+        return members
     if isinstance(value, list):
         return [_value(item, rules) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and value > 10**12:
-        masked, found = pii.mask(str(value))
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= _CARD_LEAST:
+        masked, found = pii.mask(str(abs(int(value))))
         if found:
             rules += found
             return masked
     return value
+
+
+def _free(name: str, taken: dict[str, Any]) -> str:
+    """The name, numbered where two keys became one by masking: no value is lost."""
+    if name not in taken:
+        return name
+    number = 2
+    while f"{name}_{number}" in taken:
+        number += 1
+    return f"{name}_{number}"

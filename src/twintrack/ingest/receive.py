@@ -407,7 +407,7 @@ class Receiver:
         return RequestContext(
             tenancy=principal.tenancy,
             server_key=principal.role is auth.Role.SERVER,
-            subject=auth.subject_of(token, self._jwt_secret) if token else None,
+            subject=auth.subject_of(token, self._jwt_secret, received) if token else None,
             received_milliseconds=received,
             skew_milliseconds=clock_skew(received, None if sent is None else milliseconds_of(sent)),
             ip_address=stored_address,

@@ -3,21 +3,41 @@
 Pure. `json` values are checked with an explicit stack: depth cannot hurt. Next: ingest/enrich.py.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 from twintrack.clock import milliseconds_of
-from twintrack.event import Limits, RequestContext, WireEvent
+from twintrack.event import Context, Limits, RequestContext, WireEvent
+from twintrack.ingest.checked import CheckedEvent
 from twintrack.outcomes import Reason, Refusal, rejected
 
 _INT_LEAST, _INT_MOST = -(2**63), 2**64 - 1
+# What every time column of the store can hold, dates and hours of the rollups included. Beyond it the engine wraps
+# dates around, and an instant after 9999 can be stored but never read.
+_TIME_LEAST = 0
+_TIME_MOST = milliseconds_of(datetime(2106, 1, 1, tzinfo=UTC)) - 1
 
 
 def validate(event: WireEvent, context: RequestContext, limits: Limits) -> Refusal | None:
     """None where the event may go on."""
-    name = event.event_name
-    if not name or name.isspace():
+    if not isinstance(event, CheckedEvent):
+        refusal = _fields(event, limits)
+        if refusal is not None:
+            return refusal
+    if event.event_name.isspace():
         return rejected(Reason.MISSING_FIELD, "event_name is empty; give the event a name")
-    if len(name) > limits.event_name_characters:
+    if event.client_timestamp is not None:
+        refusal = _time(event.client_timestamp, context, limits)
+        if refusal is not None:
+            return refusal
+    metadata = event.event_metadata
+    return None if not metadata or _is_flat(metadata, limits) else _metadata(metadata, limits)
+
+
+def _fields(event: WireEvent, limits: Limits) -> Refusal | None:
+    if not event.event_name:
+        return rejected(Reason.MISSING_FIELD, "event_name is empty; give the event a name")
+    if len(event.event_name) > limits.event_name_characters:
         return _long("event_name", limits.event_name_characters)
     most = limits.identifier_characters
     for field in ("user_id", "anonymous_id", "session_id", "thread_id"):
@@ -30,30 +50,20 @@ def validate(event: WireEvent, context: RequestContext, limits: Limits) -> Refus
         return _long("message_content", limits.message_content_characters)
     for field in ("consent", "source"):
         value = getattr(event, field)
-        if value is not None and len(value) > 40:
-            return _long(field, 40)
+        if value is not None and len(value) > limits.label_characters:
+            return _long(field, limits.label_characters)
     if event.sequence is not None and not 0 <= event.sequence <= limits.sequence_maximum:
         return rejected(
             Reason.NUMBER_OUT_OF_RANGE, f"sequence must lie in 0..{limits.sequence_maximum}; count from 0 per session"
         )
-    if event.context is not None:
-        refusal = _context(event, limits)
-        if refusal is not None:
-            return refusal
-    if event.client_timestamp is not None and not context.imported:
-        refusal = _time(event, context, limits)
-        if refusal is not None:
-            return refusal
-    return _metadata(event.event_metadata, limits) if event.event_metadata else None
+    return None if event.context is None else _context(event.context, limits)
 
 
 def _long(field: str, most: int) -> Refusal:
     return rejected(Reason.TOO_LONG, f"{field} is longer than {most} characters; shorten it")
 
 
-def _context(event: WireEvent, limits: Limits) -> Refusal | None:
-    context = event.context
-    assert context is not None
+def _context(context: Context, limits: Limits) -> Refusal | None:
     for field, value in (
         ("context.page.url", context.page.url),
         ("context.page.path", context.page.path),
@@ -62,44 +72,65 @@ def _context(event: WireEvent, limits: Limits) -> Refusal | None:
     ):
         if len(value) > limits.url_characters:
             return _long(field, limits.url_characters)
-    if len(context.locale) > 40:
-        return _long("context.locale", 40)
+    if len(context.locale) > limits.label_characters:
+        return _long("context.locale", limits.label_characters)
     for side in (context.viewport.width, context.viewport.height):
-        if not 0 <= side <= 65_535:
-            return rejected(Reason.NUMBER_OUT_OF_RANGE, "context.viewport must lie in 0..65535 pixels; send CSS pixels")
+        if not 0 <= side <= limits.viewport_pixels:
+            return rejected(
+                Reason.NUMBER_OUT_OF_RANGE,
+                f"context.viewport must lie in 0..{limits.viewport_pixels} pixels; send CSS pixels",
+            )
     return None
 
 
-def _time(event: WireEvent, context: RequestContext, limits: Limits) -> Refusal | None:
-    assert event.client_timestamp is not None
-    happened = milliseconds_of(event.client_timestamp) + context.skew_milliseconds
-    age = context.received_milliseconds - happened
-    if age > limits.event_age_days * 86_400_000:
+def _time(moment: datetime, context: RequestContext, limits: Limits) -> Refusal | None:
+    """The client's time as it was sent and as corrected. What is imported may be old, but must be storable."""
+    sent = milliseconds_of(moment)
+    age = context.received_milliseconds - (sent + context.skew_milliseconds)
+    if not context.imported and age > limits.event_age_days * 86_400_000:
         return rejected(
             Reason.TOO_OLD,
             f"client_timestamp is older than {limits.event_age_days} days (event_age_days); "
             "bring older events in with `twintrack import`",
         )
-    if -age > limits.event_future_hours * 3_600_000:
+    if not context.imported and -age > limits.event_future_hours * 3_600_000:
         return rejected(
             Reason.IN_THE_FUTURE,
             f"client_timestamp is more than {limits.event_future_hours} hours ahead (event_future_hours); "
             "check the clock, or send `sent_at` so that it can be corrected",
         )
+    if sent < _TIME_LEAST:
+        return rejected(Reason.TOO_OLD, "client_timestamp lies before 1970, which cannot be stored; check the clock")
+    if sent > _TIME_MOST:
+        return rejected(
+            Reason.IN_THE_FUTURE, "client_timestamp lies after 2105, which cannot be stored; check the clock"
+        )
     return None
 
 
+_PLAIN = frozenset({str, float, bool, type(None)})
+_SMALL = 10**15
+
+
+def _is_flat(metadata: dict[str, Any], limits: Limits) -> bool:
+    """Whether a look at keys and types is enough: no nesting, no dots, no large numbers, nothing long."""
+    names = "".join(metadata)
+    if len(names) > limits.metadata_key_characters or "." in names or "" in metadata:
+        return False
+    if len(metadata) > limits.metadata_keys:
+        return False
+    return all(type(v) in _PLAIN or (type(v) is int and -_SMALL < v < _SMALL) for v in metadata.values())
+
+
 def _metadata(metadata: dict[str, Any], limits: Limits) -> Refusal | None:
+    """A dot in a key counts as a level, since the store reads it as one."""
     keys = 0
-    nested = False
     dotted = False
     stack: list[tuple[Any, int]] = [(metadata, 1)]
     while stack:
         value, depth = stack.pop()
         if depth > limits.metadata_depth:
-            return rejected(
-                Reason.TOO_DEEP, f"event_metadata is nested deeper than {limits.metadata_depth} levels; flatten it"
-            )
+            return _deep(limits)
         if isinstance(value, dict):
             keys += len(value)
             for key, item in value.items():
@@ -107,11 +138,13 @@ def _metadata(metadata: dict[str, Any], limits: Limits) -> Refusal | None:
                     return _long("a key of event_metadata", limits.metadata_key_characters)
                 if not key:
                     return rejected(Reason.MISSING_FIELD, "event_metadata has an empty key; name every key")
-                if "." in key:
+                dots = key.count(".")
+                if dots:
                     dotted = True
+                    if depth + dots > limits.metadata_depth:
+                        return _deep(limits)
                 if isinstance(item, dict | list):
-                    nested = True
-                    stack.append((item, depth + 1))
+                    stack.append((item, depth + 1 + dots))
                 elif isinstance(item, int) and not _INT_LEAST <= item <= _INT_MOST:
                     return _range()
         else:
@@ -122,12 +155,20 @@ def _metadata(metadata: dict[str, Any], limits: Limits) -> Refusal | None:
                     return _range()
     if keys > limits.metadata_keys:
         return rejected(Reason.TOO_MANY_KEYS, f"event_metadata has more than {limits.metadata_keys} keys; send fewer")
-    if dotted and (nested or len(metadata) > 1) and collides(metadata):
+    if dotted and collides(metadata):
         return rejected(
             Reason.COLLIDING_KEYS,
             "event_metadata names one path twice (as in `a.b` beside `a: {b}`); rename one of them",
         )
     return None
+
+
+def _deep(limits: Limits) -> Refusal:
+    return rejected(
+        Reason.TOO_DEEP,
+        f"event_metadata is nested deeper than {limits.metadata_depth} levels (metadata_depth), each dot in a key "
+        "counted; flatten it",
+    )
 
 
 def _range() -> Refusal:
@@ -136,21 +177,50 @@ def _range() -> Refusal:
     )
 
 
-def collides(metadata: dict[str, Any]) -> bool:
-    """Whether two keys flatten to one dotted path, or one path is both a value and a parent.
+_Tree = dict[str, "_Tree | None"]  # a part of a path to what lies below it; None: a value
 
-    The JSON column of the store refuses such an object, and with it the whole insert.
+
+def collides(metadata: dict[str, Any]) -> bool:
+    """Whether two keys flatten to one dotted path, or one path is both a value and a parent; inside lists too.
+
+    The JSON column of the store refuses the first, and with it the whole insert; the second it takes, and then no
+    row of that answer can be read.
     """
-    leaves: set[str] = set()
-    stack: list[tuple[str, dict[str, Any]]] = [("", metadata)]
-    while stack:
-        prefix, node = stack.pop()
-        for key, value in node.items():
-            path = f"{prefix}{key}"
-            if isinstance(value, dict) and value:
-                stack.append((path + ".", value))
-            elif path in leaves:
-                return True
-            else:
-                leaves.add(path)
-    return any(path[:at] in leaves for path in leaves for at, sign in enumerate(path) if sign == ".")
+    roots: list[Any] = [metadata]
+    while roots:
+        root = roots.pop()
+        if isinstance(root, list):
+            roots += [item for item in root if isinstance(item, dict | list)]
+            continue
+        stack: list[tuple[_Tree, dict[str, Any]]] = [({}, root)]
+        while stack:
+            tree, members = stack.pop()
+            for key, value in members.items():
+                if value is None or value == {}:
+                    continue  # the store keeps no path for these
+                below, last = _parent(tree, key)
+                if below is None:
+                    return True
+                if isinstance(value, dict):
+                    child = below.setdefault(last, {})
+                    if child is None:
+                        return True
+                    stack.append((child, value))
+                elif last in below:
+                    return True
+                else:
+                    below[last] = None
+                    if isinstance(value, list):
+                        roots.append(value)
+    return False
+
+
+def _parent(tree: _Tree, key: str) -> tuple[_Tree | None, str]:
+    """Where the last part of a dotted key belongs, None where a value stands in the way; and that part."""
+    *parts, last = key.split(".")
+    for part in parts:
+        below = tree.setdefault(part, {})
+        if below is None:
+            return None, last
+        tree = below
+    return tree, last

@@ -1,0 +1,161 @@
+"""Nothing personal leaves the mask: every text of a row, every key and value of its metadata, every identifier."""
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twintrack import pii
+from twintrack.event import Context, Page, RequestContext, Row, Tenancy, WireEvent, limits
+from twintrack.ingest.enrich import enrich
+from twintrack.ingest.mask import mask
+from twintrack.ingest.pipeline import Rules, prepare
+from twintrack.ingest.validate import collides
+from twintrack.outcomes import Refusal
+
+VECTORS = json.loads((Path(__file__).parents[2] / "contract" / "vectors" / "mask.json").read_text())
+KEY = bytes.fromhex(VECTORS["identifier_key_hex"])
+CONTEXT = RequestContext(Tenancy("shop", "live"), False, None, 1_767_614_400_000, 0, "::", "", False)
+RULES = Rules(limits(), KEY, kill=False, require_verified_ids=False, masking=True, id_window_days=10)
+SECRET = "ada@example.com"
+
+
+def row(**fields: Any) -> Row:
+    return msgspec.structs.replace(enrich(WireEvent(UUID(int=7), "click"), CONTEXT, "1"), **fields)
+
+
+def one(event: WireEvent, asked: RequestContext, rules: Rules) -> bytes | Refusal:
+    """The encoded row of a batch of one, or its refusal."""
+    prepared = prepare([event], asked, rules)
+    return prepared.refusals[0] if prepared.refusals else prepared.slabs[0].lines
+
+
+def masked(**fields: Any) -> Row:
+    found = row(**fields)
+    mask(found, KEY)
+    return found
+
+
+@pytest.mark.parametrize("vector", VECTORS["texts"], ids=lambda v: v["text"][:30])
+def test_text_is_masked_as_the_vectors_say(vector: dict[str, Any]) -> None:
+    assert pii.mask(vector["text"]) == (vector["masked"], vector["rules"])
+    assert masked(message_content=vector["text"]).message_content == vector["masked"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["metadata"], ids=lambda v: json.dumps(v["metadata"])[:40])
+def test_metadata_is_masked_as_the_vectors_say(vector: dict[str, Any]) -> None:
+    found = masked(event_metadata=vector["metadata"])
+    assert found.event_metadata == vector["masked"]
+    assert found.masked == [f"event_metadata:{rule}" for rule in vector["rules"]]
+
+
+@pytest.mark.parametrize("vector", VECTORS["identifiers"], ids=lambda v: v["identifier"])
+@pytest.mark.parametrize("field", ["user_id", "anonymous_id", "session_id", "thread_id"])
+def test_identifier_is_stored_as_the_vectors_say(field: str, vector: dict[str, Any]) -> None:
+    assert getattr(masked(**{field: vector["identifier"]}), field) == vector["stored"]
+
+
+# Fields that hold what the server made, never what a person typed.
+OURS = {"project", "environment", "identity", "ip_address", "masking_version"}
+TEXTS = [
+    field.name for field in msgspec.structs.fields(Row) if field.type in (str, str | None) and field.name not in OURS
+]
+
+
+def test_fields_under_test_are_those_of_the_row() -> None:
+    assert {"event_name", "page_url", "user_agent", "locale", "user_id", "source", "message_content"} <= set(TEXTS)
+
+
+@pytest.mark.parametrize("field", TEXTS)
+def test_every_text_of_a_row_is_masked(field: str) -> None:
+    """A column added to the row is tested here by itself: it fails until it is masked."""
+    found = masked(**{field: SECRET})
+    assert SECRET.encode() not in msgspec.json.encode(found)
+    assert found.masked == [f"{field}:email"]
+
+
+SECRETS = ["ada@example.com", "078-05-1120", "4111 1111 1111 1111", "sk-abcdefghijklmnop1234"]
+places = st.recursive(
+    st.sampled_from(SECRETS) | st.none() | st.booleans() | st.text(max_size=5) | st.just(4111111111111111),
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(st.sampled_from(["a", "b.c", *SECRETS]), v, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from(["k", "to: ada@example.com", *SECRETS]), places, max_size=4))
+def test_no_secret_survives_anywhere_in_the_metadata(metadata: dict[str, Any]) -> None:
+    verdict = one(WireEvent(UUID(int=7), "click", event_metadata=metadata), CONTEXT, RULES)
+    if isinstance(verdict, Refusal):
+        assert verdict.reason in ("masking_failed", "colliding_keys")
+    else:
+        assert not any(secret.encode() in verdict for secret in [*SECRETS, "4111111111111111"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from([*SECRETS, "[EMAIL]", "[SSN]", "[EMAIL]_2", "bob@example.org"]), st.integers(0, 9))
+)
+def test_keys_that_become_one_by_masking_lose_no_value(metadata: dict[str, Any]) -> None:
+    found = masked(event_metadata=metadata)
+    assert sorted(found.event_metadata.values()) == sorted(metadata.values())
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"[EMAIL].q": 1, "a@b.co": {"q": 2}}, {"[EMAIL].q": 1, "a@b.co": 2}, {"x": [{"[SSN].q": 1, "078-05-1120": 2}]}],
+)
+def test_masked_keys_that_would_collide_are_refused_not_quarantined(metadata: dict[str, Any]) -> None:
+    """The sender can foresee our tokens; the store would refuse such a row, or could never read it."""
+    assert not collides(metadata)
+    verdict = one(WireEvent(UUID(int=7), "click", event_metadata=metadata), CONTEXT, RULES)
+    assert isinstance(verdict, Refusal) and verdict.reason == "masking_failed"
+
+
+def test_event_that_cannot_be_masked_is_not_kept() -> None:
+    """A key of the wrong type stands for whatever may go wrong inside."""
+    broken = RULES._replace(secret=None)  # type: ignore[arg-type]
+    harmless, personal = (WireEvent(UUID(int=7), "click", user_id=user) for user in ("user-17", SECRET))
+    assert isinstance(one(harmless, CONTEXT, broken), bytes)
+    verdict = one(personal, CONTEXT, broken)
+    assert isinstance(verdict, Refusal) and verdict.reason == "masking_failed"
+    assert SECRET not in verdict.message
+
+
+def test_findings_are_listed_once_each_in_order() -> None:
+    found = masked(
+        message_content=f"{SECRET} and {SECRET} and 078-05-1120",
+        user_id=SECRET,
+        event_metadata={"a": SECRET, "b": [SECRET]},
+    )
+    assert found.masked == ["message_content:email", "message_content:ssn", "user_id:email", "event_metadata:email"]
+
+
+def test_one_person_has_one_pseudonym_under_every_identifier() -> None:
+    found = masked(user_id=SECRET, anonymous_id=SECRET.upper(), thread_id=f" {SECRET}")
+    assert found.user_id == found.anonymous_id == found.thread_id
+    assert str(found.user_id).startswith("p_")
+
+
+def test_context_and_agent_are_masked_on_the_whole_way_in() -> None:
+    where = Context(page=Page(f"https://x/?m={SECRET}", f"/{SECRET}", SECRET), referrer=SECRET, locale=SECRET)
+    asked = msgspec.structs.replace(CONTEXT, user_agent=f"bot ({SECRET})")
+    verdict = one(WireEvent(UUID(int=7), SECRET, context=where), asked, RULES)
+    assert isinstance(verdict, bytes)
+    assert SECRET.encode() not in verdict
+    assert verdict.count(b"[EMAIL]") == 7
+
+
+def test_row_says_by_which_rules_it_was_masked_and_whether_at_all() -> None:
+    event = WireEvent(UUID(int=7), "click", message_content=SECRET)
+    for switched_on, version in ((True, pii.RULES_VERSION), (False, "")):
+        verdict = one(event, CONTEXT, RULES._replace(masking=switched_on))
+        assert isinstance(verdict, bytes)
+        stored = msgspec.json.decode(verdict, type=Row)
+        assert stored.masking_version == version
+        assert (SECRET.encode() in verdict) is not switched_on
