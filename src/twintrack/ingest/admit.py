@@ -72,7 +72,7 @@ class _Bucket:
         self.per_minute, self.burst = per_minute, burst
         self._shared = shared
         self._limiter = RateLimiterRegistry.get("gcra")(
-            per_min(per_minute, burst), store, key_prefix=f"twintrack:{kind}:"
+            per_min(per_minute, burst), store, key_prefix=f"twintrack:{kind}"
         )
 
     async def ask(self, name: str, cost: int) -> RateLimitResult | None:

@@ -90,6 +90,8 @@ class Receiver:
         self._crawlers = CrawlerDetect()
         self._bots: dict[str, bool] = {}
         self._addresses: dict[tuple[str, str], tuple[str, str]] = {}
+        self._log = log.bind()
+        self._log_from = {"all": 0, "errors": 400, "none": 1000}[settings.log_batches]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One batch: every event of it gets exactly one of five statuses."""
@@ -123,24 +125,12 @@ class Receiver:
         metrics.body_bytes.inc(visit.body_bytes)
         if visit.code:
             metrics.refused_requests.labels(visit.code).inc()
-        else:
+        elif visit.body_here:
             metrics.inflated_bytes.inc(visit.inflated_bytes)
-            metrics.acknowledge_seconds.observe(ended - visit.body_here if visit.body_here else 0.0)
-        wanted = self._settings.log_batches
-        if wanted == "all" or (wanted == "errors" and status >= 400):
-            tenancy = visit.tenancy
-            log.info(
-                "batch",
-                request=visit.request_id,
-                status=status,
-                **({"code": visit.code} if visit.code else {}),
-                **({} if tenancy is None else {"project": tenancy.project, "environment": tenancy.environment}),
-                key=visit.key_id,
-                bytes=visit.body_bytes,
-                inflated=visit.inflated_bytes,
-                **visit.counts,
-                **{f"{stage}_ms": round((end - start) * 1000, 2) for stage, start, end in stages},
-            )
+            metrics.acknowledge_seconds.observe(ended - visit.body_here)
+        if self._log_from <= status:
+            line = visit.line(status, stages)
+            self._log.info("batch", line=line)
         if self._spans is not None:
             self._spans.request(visit, status, stages, ended)
 

@@ -9,12 +9,15 @@ from starlette.types import Receive, Scope, Send
 
 from twintrack.errors import TwintrackError, Unavailable
 from twintrack.event import Tenancy
+from twintrack.logs import BatchLine
+from twintrack.metrics import STAGES
 
 _ENCODER = msgspec.json.Encoder()
 # A request's id: drawn once for the process, then counted; a random one for each request costs more than its log line.
 _PROCESS = urandom(5).hex()
 _numbers = count(1)
 ANSWER = "twintrack.answer"
+_MILLISECONDS = {stage: f"{stage}_ms" for stage in STAGES}
 
 
 class Gone(Exception):
@@ -77,11 +80,24 @@ class Visit:
             ("append", self.appended),
         ):
             if not at:
-                return found
+                break
             found.append((stage, before, at))
             before = at
         found.append(("answer", before, ended))
         return found
+
+    def line(self, status: int, stages: list[tuple[str, float, float]]) -> BatchLine:
+        """What the log says of this request."""
+        line = BatchLine("", "", "batch", self.request_id, status, self.key_id, self.body_bytes, self.inflated_bytes)
+        for stage, start, end in stages:
+            setattr(line, _MILLISECONDS[stage], round((end - start) * 1000, 2))
+        if self.tenancy is not None:
+            line.project, line.environment = self.tenancy
+        for name, events in self.counts.items():
+            if events:
+                setattr(line, name, events)
+        line.code = self.code
+        return line
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Sends the whole answer; in one piece where the server under us can do that."""

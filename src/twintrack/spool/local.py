@@ -288,16 +288,19 @@ class LocalSpool:
 
     @staticmethod
     def _answer(group: list[_Waiting], answers: Iterable[list[bool] | BaseException]) -> None:
-        def settle(future: "asyncio.Future[list[bool]]", answer: list[bool] | BaseException) -> None:
-            if future.cancelled():
-                return
-            if isinstance(answer, BaseException):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        def settle(pairs: "list[tuple[asyncio.Future[list[bool]], list[bool] | BaseException]]") -> None:
+            for future, answer in pairs:
+                if future.cancelled():
+                    continue
+                if isinstance(answer, BaseException):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
 
-        for waiting, answer in zip(group, answers, strict=True):
-            waiting.loop.call_soon_threadsafe(settle, waiting.future, answer)
+        # One call for the whole group: each of them wakes the loop.
+        pairs = [(waiting.future, answer) for waiting, answer in zip(group, answers, strict=True)]
+        for loop in {waiting.loop for waiting in group}:
+            loop.call_soon_threadsafe(settle, [pair for pair in pairs if pair[0].get_loop() is loop])
 
     def _count(self, record: Record) -> None:
         place = (record.project, record.environment)

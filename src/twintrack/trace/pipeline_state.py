@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from prometheus_client import Histogram
-
 from twintrack.clock import Clock, iso
 from twintrack.event import Tenancy
 from twintrack.load.loader import Loader
-from twintrack.metrics import Metrics
+from twintrack.metrics import Metrics, Step
 from twintrack.outcomes import Status
 from twintrack.query.execute import Executor
 from twintrack.spool.local import LocalSpool
@@ -112,18 +110,13 @@ def _latency(metrics: Metrics) -> dict[str, Any] | None:
     return {**whole, "steps": {name: found for name, step in steps if (found := quantiles(step)) is not None}}
 
 
-def quantiles(histogram: Histogram) -> dict[str, float] | None:
+def quantiles(step: Step) -> dict[str, float] | None:
     """Upper bounds of p50, p95 and p99 from the buckets, seconds; None before the first request."""
-    buckets = [
-        (float(sample.labels["le"]), sample.value)
-        for metric in histogram.collect()
-        for sample in metric.samples
-        if sample.name.endswith("_bucket")
-    ]
-    if not buckets or buckets[-1][1] == 0:
-        return None
+    buckets = step.buckets()
     total = buckets[-1][1]
-    last = max(bound for bound, _ in buckets if bound != float("inf"))
+    if total == 0:
+        return None
+    last = step.bounds[-1]
     return {
         name: min(last, next(bound for bound, count in buckets if count >= total * share))
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
