@@ -163,6 +163,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     app.add_route("/api/analytics/config", receiver.config, methods=["GET"])
     for path in (EVENTS_PATH, "/api/analytics/config"):
         app.add_route(path, receiver.preflight, methods=["OPTIONS"])
+    app.add_route(EVENTS_PATH, _only_post, methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
     admission = Admission(services.control)
     app.include_router(session_routes(services.control, services.settings, admission))
     app.include_router(query_routes(services.executor, admission))
@@ -220,6 +221,13 @@ def _errors(app: FastAPI) -> None:
         return JSONResponse(TwintrackError("something went wrong here", hint="see the service's log").body(), 500)
 
     app.add_middleware(_SecurityHeaders)
+
+
+async def _only_post(_: Request) -> Response:
+    error = RequestError(
+        "events are sent by POST", hint="docs/reference/http.md", code="method_not_allowed", status=405
+    )
+    return JSONResponse(error.body(), error.status, {"Allow": "POST, OPTIONS"})
 
 
 class _Application(FastAPI):

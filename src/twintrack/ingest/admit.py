@@ -126,7 +126,14 @@ class Gate:
             if not per_minute:
                 return None
             # A store for each kind: a flood of addresses or names must not push out the keys' buckets.
-            return _Bucket(kind, per_minute, burst, _store(url, settings.limit_buckets), shared)
+            try:
+                store: BaseStore = RedisStore(url) if url else MemoryStore(options={"MAX_SIZE": settings.limit_buckets})
+                return _Bucket(kind, per_minute, burst, store, shared)
+            except Exception as error:
+                raise SettingsError(
+                    f"TWINTRACK_LIMIT_STORE cannot be used: {type(error).__name__}",
+                    hint="install `twintrack[redis]`, and write it as redis://host:6379/0",
+                ) from error
 
         self._people = bucket("person", settings.limit_person_per_minute, settings.limit_person_burst)
         self._keys = bucket("key", settings.limit_key_per_minute, settings.limit_key_burst)
@@ -223,18 +230,6 @@ class Gate:
     @staticmethod
     def _name(text: str, key: bytes) -> str:
         return blake2b(text.encode("utf-8", "surrogatepass"), key=key[:64], digest_size=16).hexdigest()
-
-
-def _store(url: str, most: int) -> BaseStore:
-    if not url:
-        return MemoryStore(options={"MAX_SIZE": most})
-    try:
-        return RedisStore(url)
-    except Exception as error:
-        raise SettingsError(
-            f"TWINTRACK_LIMIT_STORE cannot be used: {type(error).__name__}",
-            hint="install `twintrack[redis]`, and write it as redis://host:6379/0",
-        ) from error
 
 
 @lru_cache(maxsize=10_000)
