@@ -1,199 +1,194 @@
 """`make bench`: bare inserts beside the whole path, alternating in one run, on this machine.
 
 (a) `INSERT ... FORMAT JSONEachRow` of the mix into the plan's own table and rollup, nothing else running.
-(b) HTTP to queryable rows with durable acks: a served process on the embedded store, a load generator of its own
-process on the same cores; the clock stops when `count()` has every event.
-Then acknowledgements per second and latency of single events and of batches of 100.
+(b) HTTP to queryable rows with durable acks, plain and gzip: a served process on the embedded store, the load
+generator on the same cores; the clock stops when `count()` has every event.
+Then single events as fast as they are answered; and at half of (b), alone and beside heavy questions, how long an
+acknowledgement takes, when an event can be asked for, and what stays in memory.
 """
 
 import asyncio
-import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
+import threading
 import time
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bare import Bare, bare
 from benchmarks.mix import events
+from benchmarks.resident import megabytes
+from benchmarks.service import BATCH, CONNECTIONS, Request, Served, flood, offer, requests
 
-BATCH = 100
-CONNECTIONS = 8
-PLAN = (
-    "CREATE DATABASE IF NOT EXISTS analytics",
-    "CREATE TABLE analytics.events (event_id UUID DEFAULT generateUUIDv4(), event_name String,"
-    " event_timestamp DateTime64(3) DEFAULT now64(3), user_id String, session_id String,"
-    " event_value Nullable(String), event_metadata JSON, message_content Nullable(String),"
-    " message_length Nullable(UInt32), thread_id Nullable(String), client_timestamp DateTime64(3),"
-    " server_timestamp DateTime64(3) DEFAULT now64(3), ip_address IPv6, user_agent String,"
-    " date Date DEFAULT toDate(event_timestamp)) ENGINE = MergeTree() PARTITION BY toYYYYMM(date)"
-    " ORDER BY (user_id, event_timestamp)",
-    "CREATE MATERIALIZED VIEW analytics.daily_user_events ENGINE = SummingMergeTree() PARTITION BY date"
-    " ORDER BY (date, user_id, event_name) AS SELECT date, user_id, event_name, count() AS event_count,"
-    " uniq(session_id) AS session_count FROM analytics.events GROUP BY date, user_id, event_name",
+# Nothing in them is answered by a rollup: each reads every row.
+HEAVY = (
+    "SELECT user_id, uniqExact(session_id), count() FROM analytics.events GROUP BY user_id ORDER BY 2 DESC LIMIT 10",
+    "SELECT event_name, quantiles(0.5, 0.95)(length(message_content)) FROM analytics.events GROUP BY event_name",
+    "SELECT countIf(positionCaseInsensitive(message_content, 'export') > 0) FROM analytics.events",
+    "SELECT event_metadata.feature::String, count() FROM analytics.events GROUP BY 1 ORDER BY 2 DESC",
 )
-_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0 Safari/537.36"
 
 
-def bare(path: str) -> None:
-    """Child process: the rate of bare inserts of the JSON lines in a file, rows per second on stdout."""
-    import clickhouse_connect
-
-    folder = tempfile.mkdtemp()
-    client = clickhouse_connect.get_client(dsn=f"chdb://{folder}")
-    for statement in PLAN:
-        client.command(statement)
-    lines = Path(path).read_bytes().splitlines()
-    blocks = [b"\n".join(lines[i : i + 20_000]) for i in range(0, len(lines), 20_000)]
-    started = time.perf_counter()
-    for block in blocks:
-        client.raw_insert(
-            "analytics.events",
-            insert_block=block,
-            fmt="JSONEachRow",
-            settings={"date_time_input_format": "best_effort"},
-        )
-    print(len(lines) / (time.perf_counter() - started))
-    client.close()
-    shutil.rmtree(folder)
+def fresh(count: int, seed: int) -> list[dict[str, Any]]:
+    """Events of the last minute."""
+    return events(count, seed=seed, start_milliseconds=time.time_ns() // 1_000_000 - 60_000)
 
 
-async def post(address: tuple[str, int], bodies: list[bytes], key: str, connections: int) -> list[float]:
-    """Sends bodies over keep-alive connections, one request in flight on each; seconds to each answer."""
-    waiting = iter(bodies)
-    taken: list[float] = []
-
-    async def worker() -> None:
-        reader, writer = await asyncio.open_connection(*address)
-        for body in waiting:
-            head = (
-                f"POST /api/analytics/events HTTP/1.1\r\nHost: bench\r\nX-Write-Key: {key}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-            )
-            started = time.perf_counter()
-            writer.write(head.encode() + body)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            length = int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            await reader.readexactly(length)
-            if not answer.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(answer.split(b"\r\n")[0].decode())
-            taken.append(time.perf_counter() - started)
-        writer.close()
-
-    await asyncio.gather(*(worker() for _ in range(connections)))
-    return taken
-
-
-class Served:
-    """A `twintrack serve` in a folder of its own."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp()) / "data"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "twintrack", "serve", "--port", "0", "--data", str(self.folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        port = int(self.process.stdout.readline().rstrip().rsplit(":", 1)[1])
-        self.address = ("127.0.0.1", port)
-        self.write = self._key("write")
-        self.owner = self._key("owner")
-
-    def _key(self, role: str) -> str:
-        words = [sys.executable, "-m", "twintrack", "keys", "create", "--role", role, "--data", str(self.folder)]
-        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
-
-    def count(self) -> int:
-        import httpx2 as httpx
-
-        answer = httpx.post(
-            f"http://127.0.0.1:{self.address[1]}/api/analytics/sql",
-            json={"sql": "SELECT count() FROM analytics.events"},
-            headers={"Authorization": f"Bearer {self.owner}"},
-            timeout=60,
-        )
-        return int(answer.json()["rows"][0][0])
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(60)
-        shutil.rmtree(self.folder.parent)
-
-
-def plan_line(event: dict[str, Any]) -> bytes:
-    row = {
-        name: event[name]
-        for name in ("event_id", "event_name", "user_id", "session_id", "event_metadata", "client_timestamp")
-    }
-    row |= {"event_timestamp": event["client_timestamp"], "ip_address": "::ffff:127.0.0.0", "user_agent": _AGENT}
-    if "message_content" in event:
-        row |= {"message_content": event["message_content"], "message_length": 200, "thread_id": event["thread_id"]}
-    return json.dumps(row, separators=(",", ":")).encode()
-
-
-def whole_path(sent: list[dict[str, Any]]) -> float:
-    bodies = [json.dumps(sent[i : i + BATCH]).encode() for i in range(0, len(sent), BATCH)]
-    served = Served()
-    try:
-        started = time.perf_counter()
-        asyncio.run(post(served.address, bodies, served.write, CONNECTIONS))
-        while served.count() < len(sent):
-            time.sleep(0.02)
-        return len(sent) / (time.perf_counter() - started)
-    finally:
-        served.stop()
-
-
-def latency(count: int, batch: int, connections: int) -> str:
-    sent = events(count * batch, seed=batch, start_milliseconds=time.time_ns() // 1_000_000 - 60_000)
-    bodies = [json.dumps(sent[i : i + batch]).encode() for i in range(0, len(sent), batch)]
-    served = Served()
-    try:
-        started = time.perf_counter()
-        taken = asyncio.run(post(served.address, bodies, served.write, connections))
-        rate = len(taken) / (time.perf_counter() - started)
-    finally:
-        served.stop()
-    cuts = statistics.quantiles(taken, n=100)
-    return (
-        f"{rate:,.0f} acks/s ({rate * batch:,.0f} events/s), p50 {cuts[49] * 1000:.1f} ms, "
-        f"p95 {cuts[94] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms, {connections} connections"
+def stored_bytes(folder: Path) -> float:
+    """Bytes per event of all tables, merged like the bare ones; the service has ended."""
+    code = (
+        "import sys, clickhouse_connect; from benchmarks.bare import BYTES;"
+        "c = clickhouse_connect.get_client(dsn='chdb://' + sys.argv[1]);"
+        "t = c.query(\"SELECT name FROM system.tables WHERE database = 'analytics' AND engine LIKE '%MergeTree'\");"
+        "[c.command(f'OPTIMIZE TABLE analytics.{name} FINAL') for (name,) in t.result_rows];"
+        "print(c.query(BYTES).result_rows[0][0] / c.query('SELECT count() FROM analytics.events').result_rows[0][0]);"
+        "c.close()"
     )
+    words = [sys.executable, "-c", code, str(folder / "store")]
+    return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
+def whole_path(sent: list[dict[str, Any]], *, packed: bool = False) -> tuple[float, float, float]:
+    """Events a second until queryable, until acknowledged, and bytes stored for each."""
+    served = Served()
+    waiting = requests(sent, served.write, packed=packed)
+    try:
+        started = time.perf_counter()
+        asyncio.run(flood(served.address, waiting))
+        acknowledged = len(sent) / (time.perf_counter() - started)
+        served.wait_for(len(sent))
+        whole = len(sent) / (time.perf_counter() - started)
+        served.process.terminate()
+        served.process.wait(60)
+        return whole, acknowledged, stored_bytes(served.folder)
+    finally:
+        served.stop()
+
+
+def cuts(taken: list[float]) -> str:
+    at = statistics.quantiles(taken, n=100)
+    return f"p50 {at[49] * 1000:.1f} ms, p95 {at[94] * 1000:.1f} ms, p99 {at[98] * 1000:.1f} ms"
+
+
+def single(count: int, connections: int) -> str:
+    served = Served()
+    try:
+        waiting = requests(fresh(count, connections), served.write, 1)
+        started = time.perf_counter()
+        taken = asyncio.run(flood(served.address, waiting, connections))
+        rate = len(taken) / (time.perf_counter() - started)
+        return f"{rate:,.0f} acks/s, {cuts(taken)}, {connections} connections"
+    finally:
+        served.stop()
+
+
+class Asking:
+    """Four people who ask heavy questions one after the other."""
+
+    def __init__(self, served: Served) -> None:
+        self._served, self._ended = served, threading.Event()
+        self.answered = 0
+        self._threads = [threading.Thread(target=self._ask, args=(sql,)) for sql in HEAVY]
+
+    def _ask(self, sql: str) -> None:
+        while not self._ended.is_set():
+            self._served.sql(sql)
+            self.answered += 1
+
+    def __enter__(self) -> "Asking":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class Watching:
+    """Sends an event of its own now and then and waits until it can be asked for."""
+
+    def __init__(self, served: Served) -> None:
+        self._served, self._ended = served, threading.Event()
+        self.taken: list[float] = []
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        seed = 1 << 20
+        while not self._ended.wait(0.2):
+            seed += 1
+            (event,) = fresh(1, seed)
+            started = time.perf_counter()
+            asyncio.run(flood(self._served.address, [Request([event], self._served.write)], 1))
+            found = f"SELECT count() FROM analytics.events WHERE event_id = '{event['event_id']}'"
+            while not self._served.sql(found)[0][0]:
+                time.sleep(0.02)
+            self.taken.append(time.perf_counter() - started)
+
+    def __enter__(self) -> "Watching":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def half_load(rate: float, seconds: float) -> None:
+    served = Served()
+    try:
+        for name in ("alone", "beside four heavy questions"):
+            parts = [fresh(int(rate), seed) for seed in range(int(seconds))]
+            waiting = list(chain.from_iterable(requests(part, served.write) for part in parts))
+            if name == "alone":
+                with Watching(served) as watching:
+                    taken = asyncio.run(offer(served.address, waiting, rate))
+                print(f"half load  {rate:,.0f} events/s, {name}: {cuts(taken)}", flush=True)
+                print(f"queryable  {cuts(watching.taken)} after sending, {len(watching.taken)} events")
+            else:
+                with Asking(served) as asking:
+                    taken = asyncio.run(offer(served.address, waiting, rate))
+                print(f"half load  {rate:,.0f} events/s, {name} ({asking.answered} answered): {cuts(taken)}")
+        service, engine = megabytes(served.process.pid)
+        print(f"resident   service {service:.0f} MB, engine {engine:.0f} MB")
+    finally:
+        served.stop()
 
 
 def main() -> None:
-    from importlib.metadata import version
-
-    total, rounds = int(os.environ.get("BENCH_EVENTS", "100000")), int(os.environ.get("BENCH_ROUNDS", "3"))
+    total, rounds = int(os.environ.get("BENCH_EVENTS", "200000")), int(os.environ.get("BENCH_ROUNDS", "3"))
     names = ("chdb", "clickhouse-connect", "msgspec", "uvicorn", "lmdb", "google-re2")
-    print(f"machine   {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}")
-    print("versions  " + ", ".join(f"{name} {version(name)}" for name in names))
-    print(f"command   make bench (BENCH_EVENTS={total} BENCH_ROUNDS={rounds}), batches of {BATCH}")
-    ratios = []
+    print(f"machine    {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}")
+    print("versions   " + ", ".join(f"{name} {version(name)}" for name in names))
+    print(
+        f"command    make bench (BENCH_EVENTS={total} BENCH_ROUNDS={rounds}), batches of {BATCH}, {CONNECTIONS} senders"
+    )
+    seen: list[tuple[Bare, float, float]] = []
     for number in range(rounds):
-        sent = events(total, seed=number, start_milliseconds=time.time_ns() // 1_000_000 - 60_000)
-        with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
-            file.write(b"\n".join(map(plan_line, sent)))
-            file.flush()
-            words = [sys.executable, "-m", "benchmarks.ingest", "--bare", file.name]
-            a = float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-        b = whole_path(sent)
-        ratios.append(b / a)
-        print(f"round {number + 1}   bare {a:,.0f} rows/s, whole path {b:,.0f} events/s, ratio {b / a:.2f}", flush=True)
-    print(f"ratio     median {statistics.median(ratios):.2f}")
-    print(f"single    {latency(3000, 1, 1)}")
-    print(f"single    {latency(5000, 1, 32)}")
-    print(f"batches   {latency(500, BATCH, CONNECTIONS)}")
+        sent = fresh(total, number)
+        a = bare(sent)
+        plain, acknowledged, size = whole_path(sent)
+        packed, _, _ = whole_path(sent, packed=True)
+        seen.append((a, plain, packed))
+        print(
+            f"round {number + 1}    bare {a.rows_per_second:,.0f} rows/s; whole path {plain:,.0f} events/s,"
+            f" ratio {plain / a.rows_per_second:.2f} (acknowledged {acknowledged:,.0f}/s);"
+            f" gzip {packed:,.0f} events/s, ratio {packed / a.rows_per_second:.2f};"
+            f" bytes {size:.1f} of {a.bytes_per_row:.1f}, {size / a.bytes_per_row:.2f}",
+            flush=True,
+        )
+    print(f"ratio      plain, median {statistics.median(plain / a.rows_per_second for a, plain, _ in seen):.2f}")
+    print(f"ratio      gzip, median {statistics.median(packed / a.rows_per_second for a, _, packed in seen):.2f}")
+    print(f"single     {single(3000, 1)}")
+    print(f"single     {single(20_000, 32)}", flush=True)
+    half_load(min(plain for _, plain, _ in seen) / 2, float(os.environ.get("BENCH_SECONDS", "20")))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--bare"]:
-        bare(sys.argv[2])
-    else:
-        main()
+    main()

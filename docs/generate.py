@@ -1,4 +1,4 @@
-"""Writes the reference pages from the code; `--check` fails where a page is not what the code says."""
+"""Writes the reference pages and the event schema from the code; `--check` fails where one is not what the code says."""
 
 import json
 import sys
@@ -6,12 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import event_schema
 import typer.main
 
 from twintrack.app import build, create_app
 from twintrack.cli import app as cli
 from twintrack.metrics import Metrics
-from twintrack.settings import Settings, load_settings
+from twintrack.settings import HIDDEN, Settings, load_settings
 from twintrack.store.migrate import known
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -26,6 +27,8 @@ def settings_page() -> str:
         "| --- | --- | --- |",
     ]
     for name, field in Settings.model_fields.items():
+        if field.description == HIDDEN:
+            continue
         default = field.default.get_secret_value() if hasattr(field.default, "get_secret_value") else field.default
         lines.append(f"| `TWINTRACK_{name.upper()}` | `{default}` | {field.description} |")
     return "\n".join(lines) + "\n"
@@ -83,6 +86,11 @@ def schema_page() -> str:
     return "\n".join(parts)
 
 
+def files() -> dict[Path, str]:
+    """Every generated file and its text."""
+    return {REFERENCE / name: _NOTE + text for name, text in pages().items()} | {event_schema.PATH: event_schema.text()}
+
+
 def pages() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         services = build(load_settings(data=Path(folder)))
@@ -100,13 +108,12 @@ def pages() -> dict[str, str]:
 def main() -> None:
     REFERENCE.mkdir(exist_ok=True)
     stale = []
-    for name, text in pages().items():
-        page, text = REFERENCE / name, _NOTE + text
+    for file, text in files().items():
         if "--check" in sys.argv:
-            if not page.exists() or page.read_text() != text:
-                stale.append(name)
+            if not file.exists() or file.read_text() != text:
+                stale.append(file.name)
         else:
-            page.write_text(text)
+            file.write_text(text)
     if stale:
         raise SystemExit(f"stale: {', '.join(stale)}; run `make docs`")
 

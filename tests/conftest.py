@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2 as httpx
 import pytest
@@ -71,21 +73,49 @@ class Service:
             assert time.monotonic() < until, "the spool did not drain"
             time.sleep(0.02)
 
+    def fate(self, event_id: str) -> dict[str, Any]:
+        """Where an event is; waits for the record of a refused one, which is written down after the answer."""
+        until = time.monotonic() + 60
+        while (answer := self.get(f"/api/analytics/events/{event_id}")).status_code == 404:
+            assert time.monotonic() < until, answer.text
+            time.sleep(0.02)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def elsewhere(self) -> "Service":
+        """The same service with keys of a project of its own: tests of one module share an engine, not events."""
+        return Service(self.services, *_keys(self.services, f"p-{uuid4().hex[:12]}"))
+
+    def make_the_store_refuse_text_values(self) -> None:
+        """From now on the store takes only whole numbers as `event_value`; the door still takes any text."""
+        self.services.store.command("ALTER TABLE analytics.events MODIFY COLUMN event_value Nullable(UInt64)")
+
+
+def _keys(services: Services, project: str) -> list[str]:
+    roles = (Role.WRITE, Role.SERVER, Role.READ, Role.OWNER)
+    return [services.control.create_key(role, project, "local") for role in roles]
+
 
 def open_service(folder: Path, clock: Clock | None = None, **settings: Any) -> Service:
-    services = build(load_settings(data=folder, chunk_age_milliseconds=20, **settings), clock)
-    control = services.control
-    return Service(
-        services,
-        *(control.create_key(role, "demo", "local") for role in (Role.WRITE, Role.SERVER, Role.READ, Role.OWNER)),
-    )
+    services = build(load_settings(data=folder, **{"chunk_age_milliseconds": 20, **settings}), clock)
+    return Service(services, *_keys(services, "demo"))
+
+
+@contextmanager
+def running(folder: Path, clock: Clock | None = None, **settings: Any) -> Iterator[Service]:
+    """A service that is closed whatever happens: the embedded store has one folder in a process at a time."""
+    opened = open_service(folder, clock, **settings)
+    try:
+        yield opened
+    finally:
+        opened.services.close()
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    opened = open_service(tmp_path / "data", jwt_secret="test-secret-that-is-long-enough-for-hs256")
-    yield opened
-    opened.services.close()
+    with running(tmp_path / "data", jwt_secret="test-secret-that-is-long-enough-for-hs256") as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import open_service
+from tests.conftest import running
 from twintrack import auth
 from twintrack.auth import Role, key_hash, new_key, subject_of
 from twintrack.event import limits
@@ -115,8 +115,7 @@ def test_without_a_secret_no_token_is_verified() -> None:
 def test_service_judges_tokens_by_its_own_clock(tmp_path: Path) -> None:
     """A day whose end no real clock has seen yet: the same token counts before it and not after it."""
     clock = ManualClock(NOW)
-    opened = open_service(tmp_path / "data", clock, jwt_secret=SECRET)
-    try:
+    with running(tmp_path / "data", clock, jwt_secret=SECRET) as opened:
         sent = token(exp=SECONDS + 3600)
         for seconds in (0, 3600, 60):
             clock.advance(seconds)
@@ -127,8 +126,6 @@ def test_service_judges_tokens_by_its_own_clock(tmp_path: Path) -> None:
             ["after_3600", "verified"],
             ["after_60", "claimed"],
         ]
-    finally:
-        opened.services.close()
 
 
 def test_keys_say_what_they_are_and_never_repeat() -> None:

@@ -18,8 +18,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twintrack import __version__
-from twintrack.clock import Clock, SystemClock
+from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
+from twintrack.crash import crash_at
 from twintrack.demo import SignInLink, demo_routes
 from twintrack.errors import DataFolderInUse, RequestError, TwintrackError, Unavailable
 from twintrack.ingest.openapi import describe_ingest
@@ -30,7 +31,7 @@ from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
 from twintrack.spans import Spans, exported_spans
-from twintrack.spool.local import LocalSpool
+from twintrack.spool.local import LocalSpool, SpoolSizes
 from twintrack.store.embedded import open_store
 from twintrack.store.migrate import migrate
 from twintrack.store.protocol import Store
@@ -104,17 +105,26 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     metrics = Metrics()
     spans = exported_spans(clock) if settings.spans else None
     control = Control(settings.control_url, clock)
-    store = open_store(settings.store_url)
+    store = open_store(settings)
     if store.engine == "chdb":
         migrate(store)
+    reached = crash_at(settings.crash_point)
     spool = LocalSpool(
         settings.data / "spool",
         clock,
         metrics,
-        index_bytes=settings.index_bytes,
-        most_bytes=settings.spool_bytes,
-        segment_bytes=settings.segment_bytes,
-        chunk_rows=settings.chunk_rows,
+        SpoolSizes(
+            settings.index_bytes,
+            settings.spool_bytes,
+            settings.segment_bytes,
+            settings.disk_reserve_bytes,
+            settings.chunk_rows,
+            settings.chunk_grace_seconds,
+            settings.chunk_grace_bytes,
+            settings.id_window_days,
+        ),
+        boot=settings.boot or boot_id(),
+        reached=reached,
     )
     loader = Loader(
         spool,
@@ -122,8 +132,9 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         clock,
         metrics,
         age_milliseconds=settings.chunk_age_milliseconds,
-        grace_seconds=settings.chunk_grace_seconds,
-        window_days=settings.id_window_days,
+        chunk_rows=settings.chunk_rows,
+        backoff_seconds=settings.store_backoff_seconds,
+        reached=reached,
         spans=spans,
     )
     loader.start()
@@ -165,7 +176,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
         app.add_route(path, receiver.preflight, methods=["OPTIONS"])
     app.add_route(EVENTS_PATH, _only_post, methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
     admission = Admission(services.control)
-    app.include_router(session_routes(services.control, services.settings, admission))
+    app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
     app.include_router(query_routes(services.executor, admission))
     app.include_router(
         trace_routes(
@@ -278,7 +289,7 @@ def _health(app: FastAPI, services: Services) -> None:
         body = {
             "ready": not reason,
             "reason": reason or None,
-            "store": {"engine": services.store.engine, "error": services.loader.last_error or None},
+            "store": {"engine": services.store.engine, **services.loader.condition()},
         }
         return JSONResponse(body, 503 if reason else 200)
 
@@ -294,6 +305,7 @@ def _gauge(services: Services) -> None:
     now = services.clock.milliseconds()
     oldest = depth.oldest_milliseconds
     metrics.in_spool.set(depth.events)
+    metrics.breaker_open.set(services.loader.condition()["state"] != "loading")
     metrics.lag_seconds.set(0 if oldest is None else max(0, now - oldest) / 1000)
     metrics.log_bytes.set(sizes.log_bytes)
     metrics.chunk_bytes.set(sizes.chunk_bytes)

@@ -27,13 +27,15 @@ from twintrack.app import build, lock_folder
 from twintrack.auth import Role
 from twintrack.commands import command_app
 from twintrack.demo import DEMO
-from twintrack.errors import DataFolderInUse, StoreError, TwintrackError
+from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
 from twintrack.sample import ECOM
 from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, serve
 from twintrack.settings import Settings, load_settings
+from twintrack.store.cluster import NOTE, render
 from twintrack.store.embedded import open_store
+from twintrack.store.grants import grants
 from twintrack.store.migrate import migrate, missing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -180,23 +182,48 @@ def query(
 
 @app.command("migrate")
 def migrate_command(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be applied, change no table.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be applied, with its SQL; change nothing.")
+    ] = False,
+    cluster: Annotated[
+        str, typer.Option(help="Print the tables for a cluster of this name, not run on one; change nothing.")
+    ] = "",
+    show_grants: Annotated[
+        bool, typer.Option("--grants", help="Print the least that the server's users need; change nothing.")
+    ] = False,
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Bring the store's tables to this version. `serve` does it by itself on the embedded store."""
+    """Bring the store's tables to this version. `serve` does it by itself on the embedded store, never on a server."""
+    if cluster or show_grants:
+        try:
+            tables = render(cluster) if cluster else []
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--cluster") from error
+        for line in (*(NOTE if cluster else ()), *(f"{s};" for s in (grants(cluster) if show_grants else tables))):
+            print(line)
+        return
     settings = _settings(data, config)
-    lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
-    store = open_store(settings.store_url)
+    embedded = settings.store_url.startswith("chdb://")
+    # A server is migrated beside running services; the embedded store belongs to one process.
+    lock = lock_folder(settings.data, LOCK_WAIT_SECONDS) if embedded else None
+    store = open_store(settings)
     try:
-        names = [m.name for m in missing(store)] if dry_run else migrate(store)
+        lacking = missing(store)
+        if dry_run:
+            for migration in lacking:
+                print(f"-- would apply {migration.name}")
+                for statement in migration.statements:
+                    print(f"{statement};")
+        else:
+            for name in migrate(store):
+                print(f"applied {name}")
+        if not lacking:
+            print("nothing to apply")
     finally:
         store.close()
-        os.close(lock)
-    for name in names:
-        print(f"{'would apply' if dry_run else 'applied'} {name}")
-    if not names:
-        print("nothing to apply")
+        if lock is not None:
+            os.close(lock)
 
 
 @app.command("import")
@@ -335,7 +362,7 @@ def main() -> None:
     configure("error", "auto")  # `serve` sets up its own, from its settings
     try:
         app()
-    except DataFolderInUse as error:
+    except (DataFolderInUse, SpoolFormat) as error:
         _fail(error, 3)
     except StoreError as error:
         _fail(error, 1)

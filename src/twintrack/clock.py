@@ -2,7 +2,9 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
+from uuid import uuid4
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -23,6 +25,14 @@ class SystemClock:
 
     def monotonic_seconds(self) -> float:
         return time.monotonic()
+
+
+def boot_id() -> str:
+    """Which run of the machine this is; another name each time where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(uuid4())
 
 
 def instant(milliseconds: int) -> datetime:

@@ -165,7 +165,9 @@ async def _doctor(services: Services) -> dict[str, Any]:
             "says": f"{state['store']['engine']}, {state['stored']:,} events"
             if state["store"]["ok"]
             else str(state["store"]["error"]),
-            "do": "" if state["store"]["ok"] else "events stay safe in the spool; mend the store",
+            "do": ""
+            if state["store"]["ok"]
+            else f"{state['store']['hint'] or 'mend the store'}; events stay safe in the spool",
         },
         {
             "check": "balance",

@@ -5,9 +5,14 @@
     ├── Unavailable           our fault or our disk's; send the same again after `retry_after_seconds`
     │   └── TooMany           a limit on how much may come at once; the same, answered 429
     ├── StoreError            the engine said no
-    │   ├── StoreUnavailable  it is away, full or overloaded: the same insert may work later
+    │   ├── StoreUnavailable  it is away: the same insert may work later
+    │   │   ├── StoreBusy     it asks for less: too many parts, no memory, no space, read-only
+    │   │   ├── StoreDenied   nobody but an operator mends it: password, grants, missing tables
+    │   │   └── StoreUnclear  an answer that nobody foresaw: the store or this insert may be at fault
     │   └── StoreRefusedData  it will never take these rows
+    ├── ChunkDamaged          a chunk's file is not what was frozen
     ├── DataFolderInUse       another process owns the data folder
+    ├── SpoolFormat           the data folder belongs to another version
     └── SettingsError         the configuration cannot be used
 
 A message says what, which limit, and what to do. It never holds what a person sent.
@@ -59,17 +64,39 @@ class TooMany(Unavailable):
 
 
 class StoreError(TwintrackError):
-    """The engine answered with an error."""
+    """The engine answered with an error. `reason` is its code and symbolic name, where it gave one."""
 
     code = "store_error"
     status = 502
 
+    def __init__(self, message: str, *, hint: str = "", code: str = "", status: int = 0, reason: str = "") -> None:
+        super().__init__(message, hint=hint, code=code, status=status)
+        self.reason = reason
+
 
 class StoreUnavailable(StoreError):
-    """The engine is away, full or overloaded. Retry the same insert with the same token."""
+    """The engine is away. Retry the same insert with the same token."""
 
     code = "store_unavailable"
     status = 503
+
+
+class StoreBusy(StoreUnavailable):
+    """The engine takes no more for now. Retry the same insert with the same token, after a long pause."""
+
+    code = "store_busy"
+
+
+class StoreDenied(StoreUnavailable):
+    """The engine does not let us. Somebody must act; the same insert works then."""
+
+    code = "store_denied"
+
+
+class StoreUnclear(StoreUnavailable):
+    """An answer that nobody foresaw. Retry; where other inserts pass meanwhile, these rows are at fault."""
+
+    code = "store_unclear"
 
 
 class StoreRefusedData(StoreError):
@@ -82,6 +109,19 @@ class DataFolderInUse(TwintrackError):
     """Another process holds the lock of the data folder."""
 
     code = "data_folder_in_use"
+    status = 503
+
+
+class ChunkDamaged(TwintrackError):
+    """A chunk's file is gone or was changed by the disk. Its rows cannot be trusted; do not retry."""
+
+    code = "chunk_damaged"
+
+
+class SpoolFormat(TwintrackError):
+    """The spool was written by a version whose format this one does not read. Nothing was changed."""
+
+    code = "spool_format"
     status = 503
 
 

@@ -1,6 +1,7 @@
 """Files of events, row by row: CSV and JSON lines, plain or gzipped, with a mapping of columns to event fields.
 
-Pure reading: what the rows mean is decided here, what becomes of them by the pipeline.
+Pure reading: what the rows mean is decided here, what becomes of them by the pipeline. A row that cannot be read
+costs itself alone; a file that cannot be read to its end says so.
 """
 
 import csv
@@ -8,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
@@ -15,8 +17,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
+
 from twintrack.clock import milliseconds_of
 from twintrack.errors import RequestError
+from twintrack.event import limits
+from twintrack.ingest.scan import mend
 
 _FIELDS = (
     "event_name",
@@ -45,6 +51,8 @@ _GUESSES = {
     "message": "message_content",
     "thread": "thread_id",
 }
+
+_MOST_MAPPINGS = 1_000  # of JSON lines whose columns differ; more are worked out again
 
 
 class Row(NamedTuple):
@@ -120,50 +128,107 @@ def kind_of(path: Path) -> str:
 
 
 def read_rows(path: Path, given: dict[str, str], zone: tzinfo) -> Iterator[Row | BadRow]:
-    """Rows in file order. Equal rows stay apart by their occurrence, which no batch size changes."""
+    """Rows in file order. Equal rows stay apart by their occurrence, which no batch size changes.
+
+    Raises: RequestError where the mapping does not fit the first row, or the file breaks off.
+    """
+    try:
+        with _open(path) as file:
+            yield from _rows(file, kind_of(path), given, zone)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise RequestError(
+            "the file is zipped and breaks off", hint="copy it again; rows before the break are brought in already"
+        ) from error
+
+
+def _rows(file: IO[bytes], kind: str, given: dict[str, str], zone: tzinfo) -> Iterator[Row | BadRow]:
     seen: Counter[bytes] = Counter()
-    mapping: dict[str, str] | None = None
-    with _open(path) as file:
-        for number, raw in _records(file, kind_of(path)):
-            if isinstance(raw, str):
-                yield BadRow(number, raw)
-                continue
-            if mapping is None or not mapping.keys() <= raw.keys():
-                try:
-                    mapping = mapping_of(list(raw), given)
-                except RequestError as error:
-                    if mapping is None:
-                        raise
-                    yield BadRow(number, error.message)
-                    continue
+    mappings: dict[tuple[str, ...], dict[str, str]] = {}
+    begun = False
+    for number, raw in _records(file, kind):
+        if isinstance(raw, str):
+            yield BadRow(number, raw)
+            continue
+        columns = tuple(raw)
+        if columns not in mappings:
+            if len(mappings) >= _MOST_MAPPINGS:
+                mappings.clear()
+            # JSON lines leave out what they have no value for, so after the first row a column may be missing.
+            fitting = {field: column for field, column in given.items() if column in raw} if begun else given
             try:
-                moment = parse_time(raw[next(c for c, f in mapping.items() if f == "client_timestamp")], zone)
-            except (ValueError, OverflowError, OSError):
-                yield BadRow(number, "the time cannot be read; ISO 8601 or seconds since 1970")
+                mappings[columns] = mapping_of(list(columns), fitting)
+            except RequestError as error:
+                if not begun:
+                    raise
+                yield BadRow(number, error.message)
                 continue
-            event = _event(raw, mapping, moment)
-            content = hashlib.blake2b(json.dumps(event, sort_keys=True).encode(), digest_size=16).digest()
-            seen[content] += 1
-            yield Row(number, milliseconds_of(moment), seen[content], event)
+        mapping, begun = mappings[columns], True
+        try:
+            moment = parse_time(raw[next(c for c, f in mapping.items() if f == "client_timestamp")], zone)
+        except (ValueError, OverflowError, OSError):
+            yield BadRow(number, "the time cannot be read; ISO 8601 or seconds since 1970")
+            continue
+        event = _event(raw, mapping, moment)
+        content = hashlib.blake2b(json.dumps(event, sort_keys=True).encode(), digest_size=16).digest()
+        seen[content] += 1
+        yield Row(number, milliseconds_of(moment), seen[content], event)
 
 
 def _records(file: IO[bytes], kind: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
     if kind == "csv":
-        reader = csv.DictReader(text)
-        for row in reader:
-            bad = None in row or None in row.values()
-            yield reader.line_num, "the row has another number of columns than the header" if bad else dict(row)
+        yield from _csv_records(
+            csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline=""))
+        )
         return
-    for number, line in enumerate(text, 1):
-        if not line.strip():
-            continue
+    for number, line in enumerate(file, 1):
+        line = line.strip(b" \t\r\n\xef\xbb\xbf")
+        if line:
+            yield number, _object(line)
+
+
+def _csv_records(reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, Any] | str]]:
+    while True:
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            yield number, "the line is not JSON"
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield (
+                reader.reader.line_num,
+                f"a cell is longer than {csv.field_size_limit()} characters, or has a stray quote",
+            )
             continue
-        yield number, value if isinstance(value, dict) else "the line is not a JSON object"
+        bad = None in row or None in row.values()
+        yield reader.line_num, "the row has another number of columns than the header" if bad else dict(row)
+
+
+def _object(line: bytes) -> dict[str, Any] | str:
+    """The object of a JSON line, read as the door reads an event; or what is wrong with it."""
+    most = limits().metadata_depth + 2
+    try:
+        value = msgspec.json.decode(mend(line))
+    except (msgspec.DecodeError, RecursionError):
+        return "the line is not JSON"
+    if not isinstance(value, dict):
+        return "the line is not a JSON object"
+    if line.count(b"[") + line.count(b"{") > most and _deeper(value, most):
+        return f"the line is nested deeper than {limits().metadata_depth} levels (metadata_depth); flatten it"
+    return value
+
+
+def _deeper(value: Any, most: int) -> bool:
+    """Whether a value nests deeper, found without recursion."""
+    level: list[Any] = [value]
+    for _ in range(most):
+        level = [
+            item
+            for holder in level
+            for item in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _event(raw: dict[str, Any], mapping: dict[str, str], moment: datetime) -> dict[str, Any]:
@@ -174,7 +239,7 @@ def _event(raw: dict[str, Any], mapping: dict[str, str], moment: datetime) -> di
         if field == "client_timestamp":
             event[field] = moment.isoformat(timespec="milliseconds")
         elif field == "sequence":
-            event[field] = int(value) if str(value).isdigit() else 0
+            event[field] = int(value) if str(value).isdecimal() and len(str(value)) < 20 else 0
         elif field is not None:
             if value not in (None, ""):
                 event[field] = str(value)

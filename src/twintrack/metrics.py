@@ -151,7 +151,7 @@ class Metrics:
         )
         self.sync_seconds = self._histogram(
             "twintrack_spool_sync_seconds",
-            "Time of one sync of the log.",
+            "Time to write one group to the log and sync it.",
             "p95 above 50 ms: the disk is slow or shared",
         )
         self.in_spool = self._gauge(
@@ -203,10 +203,10 @@ class Metrics:
             "store_refused_data at all (rows go to quarantine); store_unavailable for 5 minutes",
             ["kind"],
         )
-        self.breaker = self._gauge(
-            "twintrack_load_breaker",
-            "The circuit breaker before the store: 0 closed, 1 half open (one try), 2 open.",
-            "2 for 5 minutes",
+        self.breaker_open = self._gauge(
+            "twintrack_load_breaker_open",
+            "1 while the store is left alone after a failure, 0 while chunks are loaded.",
+            "1 for 5 minutes",
         )
         self.engine_restarts = self._gauge(
             "twintrack_store_engine_restarts",

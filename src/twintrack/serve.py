@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ from twintrack.settings import Settings
 
 SOCKET = "control.sock"
 LOCK_WAIT_SECONDS = 10.0
+_QUERY_GRACE_SECONDS = 1.0  # what is nearly answered is answered; the rest would hold the stop up
 
 
 class _Server(uvicorn.Server):
@@ -131,6 +133,7 @@ async def _run(services: Services, *, demo: bool) -> None:
 
     def stop() -> None:
         public.should_exit = control.should_exit = True
+        loop.call_later(_QUERY_GRACE_SECONDS, services.executor.cancel)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
@@ -140,21 +143,24 @@ async def _run(services: Services, *, demo: bool) -> None:
 
 
 def _welcome(address: str, link: SignInLink | None, settings: Settings) -> str:
+    # As it can be typed: `make up` leaves the command in an environment that no shell knows of.
+    name = sys.argv[0]
+    command = "twintrack" if shutil.which("twintrack") or not os.access(name, os.X_OK) else name
     if link is None:
         return (
             f"Twintrack serves {address}\n"
-            f"  sign in    twintrack keys create --role owner --data {settings.data}\n"
+            f"  sign in    {command} keys create --role owner --data {settings.data}\n"
             f"  stop       Ctrl-C; accepted events are loaded first"
         )
     return (
         f"Twintrack is up.\n\n"
         f"  1. Dashboard  {address}/sign-in?token={link.token}\n"
-        f"                (this link works once; another key: twintrack keys create --role owner --project demo"
+        f"                (this link works once; another key: {command} keys create --role owner --project demo"
         f" --environment local --data {settings.data})\n"
         f"  2. Demo       {address}/demo/\n"
         f"                Send a message with an e-mail address or a card number in it, then watch the panel:\n"
         f"                the same event id reaches Statsig's sandbox, dataLayer and ClickHouse.\n"
-        f"  3. Data       twintrack demo --data {settings.data}\n"
+        f"  3. Data       {command} demo --data {settings.data}\n"
         f"                brings in 31,106 events of a shop to ask about.\n\n"
         f"  Data folder   {settings.data}\n"
         f"  Stop          Ctrl-C; accepted events are loaded first\n"

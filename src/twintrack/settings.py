@@ -9,6 +9,7 @@ import tomllib
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -21,6 +22,7 @@ from twintrack.event import limits as contract_limits
 # What both languages hold themselves to; a server may be set lower, or higher up to each setting's ceiling.
 _CONTRACT = contract_limits()
 _PREFIX = "TWINTRACK_"
+HIDDEN = "For the fault tests only."
 
 
 class Settings(BaseSettings):
@@ -30,6 +32,22 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that `serve` binds.")
     port: int = Field(8080, ge=0, le=65535, description="Port that `serve` binds; 0 takes a free one.")
     store: str = Field("", description="`chdb:///path` (empty: `DATA/store`) or `http(s)://user:password@host:8123`.")
+    store_ca_file: str = Field("", description="File of certificates that sign the store's, PEM; empty: the system's.")
+    store_verify: bool = Field(True, description="Check the store's certificate on `https`.")
+    store_compression: Literal["zstd", "gzip", "none"] = Field(
+        "zstd", description="How inserts into a server are packed; the embedded store takes them as they are."
+    )
+    store_connections: int = Field(16, ge=2, description="Connections to the store that are kept open.")
+    store_connect_seconds: int = Field(10, ge=1, description="Longest wait for a connection to the store.")
+    store_answer_seconds: int = Field(120, ge=1, description="Longest silence of the store during one request.")
+    store_backoff_seconds: float = Field(
+        30.0, gt=0, description="Longest pause before the store is tried again; four times this where it is full."
+    )
+    store_memory_bytes: int = Field(
+        2 << 30,
+        ge=256 << 20,
+        description="Most memory of the embedded engine; beyond it queries fail and inserts wait.",
+    )
     control: str = Field("", description="SQLAlchemy URL of the control data (empty: SQLite in `DATA`).")
     jwt_secret: SecretStr = Field(
         SecretStr(""), description="Secret of HS256 user tokens; empty: no token is ever verified."
@@ -55,6 +73,14 @@ class Settings(BaseSettings):
     chunk_age_milliseconds: int = Field(
         250, ge=0, description="Longest time an accepted event waits for company before its insert."
     )
+    chunk_grace_bytes: int = Field(
+        2 << 30, ge=0, description="Most bytes of loaded chunks' files that are kept; the oldest go first."
+    )
+    disk_reserve_bytes: int = Field(
+        512 << 20, ge=0, description="Free disk below which events are refused with 503, bytes."
+    )
+    crash_point: str = Field("", description=HIDDEN)
+    boot: str = Field("", description=HIDDEN)
     chunk_grace_seconds: int = Field(3600, ge=0, description="How long a loaded chunk's file is kept.")
     body_bytes: int = Field(
         _CONTRACT.body_bytes, ge=1024, le=64 << 20, description="Largest body of a request as sent, bytes."
@@ -139,6 +165,23 @@ class Settings(BaseSettings):
             ip_network(part)
         return value
 
+    @field_validator("store")
+    @classmethod
+    def _store(cls, value: str) -> str:
+        parts = urlsplit(value)
+        try:
+            server = parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/")
+            known = not value or server or (parts.scheme == "chdb" and parts.path)
+            _ = parts.port
+        except ValueError:
+            known = False  # its words would quote what may be half a password
+        if not known:
+            raise ValueError(
+                "must be chdb:///path, http://user:password@host:8123 or https://user:password@host:8443"
+                " (percent-encode what is special in a password)"
+            )
+        return value
+
     @model_validator(mode="after")
     def _largest_body_fits(self) -> "Settings":
         """A body within its own limit must never be told to come again for ever."""
@@ -175,7 +218,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
             values.update(tomllib.loads(config.read_text()))
         except OSError as error:
             raise SettingsError(f"cannot read the configuration file: {error.strerror}", hint=str(config)) from error
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"the configuration file is not TOML: {error}", hint=str(config)) from error
     faults = []
     for name, path in os.environ.items():
@@ -184,6 +227,8 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
                 values[name[len(_PREFIX) : -len("_FILE")].lower()] = Path(path).read_text().strip()
             except OSError as error:
                 faults.append(f"{name}: cannot read {path}: {error.strerror}")
+            except UnicodeDecodeError:
+                faults.append(f"{name}: {path} is not UTF-8 text")
     for name in Settings.model_fields:
         if _PREFIX + name.upper() in os.environ:
             values.pop(name, None)

@@ -107,8 +107,8 @@ def plain_store_copy(data: Path, scratch: Path) -> bytes:
     import sys
 
     code = (
-        "import sys; from pathlib import Path; from twintrack.store.embedded import open_store;"
-        "s = open_store('chdb://' + sys.argv[1]);"
+        "import sys; from twintrack.settings import load_settings; from twintrack.store.embedded import open_store;"
+        "s = open_store(load_settings(store='chdb://' + sys.argv[1]));"
         "s.command('CREATE TABLE analytics.plain (message_content Nullable(String) CODEC(NONE))"
         " ENGINE = MergeTree ORDER BY tuple()');"
         "s.command('INSERT INTO analytics.plain SELECT message_content FROM analytics.events');"

@@ -1,6 +1,13 @@
 /** The server's answers, and the one way to ask for them. */
 
-export type Session = { role: string; project: string; environment: string; name: string };
+export type Session = {
+  role: string;
+  project: string;
+  environment: string;
+  name: string;
+  /** Whether this service serves the demo too. */
+  demo: boolean;
+};
 
 export type Identity = "verified" | "server" | "claimed" | "anonymous";
 export type Masked = { field: string; rule: string };
@@ -86,6 +93,9 @@ export class ApiError extends Error {
     super(message);
   }
 }
+
+/** Whether no answer came at all. The frame says that once for the whole page. */
+export const isSilent = (error: unknown): boolean => error instanceof ApiError && error.status === 0;
 
 /** How long a question may take before the page says so. Milliseconds. */
 const PATIENCE = 15_000;

@@ -18,12 +18,12 @@ const hash = (name: string): number => {
  * `kept` is what earlier calls decided; the answer is `kept` with the new decisions, to be kept for the next call.
  */
 export const assignSlots = (names: readonly string[], kept: Readonly<Record<string, number>>): Record<string, number> => {
-  const slots: Record<string, number> = { ...kept };
+  const slots = new Map(Object.entries(kept));
   const taken = new Set<number>();
   const homeless: string[] = [];
   // Alphabetical, so that two pages that meet the same names choose the same colours.
   for (const name of [...names].filter((name) => name !== OTHER).sort()) {
-    const slot = kept[name];
+    const slot = slots.get(name);
     if (slot !== undefined && !taken.has(slot)) taken.add(slot);
     else homeless.push(name);
   }
@@ -31,11 +31,15 @@ export const assignSlots = (names: readonly string[], kept: Readonly<Record<stri
     let slot = hash(name) % SLOTS;
     for (let step = 0; step < SLOTS && taken.has(slot); step += 1) slot = (slot + 1) % SLOTS;
     taken.add(slot);
-    slots[name] = slot;
+    slots.set(name, slot);
   }
-  return slots;
+  return Object.fromEntries(slots);
 };
+
+/** The slot of a name; a name such as `constructor` must not find what every object inherits. */
+export const slotOf = (name: string, slots: Readonly<Record<string, number>>): number | undefined =>
+  Object.hasOwn(slots, name) ? slots[name] : undefined;
 
 /** The CSS variable that paints a series. */
 export const colourVariable = (name: string, slots: Readonly<Record<string, number>>): string =>
-  name === OTHER ? "--series-other" : `--series-${slots[name] ?? "other"}`;
+  name === OTHER ? "--series-other" : `--series-${slotOf(name, slots) ?? "other"}`;

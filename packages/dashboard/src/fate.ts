@@ -6,10 +6,13 @@ export const FATE_WORDS: Readonly<Record<Fate, string>> = {
   stored: "It is in the table and can be queried.",
   in_spool: "It is safe on disk and waits to be loaded into the table.",
   quarantined: "It was accepted, but the store would not take it. It is kept and can be replayed.",
-  refused: "It was broken or not allowed, so nothing of it was kept but this record.",
-  dropped: "It was left out on purpose, so nothing of it was kept but this record.",
+  refused: "It was refused at the door. Nothing of it was kept but its id and the reason, for up to 7 days.",
+  dropped: "It was left out on purpose. Nothing of it was kept but its id and the reason, for up to 7 days.",
   duplicate: "An event with this id was there before; this copy was not stored again.",
 };
+
+/** Whether anything of the event itself is on our side; of the others there is only the record that they came. */
+export const isKept = (fate: Fate): boolean => fate !== "refused" && fate !== "dropped";
 
 export type TimedStage = Stage & {
   /** Milliseconds since the stage before that has a time; null where there is none. */
@@ -65,11 +68,29 @@ const isBlank = (value: unknown): boolean =>
   value === null || value === undefined || value === "" || (Array.isArray(value) && value.length === 0) ||
   (typeof value === "object" && value !== null && Object.keys(value).length === 0);
 
-/** Columns that say something, and the names of those that do not. Metadata is shown apart. */
-export const splitRow = (event: Record<string, unknown>): { filled: [string, unknown][]; blank: string[] } => {
-  const columns = Object.entries(event).filter(([name]) => name !== "event_metadata");
-  return {
-    filled: columns.filter(([, value]) => !isBlank(value)),
-    blank: columns.filter(([, value]) => isBlank(value)).map(([name]) => name),
-  };
+/** Columns by what a reader asks; what no group names is shown under "Bookkeeping". */
+const GROUPS: readonly { title: string; columns: readonly string[] }[] = [
+  { title: "What", columns: ["event_name", "event_value", "message_content", "message_length", "source"] },
+  { title: "Who", columns: ["user_id", "anonymous_id", "identity", "session_id", "sequence", "thread_id", "consent"] },
+  { title: "When", columns: ["event_timestamp", "client_timestamp", "server_timestamp", "loaded_at", "date", "expires_at", "message_expires_at"] },
+  {
+    title: "Where from",
+    columns: ["page_url", "page_path", "page_title", "referrer", "locale", "viewport_width", "viewport_height", "ip_address", "user_agent", "is_bot"],
+  },
+];
+
+export type RowGroup = { title: string; filled: [string, unknown][] };
+
+/** Columns that say something, in groups, and the names of those that do not. Metadata is shown apart. */
+export const groupRow = (event: Record<string, unknown>): { groups: RowGroup[]; blank: string[] } => {
+  const columns = new Map(Object.entries(event).filter(([name]) => name !== "event_metadata"));
+  const blank = [...columns].filter(([, value]) => isBlank(value)).map(([name]) => name);
+  for (const name of blank) columns.delete(name);
+  const groups: RowGroup[] = GROUPS.map(({ title, columns: names }) => ({
+    title,
+    filled: names.flatMap((name): [string, unknown][] => (columns.has(name) ? [[name, columns.get(name)]] : [])),
+  }));
+  for (const { filled } of groups) for (const [name] of filled) columns.delete(name);
+  groups.push({ title: "Bookkeeping", filled: [...columns] });
+  return { groups: groups.filter(({ filled }) => filled.length > 0), blank };
 };

@@ -31,8 +31,8 @@ export const lagLevel = (seconds: number): Lag => (seconds <= 0 ? "none" : secon
 export const LAG_WORDS: Readonly<Record<Lag, string>> = {
   none: "nothing waits",
   fresh: "on its way",
-  slow: "slower than usual",
-  stuck: "not moving",
+  slow: "slow",
+  stuck: "check the store",
 };
 
 /** Reasons of one outcome, most frequent first. */

@@ -70,11 +70,16 @@ const CLOCK: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit" }
 const DAY: Intl.DateTimeFormatOptions = { day: "numeric", month: "short", year: "numeric" };
 const clocks = { utc: zoned("utc", CLOCK), local: zoned("local", CLOCK) };
 const days = { utc: zoned("utc", DAY), local: zoned("local", DAY) };
+const second: Intl.DateTimeFormatOptions = { ...CLOCK, second: "2-digit" };
+const seconds = { utc: zoned("utc", second), local: zoned("local", second) };
 const precise: Intl.DateTimeFormatOptions = { ...CLOCK, second: "2-digit", fractionalSecondDigits: 3 };
 const precises = { utc: zoned("utc", precise), local: zoned("local", precise) };
 
 /** "14:05". */
 export const clock = (at: number, zone: Zone): string => clocks[zone].format(at);
+
+/** "14:05:09". */
+export const secondClock = (at: number, zone: Zone): string => seconds[zone].format(at);
 
 /** "14:05:09.123". */
 export const preciseClock = (at: number, zone: Zone): string => precises[zone].format(at);
@@ -91,3 +96,16 @@ export const zoneName = (zone: Zone): string =>
 
 /** Words for a code: "message_too_long" -> "message too long". */
 export const words = (code: string): string => code.replaceAll("_", " ");
+
+/** The server's clause as a sentence: "this key is unknown" -> "This key is unknown." Code at its start stays as it is. */
+export const sentence = (text: string): string => {
+  const whole = text.trim();
+  if (whole === "") return "";
+  return whole.charAt(0).toUpperCase() + whole.slice(1) + (/[.!?…]$/.test(whole) ? "" : ".");
+};
+
+/** An IPv4 address that a column of IPv6 holds, as people write it: "::ffff:7f00:0" -> "127.0.0.0". Others stay. */
+export const address = (text: string): string => {
+  const halves = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/i.exec(text)?.slice(1).map((half) => Number.parseInt(half, 16));
+  return halves ? halves.flatMap((half) => [half >> 8, half & 255]).join(".") : text.replace(/^::ffff:(?=\d+\.)/i, "");
+};

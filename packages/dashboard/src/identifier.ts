@@ -2,8 +2,12 @@
 
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/i;
 
+/** The same without its dashes, as some logs write it. */
+const BARE = /\b([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})\b/i;
+
 /** The id inside pasted text (a log line, a JSON fragment), lower case; else the trimmed text itself. */
-export const readIdentifier = (text: string): string => UUID.exec(text)?.[0].toLowerCase() ?? text.trim();
+export const readIdentifier = (text: string): string =>
+  (UUID.exec(text)?.[0] ?? BARE.exec(text)?.slice(1).join("-"))?.toLowerCase() ?? text.trim();
 
 export const isUuid = (text: string): boolean => text.length === 36 && UUID.test(text);
 

@@ -34,6 +34,9 @@ export const createClient = (): QueryClient => {
   return client;
 };
 
+/** Roles to which the server shows the project's keys. */
+export const seesKeys = (session: Session | null | undefined): boolean => session?.role === "owner" || session?.role === "admin";
+
 const every =
   (milliseconds: number) =>
   ({ state }: { state: { status: string } }): number =>
@@ -93,5 +96,12 @@ export const queries = {
       },
     }),
 
-  keys: () => queryOptions({ queryKey: ["keys"], queryFn: ({ signal }) => api.keys(signal), staleTime: 30_000 }),
+  /** Asked only for those who may see keys: a refusal on each visit would teach nobody anything. */
+  keys: (session: Session | null | undefined) =>
+    queryOptions({
+      queryKey: ["keys"],
+      queryFn: ({ signal }) => api.keys(signal),
+      staleTime: 30_000,
+      enabled: seesKeys(session),
+    }),
 } as const;

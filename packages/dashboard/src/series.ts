@@ -13,6 +13,16 @@ export type Shaped = {
   unfinished: number | null;
 };
 
+/** An event that is itself called "other" shares the name of the server's rest: counted together they are one series. */
+const merge = (series: Activity["series"]): Map<string, (number | null)[]> => {
+  const merged = new Map<string, (number | null)[]>();
+  for (const { event_name, counts } of series) {
+    const before = merged.get(event_name);
+    merged.set(event_name, before ? counts.map((value, at) => (value === null ? (before[at] ?? null) : value + (before[at] ?? 0))) : counts);
+  }
+  return merged;
+};
+
 /** Puts the answer on a grid of whole minutes. A zero stays a zero; a minute nobody spoke of becomes null, which is no zero. */
 export const shape = (activity: Activity): Shaped => {
   const starts = activity.minutes.map((minute) => Math.floor(Date.parse(minute) / 1000));
@@ -22,12 +32,12 @@ export const shape = (activity: Activity): Shaped => {
   const times: number[] = [];
   for (let at = first; at <= last; at += MINUTE) times.push(at);
   const place = new Map(starts.map((start, index) => [start, index]));
-  const series = activity.series.map(({ event_name, counts }) => {
+  const series = [...merge(activity.series)].map(([name, counts]) => {
     const placed = times.map((at) => {
       const index = place.get(at);
       return index === undefined ? null : (counts[index] ?? null);
     });
-    return { name: event_name, counts: placed, total: placed.reduce<number>((sum, value) => sum + (value ?? 0), 0) };
+    return { name, counts: placed, total: placed.reduce<number>((sum, value) => sum + (value ?? 0), 0) };
   });
   return { times, series, unfinished: activity.unfinished ? times.length - 1 : null };
 };

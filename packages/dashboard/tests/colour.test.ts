@@ -32,6 +32,14 @@ describe("a colour", () => {
       expect(slot).toBeLessThan(SLOTS);
     }
   });
+  test("is found for names that every object knows", () => {
+    const odd = ["constructor", "__proto__", "toString"];
+    const slots = assignSlots(odd, {});
+    expect(new Set(odd.map((name) => colourVariable(name, slots))).size).toBe(3);
+    expect(odd.map((name) => colourVariable(name, slots))).toEqual(odd.map(() => expect.stringMatching(/^--series-\d$/)));
+    expect(odd.map((name) => colourVariable(name, {}))).toEqual(odd.map(() => "--series-other"));
+    expect(assignSlots(odd, JSON.parse(JSON.stringify(slots)))).toEqual(slots);
+  });
   test("of the rest is grey and takes no slot", () => {
     const slots = assignSlots([OTHER, "a"], {});
     expect(slots).not.toHaveProperty(OTHER);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { ago, bytes, clock, count, duration, instant, plural, short, words } from "../src/format";
+import { address, ago, bytes, clock, count, duration, instant, plural, secondClock, sentence, short, words } from "../src/format";
 
 describe("numbers", () => {
   test("are grouped, and exact below 100,000 even in narrow places", () => {
@@ -65,11 +65,26 @@ describe("instants", () => {
   test("in UTC do not depend on the device's zone, and midnight is 00", () => {
     expect(instant(at, "utc")).toBe("24 Nov 2026, 00:05:09.123 UTC");
     expect(clock(at, "utc")).toBe("00:05");
+    expect(secondClock(at, "utc")).toBe("00:05:09");
   });
   test("in the local zone name that zone", () => {
     const zone = new Intl.DateTimeFormat().resolvedOptions().timeZone;
     expect(instant(at, "local").endsWith(` ${zone}`)).toBe(true);
   });
+});
+
+test("a clause of the server reads as a sentence, once", () => {
+  expect(sentence("this key is unknown or revoked")).toBe("This key is unknown or revoked.");
+  expect(sentence("Is `twintrack serve` running?")).toBe("Is `twintrack serve` running?");
+  expect(sentence("`twintrack keys create` prints one")).toBe("`twintrack keys create` prints one.");
+  expect(sentence(" ")).toBe("");
+});
+
+test("an IPv4 address in a column of IPv6 reads as people write it", () => {
+  expect(address("::ffff:7f00:0")).toBe("127.0.0.0");
+  expect(address("::ffff:c0a8:1")).toBe("192.168.0.1");
+  expect(address("::ffff:10.1.2.0")).toBe("10.1.2.0");
+  expect(address("2001:db8:1::")).toBe("2001:db8:1::");
 });
 
 test("codes read as words", () => expect(words("metadata_too_deep")).toBe("metadata too deep"));

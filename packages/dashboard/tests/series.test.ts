@@ -26,6 +26,19 @@ describe("a minute", () => {
   });
 });
 
+test("an event called as the rest is counted with it, as one series", () => {
+  const { as_of, minutes, unfinished } = activity([0, 1, 2], {});
+  const shaped = shape({ as_of, minutes, unfinished, series: [
+    { event_name: "other", counts: [1, null, null] },
+    { event_name: "a", counts: [5, 5, 5] },
+    { event_name: "other", counts: [10, 20, null] },
+  ] });
+  expect(shaped.series).toEqual([
+    { name: "other", counts: [11, 20, null], total: 31 },
+    { name: "a", counts: [5, 5, 5], total: 15 },
+  ]);
+});
+
 test("no minutes at all make an empty shape", () => {
   expect(shape(activity([], {}))).toEqual({ times: [], series: [], unfinished: null });
 });

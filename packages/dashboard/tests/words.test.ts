@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
 import type { Key, Stage } from "../src/api";
-import { byVendor, ourTime, splitRow, timeStages } from "../src/fate";
+import outcomes from "../../../src/twintrack/outcomes.py?raw";
+import { byVendor, groupRow, ourTime, timeStages } from "../src/fate";
 import { balanceWords, lagLevel, rate, reasonsOf } from "../src/flow";
 import { isUuid, madeAt, readIdentifier, uuid7 } from "../src/identifier";
+import { explain } from "../src/reasons";
 import { readSlots } from "../src/preferences";
 import { readLiveSearch, readSetupSearch, withLive } from "../src/search";
 import { curlSnippet, npmSnippet } from "../src/snippets";
@@ -45,6 +47,7 @@ describe("an event id", () => {
   const fill = (byte: number) => (bytes: Uint8Array) => void bytes.fill(byte);
   test("is found inside pasted text", () => {
     expect(readIdentifier('{"event_id": "01980C1E-7A52-7C33-9D0E-5B0F5F6A2C11", "x": 1}')).toBe("01980c1e-7a52-7c33-9d0e-5b0f5f6a2c11");
+    expect(readIdentifier("trace=01980C1E7A527C339D0E5B0F5F6A2C11 done")).toBe("01980c1e-7a52-7c33-9d0e-5b0f5f6a2c11");
     expect(readIdentifier("  my-own-id ")).toBe("my-own-id");
   });
   test("made here is a UUIDv7 that carries its time", () => {
@@ -98,10 +101,29 @@ describe("receipts", () => {
   });
 });
 
-test("a row shows what is filled, and false and zero are filled", () => {
-  const { filled, blank } = splitRow({ a: 0, b: false, c: "", d: null, e: {}, f: [], g: "x", event_metadata: { k: 1 } });
-  expect(filled.map(([name]) => name)).toEqual(["a", "b", "g"]);
-  expect(blank).toEqual(["c", "d", "e", "f"]);
+describe("a row", () => {
+  test("shows what is filled, and false and zero are filled", () => {
+    const { groups, blank } = groupRow({ a: 0, b: false, c: "", d: null, e: {}, f: [], g: "x", event_metadata: { k: 1 } });
+    expect(groups).toEqual([{ title: "Bookkeeping", filled: [["a", 0], ["b", false], ["g", "x"]] }]);
+    expect(blank).toEqual(["c", "d", "e", "f"]);
+  });
+  test("shows every filled column once, grouped by what a reader asks", () => {
+    const { groups } = groupRow({ chunk_id: "c", user_id: "u", event_name: "n", user_agent: "a", loaded_at: "t", event_value: "v", new_column: 1 });
+    expect(groups.map(({ title, filled }) => [title, ...filled.map(([name]) => name)])).toEqual([
+      ["What", "event_name", "event_value"],
+      ["Who", "user_id"],
+      ["When", "loaded_at"],
+      ["Where from", "user_agent"],
+      ["Bookkeeping", "chunk_id", "new_column"],
+    ]);
+  });
+});
+
+test("every reason of the server is explained, and no other", () => {
+  const codes = [...(outcomes.split("class Reason")[1]?.split("class Refusal")[0] ?? "").matchAll(/= "([a-z_]+)"/g)].map(([, code]) => code ?? "");
+  expect(codes).toContain("colliding_keys");
+  expect(codes.filter((code) => explain(code) === null)).toEqual([]);
+  expect(explain("constructor")).toBeNull();
 });
 
 describe("the address bar", () => {

@@ -1,70 +1,43 @@
-/** Beside the chat: each event as a card, three places, and what was masked. */
+/** Beside the chat: each event as a card, the newest first. */
 import type { ReactNode } from "react";
 
-import type { Arrival, Fate } from "./fates";
+import { Card } from "./card";
+import { isOpenFate, type Fate } from "./fates";
+import styles from "./panel.module.css";
 
-const Place = ({ name, arrival }: { name: string; arrival: Arrival }): ReactNode => (
-  <div className={`place ${arrival.state}`}>
-    <dt>{name}</dt>
-    <dd>
-      {arrival.state === "waiting" && "… on its way"}
-      {arrival.state === "arrived" && `✓ ${arrival.after} ms`}
-      {arrival.state === "failed" && `✕ ${arrival.why}`}
-    </dd>
-  </div>
-);
-
-const Masking = ({ fate }: { fate: Fate }): ReactNode => {
-  if (!fate.masked) return null;
-  if (fate.masked.length === 0) return <p className="quiet">Nothing had to be masked.</p>;
-  return (
-    <p>
-      <span className="chips">
-        {fate.masked.map(({ field, rule }) => (
-          <span className="chip" key={`${field}:${rule}`}>
-            masked {rule.replace("_", " ")} in {field.replace("_", " ")}
-          </span>
-        ))}
-      </span>
-    </p>
-  );
+/** The last event that came to rest, for those who hear the page instead of watching it. */
+const lastSettled = (fates: Fate[]): string => {
+  const fate = fates.find((one) => !isOpenFate(one));
+  if (!fate) return "";
+  const arrived = [fate.statsig, fate.gtm, fate.clickhouse].filter(({ state }) => state === "arrived").length;
+  return `${fate.name} reached ${arrived} of 3 places.`;
 };
 
-export const Panel = ({ fates }: { fates: Fate[] }): ReactNode => (
-  <section className="panel" aria-label="What became of each event">
-    <header>
-      <h2>One click, three places</h2>
-      <p className="quiet">Each event carries one id. Watch it arrive at Statsig, in the data layer and in ClickHouse.</p>
+export const Panel = ({ fates, silent }: { fates: Fate[]; silent: boolean }): ReactNode => (
+  <section className={styles.panel} aria-labelledby="panel">
+    <header className={styles.head}>
+      <h2 id="panel">One click, three places</h2>
+      <p>Every event goes out under one id. Times are from the click until this page saw it there; it looks four times a second.</p>
     </header>
-    {fates.length === 0 && <p className="empty">No events yet. Send a message or press a button in the chat.</p>}
-    <ol aria-live="polite">
-      {fates.map((fate) => (
-        <li
-          key={fate.id}
-          className="card"
-          data-testid="event-card"
-          data-event-id={fate.id}
-          data-statsig={fate.statsig.state}
-          data-gtm={fate.gtm.state}
-          data-clickhouse={fate.clickhouse.state}
-        >
-          <div className="line">
-            <strong>{fate.name}</strong>
-            <code title={fate.id}>{fate.id.slice(0, 13)}…</code>
-          </div>
-          <dl>
-            <Place name="Statsig" arrival={fate.statsig} />
-            <Place name="GTM" arrival={fate.gtm} />
-            <Place name="ClickHouse" arrival={fate.clickhouse} />
-          </dl>
-          {fate.stored !== undefined && (
-            <p className="stored">
-              <span className="quiet">stored text</span> {fate.stored}
-            </p>
-          )}
-          <Masking fate={fate} />
-        </li>
-      ))}
-    </ol>
+    {silent && (
+      <p className={styles.silent} role="alert">
+        The service does not answer. This page keeps looking, and the SDK sends again what was not acknowledged.
+      </p>
+    )}
+    <p className="visually-hidden" role="status">
+      {lastSettled(fates)}
+    </p>
+    {fates.length === 0 ? (
+      <div className={styles.empty}>
+        <p className={styles.emptyTitle}>No events yet</p>
+        <p>Send a message or press a button in the chat. Its event shows up here, first on its way, then in each place.</p>
+      </div>
+    ) : (
+      <ol className={styles.cards} tabIndex={0} aria-label="Events, newest first">
+        {fates.map((fate) => (
+          <Card key={fate.id} fate={fate} />
+        ))}
+      </ol>
+    )}
   </section>
 );

@@ -3,12 +3,14 @@
 Promises: a key created or revoked by any process takes effect here within 1 s. Only hashes of secrets are stored.
 """
 
+import contextlib
 import re
 import secrets
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import Engine, create_engine, delete, event, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.clock import Clock, iso
@@ -91,7 +93,8 @@ class Control:
         Raises: RequestError where the name is not one.
         """
         _check_name(name)
-        with self._engine.begin() as db:
+        # Another process may make it between our look and our insert; then theirs is the one.
+        with contextlib.suppress(IntegrityError), self._engine.begin() as db:
             if db.execute(select(projects.c.number).where(projects.c.name == name)).first() is None:
                 db.execute(insert(projects).values(name=name, secret=secrets.token_bytes(32)))
         self._refresh(now=True)

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import msgspec
-
-from twintrack.event import Envelope, WireEvent
+from twintrack.event import limits
+from twintrack.ingest.wire_schema import components as wire_components
 
 _ERRORS = {
     "400": "No array of events can be found, or the compression is broken.",
@@ -19,9 +18,8 @@ _ERRORS = {
 
 def describe_ingest(document: dict[str, Any]) -> dict[str, Any]:
     """The document with the two ingest paths and their schemas added."""
-    (_, schemas) = msgspec.json.schema_components([WireEvent, Envelope], ref_template="#/components/schemas/{name}")
     components = document.setdefault("components", {}).setdefault("schemas", {})
-    components.update(schemas)
+    components.update(wire_components(limits(), "#/components/schemas/{name}"))
     components["Error"] = {
         "type": "object",
         "required": ["error"],

@@ -1,34 +1,73 @@
-"""Spool to store, in order, once each: freeze, look up what must be looked up, insert with the chunk's token, settle.
+"""Spool to store, in order, once each: freeze, insert with the chunk's token, look up what must be looked up, settle.
 
 The only retrying code of the server. A failed insert is tried again with the same rows and the same token, so
-that the engine drops what it already has and repairs a rollup that missed it.
+that the engine drops what it already has and repairs a rollup that missed it. What a failure means decides what
+follows: a store that is away, full or locked opens the breaker (`load/retry.py`) and is left alone; rows that it
+refuses are bisected until the guilty ones stand in quarantine; an answer that nobody foresaw holds one chunk back
+and, where others pass meanwhile, is taken as a refusal of that chunk's rows.
 """
 
+import math
 import random
 import threading
-from collections.abc import Sequence
-from typing import Any
-from uuid import UUID
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import structlog
 
 from twintrack.clock import Clock
-from twintrack.errors import StoreError, StoreRefusedData, StoreUnavailable
-from twintrack.load.retry import backoff_seconds
+from twintrack.errors import ChunkDamaged, StoreBusy, StoreDenied, StoreError, StoreRefusedData, StoreUnclear
+from twintrack.load.lookup import found
+from twintrack.load.retry import Breaker, Pace, State, paces
 from twintrack.load.rows import columns, insert_block
+from twintrack.load.upkeep import Upkeep
 from twintrack.metrics import Metrics
 from twintrack.spans import Loaded, Spans
-from twintrack.spool.protocol import Chunk, Spool
+from twintrack.spool.protocol import Chunk, Kind, Spool
+from twintrack.store.migrate import missing
 from twintrack.store.protocol import Store
-from twintrack.store.schema import DATABASE
 
 log = structlog.get_logger()
-_LOOKUP_IDS = 20_000
-_RESTORE_IDS = 50_000
-_SWEEP_SECONDS = 60.0
+_SWEEP_SECONDS = 5.0
 # An insert costs some 90 ms whatever its size, so under load it pays to wait for more rows.
 _BUSY_ROWS = 500
 _BUSY_PATIENCE = 3
+# So often an answer that nobody foresaw may come while other inserts pass, before it counts as a refusal.
+_UNCLEAR_TRIES = 5
+_ASIDES = {
+    "look-up": "ids cannot be looked up",
+    "index": "the index of ids cannot be filled",
+    "rollups": "rollups cannot be made again",
+}
+# A stop drains for this long at most: whoever asks for it kills after 30 s as a rule, and the rest is safe on disk.
+_LAST_SECONDS = 15.0
+
+
+class _Held(NamedTuple):
+    """A chunk that met an unforeseen answer: how often, until when it rests, how many inserts had passed by then."""
+
+    failures: int
+    until: float
+    passed: int
+
+
+class _Trouble(NamedTuple):
+    """Why something waits, and what a person can do."""
+
+    message: str
+    hint: str
+
+
+def _trouble(error: StoreError, what: str = "") -> _Trouble:
+    """The engine's own words about a question may quote rows, and everybody reads this: only its code and name."""
+    if error.code == "query_failed":
+        return _Trouble(f"{what}the store answered {error.reason}", "its query log has the words")
+    return _Trouble(what + error.message, error.hint)
+
+
+def _nowhere(_: str) -> None:
+    """The place is not a crash point of any test."""
 
 
 class Loader:
@@ -40,165 +79,317 @@ class Loader:
         metrics: Metrics,
         *,
         age_milliseconds: int,
-        grace_seconds: int,
-        window_days: int,
+        chunk_rows: int = 50_000,
+        backoff_seconds: float = 30.0,
+        jitter: Callable[[], float] = random.random,
+        reached: Callable[[str], None] = _nowhere,
         spans: Spans | None = None,
     ) -> None:
         self._spans = spans
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
         self._age_seconds = age_milliseconds / 1000
-        self._grace_seconds, self._window_days = grace_seconds, window_days
+        self._chunk_rows = chunk_rows
+        self._paces, self._jitter, self._reached = paces(backoff_seconds), jitter, reached
+        self._upkeep = Upkeep(spool, store)
+        self._swept_at = clock.monotonic_seconds()
         self._stopping = threading.Event()
+        self._until = math.inf  # monotonic seconds; then a stop waits no longer
         self._thread: threading.Thread | None = None
         self._busy = False
-        self.last_error = ""
+        self._held: dict[str, _Held] = {}
+        self._passed = 0  # inserts since the start
+        self._unclear = 0  # unforeseen answers since the last insert that passed
+        self._troubles: dict[str, _Trouble] = {}  # of the store, of look-ups, of single chunks
+        self.breaker = Breaker()
+        # Each of these may fail alone: inserts go on meanwhile.
+        self.asides = {what: Breaker(State.CLOSED) for what in ("look-up", "index", "rollups")}
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Loads what is accepted, as far as the store takes it at once, then ends."""
+        """Loads what is accepted, as far as the store takes it within seconds, then ends. The rest is safe on disk."""
         self._stopping.set()
         self._spool.wake()
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self) -> None:
-        failures, swept_at = 0, self._clock.monotonic_seconds()
-        while not self._stopping.is_set():
-            # A short wait gives company to the first event: inserts cost the same whatever their size.
-            if self._spool.wait(1.0):
-                self._stopping.wait(self._age_seconds * (_BUSY_PATIENCE if self._busy else 1))
-            try:
-                if self._spool.rebuilding:
-                    self._restore()
-                while self.step() and not self._stopping.is_set():
-                    pass
-                failures, self.last_error = 0, ""
-            except StoreError as error:
-                failures += 1
-                self._note(error)
-                self._stopping.wait(backoff_seconds(failures, random.random()))  # noqa: S311
-            except Exception as error:
-                failures += 1
-                self.last_error = f"loading failed: {type(error).__name__}"
-                log.error("load_failed", kind=type(error).__name__, exc_info=True)
-                self._stopping.wait(backoff_seconds(failures, random.random()))  # noqa: S311
-            if self._clock.monotonic_seconds() - swept_at > _SWEEP_SECONDS:
-                self._spool.sweep(self._grace_seconds, self._window_days)
-                swept_at = self._clock.monotonic_seconds()
-        try:
-            while self.step():
-                pass
-        except StoreError as error:
-            self._note(error)
+    @property
+    def last_error(self) -> str:
+        """Why something waits; empty where nothing does."""
+        return next(iter(list(self._troubles.values())), _Trouble("", "")).message
 
-    def _note(self, error: StoreError) -> None:
-        self.last_error = error.message
-        self._metrics.load_errors.labels(error.code).inc()
-        log.warning("load_failed", code=error.code, message=error.message)
+    def condition(self) -> dict[str, Any]:
+        """What a person asks of the store's side: `loading` or `waiting`, why, what to do, and for how long still."""
+        breaker = self.breaker
+        waiting = breaker.failures > 0
+        trouble = next(iter(list(self._troubles.values())), _Trouble("", ""))
+        return {
+            "state": "waiting" if waiting else "loading",
+            "error": trouble.message or None,
+            "hint": trouble.hint or None,
+            "failures": breaker.failures,
+            "retry_in_seconds": round(max(0.0, breaker.until - self._clock.monotonic_seconds()), 1) if waiting else 0.0,
+        }
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._await_work()
+            self._turns()
+            self._sweep()
+        self._turns(last=True)
+
+    def _sweep(self) -> None:
+        """Also under constant load, else nothing would ever be forgotten then."""
+        if self._clock.monotonic_seconds() - self._swept_at > _SWEEP_SECONDS:
+            self._swept_at = self._clock.monotonic_seconds()
+            try:
+                self._spool.sweep()
+            except Exception as error:
+                log.error("sweep_failed", kind=type(error).__name__, exc_info=True)
+
+    def _await_work(self) -> None:
+        if self.breaker.state is State.OPEN:
+            self._stopping.wait(min(1.0, max(0.01, self.breaker.until - self._clock.monotonic_seconds())))
+        # A short wait gives company to the first event: inserts cost the same whatever their size.
+        elif self._spool.wait(1.0):
+            self._stopping.wait(self._age_seconds * (_BUSY_PATIENCE if self._busy else 1))
+
+    def _turns(self, *, last: bool = False) -> None:
+        if last:
+            self._until = self._clock.monotonic_seconds() + _LAST_SECONDS
+        try:
+            while self.step() and (last or not self._stopping.is_set()) and not self._overdue():
+                pass
+        except Exception as error:
+            log.error("load_failed", kind=type(error).__name__, exc_info=True)
+            self._open(self._paces.away, _Trouble(f"loading failed: {type(error).__name__}", "see the service's log"))
+
+    def _overdue(self) -> bool:
+        return self._clock.monotonic_seconds() > self._until
 
     def step(self) -> bool:
-        """Freezes what the log holds and settles every chunk once; whether there was anything to do.
+        """Freezes what the log holds and tries every chunk once; whether anything moved.
 
-        A chunk that must be looked up waits for all earlier ones; the others do not wait for it.
-        Raises: StoreUnavailable; what was settled before it stays settled.
+        Nothing of a failing store leaves this function: it opens the breaker, and `condition` tells.
         """
-        now, steps = self._clock.monotonic_seconds, self._metrics.load_steps
-        started = now()
-        frozen = self._spool.freeze()
-        if frozen:
-            steps["freeze"].observe(now() - started)
+        self._sweep()
+        self.breaker = self.breaker.at(self._clock.monotonic_seconds())
+        if self.breaker.state is State.OPEN:
+            return self._freeze_whole_chunks()
+        try:
+            if self.breaker.state is State.HALF_OPEN:
+                self._probe()
+            worked = self._upkeep.before()
+            worked |= self._aside("index", self._upkeep.fill_index)
+            moved = self._settle()
+            return self._aside("rollups", self._upkeep.mend_rollups) or moved or worked
+        except StoreError as error:
+            self._failed(error)
+            return False
+
+    def _aside(self, what: str, work: Callable[[], bool]) -> bool:
+        """Does what may wait: until the next start when stopping, and for a while where the store does not take it.
+
+        Raises: StoreError where the store does not even answer a question of nothing.
+        """
+        breaker = self.asides[what].at(self._clock.monotonic_seconds())
+        if breaker.state is State.OPEN or (self._stopping.is_set() and what != "look-up"):
+            return False
+        try:
+            worked = work()
+        except StoreError as error:
+            self._note(error)
+            self._troubles[what] = _trouble(error, _ASIDES[what] + ": ")
+            self.asides[what] = breaker.failed(self._paces.away, self._clock.monotonic_seconds(), self._jitter())
+            self._store.probe()
+            return False
+        self._troubles.pop(what, None)
+        self.asides[what] = breaker.succeeded()
+        return worked
+
+    def _freeze_whole_chunks(self) -> bool:
+        """Freezes while the store is left alone, but only what fills a chunk: small ones would drain slowly."""
+        frozen = sum(chunk.rows for chunk in self._spool.pending() if chunk.kind is Kind.EVENTS)
+        return self._spool.depth().events - frozen >= self._chunk_rows and self._freeze()
+
+    def _probe(self) -> None:
+        """A question of nothing, the schema, and the smallest insert that waits; then the breaker is closed.
+
+        Raises: StoreError.
+        """
+        self._store.probe()
+        if self._store.engine != "chdb":
+            lacking = [migration.name for migration in missing(self._store)]
+            if lacking:
+                raise StoreDenied(
+                    f"the store lacks migrations: {', '.join(lacking)}", hint="run `twintrack migrate` against it"
+                )
+        waiting = [chunk for chunk in self._spool.pending() if not chunk.lookup]
+        if self.breaker.failures and waiting:
+            self._try(min(waiting, key=lambda chunk: (self._holds(chunk), chunk.rows)))
+        if self.breaker.failures:
+            log.info("store_back", failures=self.breaker.failures)
+        self.breaker = self.breaker.succeeded()
+        self._troubles.pop("store", None)
+
+    def _settle(self) -> bool:
+        """One pass over the log and all chunks.
+
+        A chunk that must be looked up waits until every other one is in the store, also the halves of a refused
+        one; the others never wait for it.
+        """
+        moved = self._freeze()
+        for chunk in self._spool.pending():
+            if self._overdue():
+                return False
+            if not chunk.lookup and self._rested(chunk):
+                moved |= self._try(chunk)
+        while self._aside("look-up", self._look_up_next):
+            moved = True
+            for rest in self._spool.pending():
+                if not rest.lookup:
+                    self._try(rest)
+        return moved
+
+    def _freeze(self) -> bool:
+        """A full disk stops freezing, not what is frozen already: that may be what frees the disk."""
+        started = self._clock.monotonic_seconds()
+        try:
+            moved = bool(self._spool.freeze())
+        except Exception as error:  # also the ledger's
+            log.error("freeze_failed", kind=type(error).__name__, exc_info=True)
+            self._troubles["spool"] = _Trouble("the disk takes no chunk files", "free space or mend the disk")
+            return False
+        self._troubles.pop("spool", None)
+        if moved:
+            self._metrics.load_steps["freeze"].observe(self._clock.monotonic_seconds() - started)
+        return moved
+
+    def _look_up_next(self) -> bool:
+        """Looks up the oldest chunk where no other kind waits; whether there was one. Raises: StoreError."""
         pending = self._spool.pending()
-        unavailable: StoreUnavailable | None = None
-        waiting = False
-        for chunk in pending:
-            if chunk.lookup:
-                if waiting:
-                    continue
-                started = now()
-                self._spool.settle_lookup(chunk, self._found(chunk))
-                steps["lookup"].observe(now() - started)
-                continue
-            try:
-                self._load(chunk)
-            except StoreUnavailable as error:
-                unavailable, waiting = error, True
-                break
-            except StoreRefusedData as error:
-                self._note(error)
-                self._spool.bisect(chunk)
-                waiting = True
-        if unavailable is not None:
-            raise unavailable
-        return bool(frozen or pending)
+        if self._overdue() or not pending or any(not chunk.lookup for chunk in pending):
+            return False
+        chunk = pending[0]
+        started = self._clock.monotonic_seconds()
+        try:
+            self._spool.settle_lookup(chunk, found(self._store, chunk, self._spool.identities(chunk)))
+        except ChunkDamaged as error:
+            self._upkeep.damaged(chunk, error)
+        self._metrics.load_steps["lookup"].observe(self._clock.monotonic_seconds() - started)
+        return True
+
+    def _rested(self, chunk: Chunk) -> bool:
+        held = self._held.get(chunk.chunk_id)
+        return held is None or self._clock.monotonic_seconds() >= held.until
+
+    def _holds(self, chunk: Chunk) -> int:
+        held = self._held.get(chunk.chunk_id)
+        return held.failures if held else 0
+
+    def _try(self, chunk: Chunk) -> bool:
+        """Loads a chunk, or does what its failure asks for; whether it moved.
+
+        Raises: StoreUnavailable where the store is at fault, not the chunk.
+        """
+        try:
+            self._load(chunk)
+        except StoreRefusedData as error:
+            self._refused(chunk, error.reason, error.message)
+        except StoreUnclear as error:
+            return self._hold(chunk, error)
+        self._release(chunk)
+        return True
+
+    def _release(self, chunk: Chunk) -> None:
+        self._held.pop(chunk.chunk_id, None)
+        self._troubles.pop(chunk.chunk_id, None)
+
+    def _refused(self, chunk: Chunk, why: str, message: str) -> None:
+        self._metrics.load_errors.labels(StoreRefusedData.code).inc()
+        log.warning("chunk_refused", chunk=chunk.chunk_id, rows=chunk.rows, message=message)
+        self._upkeep.refused(chunk)
+        self._spool.bisect(chunk, why)
+        self._upkeep.halved()
+
+    def _hold(self, chunk: Chunk, error: StoreUnclear) -> bool:
+        """An unforeseen answer: the chunk rests. In the end it is at fault if others passed meanwhile.
+
+        Raises: StoreUnclear where none passes: then the store is.
+        """
+        held = self._held.get(chunk.chunk_id, _Held(0, 0.0, self._passed))
+        failures = held.failures + 1
+        if failures >= _UNCLEAR_TRIES and self._passed > held.passed:
+            known = {one.chunk_id for one in self._spool.pending()}
+            self._release(chunk)
+            self._refused(chunk, error.message.rpartition(": ")[2], error.message)
+            for half in self._spool.pending():
+                if half.chunk_id not in known:
+                    self._held[half.chunk_id] = _Held(0, 0.0, held.passed)
+            return True
+        pause = self._paces.away.pause(failures, self._jitter())
+        self._held[chunk.chunk_id] = _Held(failures, self._clock.monotonic_seconds() + pause, held.passed)
+        self._troubles[chunk.chunk_id] = _Trouble(error.message, error.hint)
+        self._unclear += 1
+        if self._unclear > 1:
+            raise error
+        self._note(error)
+        return False
 
     def _load(self, chunk: Chunk) -> None:
-        now = self._clock.monotonic_seconds
-        times, failed = [now()], ""
         try:
             block = insert_block(chunk.chunk_id, self._spool.content(chunk))
+        except ChunkDamaged as error:
+            self._upkeep.damaged(chunk, error)
+            return
+        self._reached("before_insert")
+        with self._told(chunk) as step:
             self._store.insert(chunk.kind.value, columns(chunk.kind.value), block, chunk.token)
-            times.append(now())
+            step("insert")
+            self._reached("after_insert")
             self._spool.loaded(chunk)
-        except StoreError as error:
-            failed = error.code
-            raise
-        finally:
-            times.append(now())
-            told = list(zip(("insert", "settle"), times, times[1:], strict=False))
-            for step, start, end in told:
-                self._metrics.load_steps[step].observe(end - start)
-            if self._spans is not None:
-                self._spans.chunk(Loaded(chunk.chunk_id, chunk.kind.value, chunk.rows, failed), told)
+            step("settle")
+        self._passed, self._unclear = self._passed + 1, 0
         self._busy = chunk.rows >= _BUSY_ROWS
         self._metrics.loaded.labels(chunk.kind.value).inc(chunk.rows)
         log.info("chunk_loaded", chunk=chunk.chunk_id, kind=chunk.kind.value, rows=chunk.rows)
 
-    def _found(self, chunk: Chunk) -> set[tuple[str, bytes]]:
-        """Which (project, id) of a chunk the store has already.
+    @contextmanager
+    def _told(self, chunk: Chunk) -> Iterator[Callable[[str], None]]:
+        """Times the steps of one chunk, also of the one that fails; `step(name)` ends a step."""
+        now, failed = self._clock.monotonic_seconds, ""
+        told: list[tuple[str, float, float]] = []
+        before = now()
 
-        A copy may stand in any month (a client's clock may have been corrected in between), except for imported
-        rows: their time is part of their id.
-        """
-        wanted = self._spool.identities(chunk)
-        projects = ", ".join(f"'{_escaped(project)}'" for project in sorted({project for project, _ in wanted}))
-        month = f" AND toYYYYMM(date) = {chunk.month}" if chunk.import_id else ""
-        found: set[tuple[str, bytes]] = set()
-        for start in range(0, len(wanted), _LOOKUP_IDS):
-            ids = ",".join(f"'{UUID(bytes=i)}'" for _, i in wanted[start : start + _LOOKUP_IDS])
-            answer = self._store.select(
-                f"SELECT project, event_id FROM {DATABASE}.events"
-                f" WHERE project IN ({projects}){month} AND event_id IN ({ids})",
-                settings={"max_query_size": _LOOKUP_IDS * 64},
-            )
-            found.update((project, event_id.bytes) for project, event_id in answer.rows)
-        return found & set(wanted)
+        def step(name: str) -> None:
+            nonlocal before
+            told.append((name, before, now()))
+            before = told[-1][2]
 
-    def _restore(self) -> None:
-        """Fills the index from the store after an unclean boot; until then every id is looked up.
+        try:
+            yield step
+        except StoreError as error:
+            failed = error.code
+            step("settle" if told else "insert")
+            raise
+        finally:
+            for name, start, end in told:
+                self._metrics.load_steps[name].observe(end - start)
+            if self._spans is not None and told:
+                self._spans.chunk(Loaded(chunk.chunk_id, chunk.kind.value, chunk.rows, failed), told)
 
-        Pages by id, so that no read stays open while inserts go on.
-        """
-        after = UUID(int=0)
-        while not self._stopping.is_set():
-            page = self._page(after)
-            self._spool.restore((project, event_id.bytes) for project, event_id in page)
-            if len(page) < _RESTORE_IDS:
-                self._spool.restored()
-                log.info("index_restored")
-                return
-            after = page[-1][1]
+    def _failed(self, error: StoreError) -> None:
+        self._note(error)
+        away, busy, denied = self._paces
+        pace = denied if isinstance(error, StoreDenied) else busy if isinstance(error, StoreBusy) else away
+        self._open(pace, _trouble(error))
 
-    def _page(self, after: UUID) -> Sequence[Sequence[Any]]:
-        """(project, event id) of recent ids in the store behind one, in the engine's own order of ids."""
-        days = self._window_days + 1
-        return self._store.select(
-            f"SELECT project, event_id FROM {DATABASE}.events WHERE event_id > toUUID('{after}')"
-            f" AND UUIDv7ToDateTime(event_id) > now() - INTERVAL {days} DAY ORDER BY event_id LIMIT {_RESTORE_IDS}"
-        ).rows
+    def _open(self, pace: Pace, trouble: _Trouble) -> None:
+        self._troubles = {"store": trouble} | {k: v for k, v in self._troubles.items() if k != "store"}
+        self.breaker = self.breaker.failed(pace, self._clock.monotonic_seconds(), self._jitter())
 
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
+    def _note(self, error: StoreError) -> None:
+        self._metrics.load_errors.labels(error.code).inc()
+        log.warning("load_failed", code=error.code, message=_trouble(error).message)

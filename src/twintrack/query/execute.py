@@ -12,14 +12,14 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
 from uuid import UUID
 
-from twintrack.errors import TwintrackError
+from twintrack.errors import StoreUnavailable, TwintrackError
 from twintrack.event import Tenancy
 from twintrack.metrics import Metrics
 from twintrack.query.guard import scope
 from twintrack.settings import Settings
 from twintrack.store.protocol import Store
 
-Result = TypeVar("Result")
+_Answered = TypeVar("_Answered")
 
 
 class Executor:
@@ -27,11 +27,36 @@ class Executor:
 
     def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
         self._store, self._settings, self._metrics = store, settings, metrics
+        self._ending = False
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="query")
 
+    def cancel(self) -> None:
+        """From now on no question is asked; those that run end at once, with an error that says so."""
+        self._ending = True
+        self._store.cancel()
+
     def close(self) -> None:
-        """Waits for what is running: an engine that ends inside a query crashes."""
+        """Ends what is running and waits for it: an engine that ends inside a query crashes."""
+        self.cancel()
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _ask(self, question: Callable[[], _Answered]) -> _Answered:
+        """Asks on a thread, and counts how it went."""
+
+        def unless_ending() -> _Answered:
+            if self._ending:
+                raise StoreUnavailable("the service is stopping", hint="ask again when it is back")
+            return question()
+
+        started, result = time.perf_counter(), "ok"
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, unless_ending)
+        except TwintrackError as error:
+            result = error.code
+            raise
+        finally:
+            self._metrics.queries.labels(result).inc()
+            self._metrics.query_seconds.observe(time.perf_counter() - started)
 
     def bounds(self) -> dict[str, Any]:
         s = self._settings
@@ -56,7 +81,7 @@ class Executor:
 
     async def run(self, judged: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         started = time.perf_counter()
-        answer = await self._timed(lambda: self._store.select(judged, parameters, self.bounds()))
+        answer = await self._ask(lambda: self._store.select(judged, parameters, self.bounds()))
         return {
             "columns": [{"name": name, "type": kind} for name, kind in answer.columns],
             "rows": [[plain(cell) for cell in row] for row in answer.rows],
@@ -67,19 +92,7 @@ class Executor:
 
     async def export(self, sql: str, output_format: str, tenancy: Tenancy | None) -> bytes:
         judged = scope(sql, tenancy)
-        return await self._timed(lambda: self._store.export(judged, output_format, self.bounds()))
-
-    async def _timed(self, question: Callable[[], Result]) -> Result:
-        """Asks on a thread, and counts how it went."""
-        started, result = time.perf_counter(), "ok"
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, question)
-        except TwintrackError as error:
-            result = error.code
-            raise
-        finally:
-            self._metrics.queries.labels(result).inc()
-            self._metrics.query_seconds.observe(time.perf_counter() - started)
+        return await self._ask(lambda: self._store.export(judged, output_format, self.bounds()))
 
 
 def plain(value: Any) -> Any:

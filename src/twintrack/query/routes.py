@@ -87,23 +87,24 @@ def query_routes(executor: Executor, admission: Admission) -> APIRouter:
     return router
 
 
-def session_routes(control: Control, settings: Settings, admission: Admission) -> APIRouter:
+def session_routes(control: Control, settings: Settings, admission: Admission, *, demo: bool) -> APIRouter:
     router = APIRouter(tags=["session"])
 
-    def describe(principal: auth.Principal) -> dict[str, str]:
+    def describe(principal: auth.Principal) -> dict[str, str | bool]:
         return {
             "role": principal.role.value,
             "project": principal.tenancy.project,
             "environment": principal.tenancy.environment,
             "name": f"{principal.role.value} key",
+            "demo": demo,
         }
 
     @router.get("/api/session", summary="Who is signed in")
-    def who(principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_LOOK))]) -> dict[str, str]:
+    def who(principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_LOOK))]) -> dict[str, str | bool]:
         return describe(principal)
 
     @router.post("/api/session", summary="Open a dashboard session with a key")
-    def sign_in(body: SignIn, request: Request, response: Response) -> dict[str, str]:
+    def sign_in(body: SignIn, request: Request, response: Response) -> dict[str, str | bool]:
         _same_origin(request)
         principal = control.principal(body.key.strip())
         if principal is None:

@@ -1,7 +1,8 @@
 """Chunk files: rows that are inserted together, always the same ones under the same token.
 
-A chunk is one file of JSON arrays, a line each. It counts only once the ledger names it; a file that no ledger
-row names is the rest of a crash and is deleted at the next start.
+A chunk is one file of JSON arrays, a line each, under a token that holds a random id and the checksum of its rows. It
+counts only once the ledger names it; a file that no ledger row names is the rest of a crash and is deleted at the
+next start.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from twintrack.errors import ChunkDamaged
 from twintrack.spool.protocol import Chunk, Kind
 from twintrack.spool.segment import Record, sync_folder
 
@@ -76,11 +78,15 @@ def write(folder: Path, group: Group, gathered: Gathered) -> Frozen:
     """A durable chunk file. Not a chunk yet: the ledger must name it."""
     chunk_id = str(uuid4())
     content = b"\n".join(gathered.lines)
-    token = f"tt1:{chunk_id}:{hashlib.sha256(content).hexdigest()[:16]}"
-    with path(folder, chunk_id).open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fdatasync(file.fileno())
+    token = f"tt1:{chunk_id}:{_digest(content)}"
+    try:
+        with path(folder, chunk_id).open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path(folder, chunk_id).unlink(missing_ok=True)
+        raise
     chunk = Chunk(
         chunk_id,
         group.kind,
@@ -98,12 +104,32 @@ def path(folder: Path, chunk_id: str) -> Path:
     return folder / f"{chunk_id}.rows"
 
 
-def content(folder: Path, chunk_id: str) -> bytes:
-    return path(folder, chunk_id).read_bytes()
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
-def read(folder: Path, chunk_id: str) -> list[bytes]:
-    return content(folder, chunk_id).split(b"\n")
+def content(folder: Path, chunk: Chunk) -> bytes:
+    """The rows as they were frozen: the token holds their checksum.
+
+    Raises: ChunkDamaged when the file is gone or changed.
+    """
+    try:
+        found = path(folder, chunk.chunk_id).read_bytes()
+    except FileNotFoundError as error:
+        raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} is gone", hint="restore it from a backup") from error
+    if chunk.token.split(":")[2] != _digest(found):
+        raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} has changed on the disk", hint="check the disk")
+    return found
+
+
+def read(folder: Path, chunk: Chunk) -> list[bytes]:
+    return content(folder, chunk).split(b"\n")
+
+
+def next_token(token: str) -> str:
+    """Another token for the same rows: `tt1:ID:HASH`, `tt1:ID:HASH:r1`, `tt1:ID:HASH:r2`."""
+    head, found, number = token.partition(":r")
+    return f"{head}:r{int(number) + 1 if found else 1}"
 
 
 def remove_unnamed(folder: Path, named: set[str]) -> int:

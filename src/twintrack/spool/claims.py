@@ -1,7 +1,8 @@
-"""The index of event ids: which (project, id) pairs have been accepted. LMDB, never synced.
+"""The index of event ids: which (project, id) pairs have been accepted. LMDB, never synced, bounded in bytes.
 
-It is a cache of the log and the store: after a boot without a clean mark it is thrown away and rebuilt. Recent ids
-(UUIDv7 in the window) leave by time; late ones leave when their chunk is loaded. One thread writes.
+It is a cache of the log and the store: a killed process leaves it whole (the system has the pages), a machine that
+went down does not, and then it is thrown away and rebuilt. Recent ids (UUIDv7 in the window) leave by time; late ones
+leave when their chunk is loaded. One thread writes at a time; LMDB sees to that.
 """
 
 import hashlib
@@ -14,7 +15,13 @@ from uuid import UUID
 
 import lmdb
 
-from twintrack.errors import Unavailable
+# Above the promised size the map has room for what the driver needs to delete and for what comes between two sweeps.
+_ROOM = 1.25
+_BATCH = 5_000
+
+
+class IndexFull(Exception):
+    """The index has no room for more ids."""
 
 
 @lru_cache(maxsize=1024)
@@ -28,6 +35,15 @@ def claim_key(event_id: bytes, project: str) -> bytes:
     return event_id + project_tag(project)
 
 
+def is_timed(key: bytes) -> bool:
+    """Whether an id is a UUIDv7, so that its first 48 bits are its time."""
+    return key[6] >> 4 == 7
+
+
+def split_ids(ids: bytes) -> Iterable[bytes]:
+    return (ids[i : i + 16] for i in range(0, len(ids), 16))
+
+
 class Claims:
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._folder = folder
@@ -38,13 +54,14 @@ class Claims:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._env = lmdb.open(
             str(self._folder),
-            map_size=self._most_bytes,
+            map_size=round(self._most_bytes * _ROOM) // 4096 * 4096,
             max_dbs=2,
             sync=False,
             metasync=False,
             writemap=False,
             readahead=False,
         )
+        self._env.reader_check()
         self._recent = self._env.open_db(b"recent")
         self._late = self._env.open_db(b"late")
 
@@ -64,7 +81,7 @@ class Claims:
         The claims vanish unless the transaction is committed. An id may be late now and recent then, so both sides
         are asked. Whole lists go into one call each: the driver lets go of the interpreter's lock around every
         call, and getting it back costs more than the call.
-        Raises: Unavailable when the index is full.
+        Raises: IndexFull.
         """
         keys = [key for part, _ in wanted for key in part]
         transaction = self._env.begin(write=True)
@@ -76,28 +93,39 @@ class Claims:
                     return transaction, [[True] * len(part) for part, _ in wanted]
                 transaction.abort()
                 transaction = self._env.begin(write=True)
-            taken = self._taken(transaction, self._recent, keys) | self._taken(transaction, self._late, keys)
-            verdicts = []
-            for part, late in wanted:
-                free: list[bytes] = []
-                verdict = []
-                for key in part:
-                    verdict.append(key not in taken)
-                    if verdict[-1]:
-                        taken.add(key)
-                        free.append(key)
-                verdicts.append(verdict)
+            verdicts, free = self._judge(transaction, wanted)
+            for late in (False, True):
                 side = self._late if late else self._recent
-                transaction.cursor(db=side).putmulti([(key, b"") for key in free], overwrite=False)
+                transaction.cursor(db=side).putmulti([(key, b"") for key in free[late]], overwrite=False)
             return transaction, verdicts
         except lmdb.MapFullError as error:
             transaction.abort()
-            raise Unavailable(
-                "the index of event ids is full", hint="raise TWINTRACK_INDEX_BYTES or shorten TWINTRACK_ID_WINDOW_DAYS"
-            ) from error
+            raise IndexFull from error
         except BaseException:
             transaction.abort()
             raise
+
+    def judge(self, wanted: Sequence[tuple[list[bytes], bool]]) -> list[list[bool]]:
+        """For each key whether it is free, without claiming it."""
+        with self._env.begin() as transaction:
+            return self._judge(transaction, wanted)[0]
+
+    def _judge(
+        self, transaction: Any, wanted: Sequence[tuple[list[bytes], bool]]
+    ) -> tuple[list[list[bool]], tuple[list[bytes], list[bytes]]]:
+        keys = [key for part, _ in wanted for key in part]
+        taken = self._taken(transaction, self._recent, keys) | self._taken(transaction, self._late, keys)
+        free: tuple[list[bytes], list[bytes]] = ([], [])
+        verdicts = []
+        for part, late in wanted:
+            verdict = []
+            for key in part:
+                verdict.append(key not in taken)
+                if verdict[-1]:
+                    taken.add(key)
+                    free[late].append(key)
+            verdicts.append(verdict)
+        return verdicts, free
 
     @staticmethod
     def _taken(transaction: Any, side: Any, keys: list[bytes]) -> set[bytes]:
@@ -107,7 +135,7 @@ class Claims:
         return int(transaction.stat(self._late)["entries"])
 
     def add(self, keys: Iterable[tuple[bytes, bool]]) -> None:
-        """Claims (key, late) pairs that are known to be accepted."""
+        """Claims (key, late) pairs that are known to be accepted. Raises: IndexFull."""
         sides: tuple[list[bytes], list[bytes]] = ([], [])
         for key, late in keys:
             sides[late].append(key)
@@ -115,23 +143,66 @@ class Claims:
         transaction.commit()
 
     def loaded(self, keys: Iterable[bytes]) -> None:
-        """Late ids whose rows the store has now: UUIDv7 move to the recent side, the others are looked up from now on."""
-        with self._env.begin(write=True) as transaction:
-            for key in keys:
-                if transaction.delete(key, db=self._late) and key[6] >> 4 == 7:
-                    transaction.put(key, b"", db=self._recent)
+        """Late ids whose rows the store has now: UUIDv7 move to the recent side, the others are looked up from now on.
 
-    def forget_older(self, milliseconds: int, most: int = 5_000) -> int:
-        """Forgets recent ids born before that time, some at a time; how many."""
+        Raises: IndexFull, when some of them stay late.
+        """
+        try:
+            with self._env.begin(write=True) as transaction:
+                for key in keys:
+                    if transaction.delete(key, db=self._late) and is_timed(key):
+                        transaction.put(key, b"", db=self._recent)
+        except lmdb.MapFullError as error:
+            raise IndexFull from error
+
+    def settle_late(self) -> None:
+        """Treats every late id as loaded: whoever knows better claims those that are not again."""
+        while True:
+            with self._env.begin() as transaction:
+                cursor = transaction.cursor(db=self._late)
+                keys = [bytes(key) for key, _ in zip(cursor.iternext(values=False), range(_BATCH), strict=False)]
+            if not keys:
+                return
+            self.loaded(keys)
+
+    def forget_older(self, milliseconds: int, most: int) -> int:
+        """Forgets recent ids born before that time, up to a number of them; how many."""
         bound = max(0, milliseconds).to_bytes(6, "big")
         gone = 0
-        with self._env.begin(write=True) as transaction:
+        while gone < most:
+            before = gone
+            with self._env.begin(write=True) as transaction:
+                cursor = transaction.cursor(db=self._recent)
+                alive = cursor.first()
+                while alive and gone - before < _BATCH and cursor.key()[:6] < bound:
+                    alive = cursor.delete() and bool(cursor.key())
+                    gone += 1
+            if gone - before < _BATCH:
+                break
+        return gone
+
+    def time_behind(self, entries: int) -> int:
+        """The birth of the recent id that stands behind so many older ones, milliseconds; 0 where there is none."""
+        with self._env.begin() as transaction:
             cursor = transaction.cursor(db=self._recent)
             alive = cursor.first()
-            while alive and gone < most and cursor.key()[:6] < bound:
-                alive = cursor.delete() and bool(cursor.key())
-                gone += 1
-        return gone
+            for _ in range(entries):
+                alive = alive and cursor.next()
+            return int.from_bytes(cursor.key()[:6], "big") + 1 if alive else 0
+
+    def entries(self) -> int:
+        with self._env.begin() as transaction:
+            return sum(int(transaction.stat(db)["entries"]) for db in (self._recent, self._late))
+
+    def used_bytes(self) -> int:
+        """Pages that hold ids; what was freed is used again."""
+        with self._env.begin() as transaction:
+            stats = [transaction.stat(db) for db in (self._recent, self._late)]
+        return sum(int(s["psize"]) * int(s["branch_pages"] + s["leaf_pages"]) for s in stats)
+
+    @property
+    def most_bytes(self) -> int:
+        return self._most_bytes
 
     def has_late(self) -> bool:
         with self._env.begin() as transaction:

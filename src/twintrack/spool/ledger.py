@@ -6,25 +6,30 @@ SQLite with full sync: the cursor, the chunks of a freeze and the counts of its 
 import json
 import sqlite3
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
+from twintrack.errors import SpoolFormat
 from twintrack.spool.chunks import Frozen
 from twintrack.spool.protocol import Chunk, Kind
 from twintrack.spool.segment import Position
 
-FORMAT = 2
+FORMAT = 3
 _MOST_REFUSED = 100_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS chunks (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    place INTEGER NOT NULL,
     chunk_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, month INTEGER NOT NULL, rows INTEGER NOT NULL,
     bytes INTEGER NOT NULL, token TEXT NOT NULL, import_id TEXT NOT NULL,
     received_milliseconds INTEGER NOT NULL, places TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('lookup', 'frozen', 'loaded', 'quarantined')),
+    state TEXT NOT NULL CHECK (state IN ('lookup', 'frozen', 'loaded', 'quarantined', 'damaged')),
     reason TEXT NOT NULL DEFAULT '', settled_milliseconds INTEGER);
-CREATE INDEX IF NOT EXISTS chunks_by_state ON chunks (state, sequence);
+CREATE INDEX IF NOT EXISTS chunks_by_state ON chunks (state, place, sequence);
+CREATE TABLE IF NOT EXISTS stale_months (month INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS complete (project TEXT PRIMARY KEY, since_milliseconds INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tallies (
     project TEXT NOT NULL, environment TEXT NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
     events INTEGER NOT NULL, PRIMARY KEY (project, environment, outcome, reason)) WITHOUT ROWID;
@@ -41,11 +46,29 @@ class Ledger:
     """Called from the loader's thread and from readers; one lock keeps the connection whole."""
 
     def __init__(self, path: Path) -> None:
+        """Raises: SpoolFormat, before anything is changed."""
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_SCHEMA)
+        try:
+            self._check_format()
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+            self.put("format", FORMAT)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _check_format(self) -> None:
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'state'").fetchone():
+            return
+        found = self.get("format", 0)
+        if found != FORMAT:
+            age = "newer" if found > FORMAT else "older"
+            raise SpoolFormat(
+                f"the spool has format {found}, this version reads {FORMAT}: it was written by a {age} twintrack",
+                hint="run that version until its spool is empty (`twintrack doctor`), or give this one its own --data",
+            )
 
     def close(self) -> None:
         with self._lock:
@@ -54,14 +77,23 @@ class Ledger:
     def __enter__(self) -> "Ledger":
         """One transaction."""
         self._lock.acquire()
-        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
-            self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+            if kind is None:
+                self._db.execute("COMMIT")
         finally:
-            self._lock.release()
+            try:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+            finally:
+                self._lock.release()
 
     def get(self, name: str, default: int = 0) -> int:
         with self._lock:
@@ -74,20 +106,31 @@ class Ledger:
 
     def cursor(self) -> Position:
         """Everything in the log before this is frozen."""
-        return Position(self.get("epoch"), self.get("offset"))
+        return Position(self.get("epoch"), self.get("offset"), self.get("events"))
 
     def set_cursor(self, position: Position) -> None:
-        self.put("epoch", position.epoch)
-        self.put("offset", position.offset)
+        for name, value in zip(("epoch", "offset", "events"), position, strict=True):
+            self.put(name, value)
 
-    def add_chunk(self, frozen: Frozen) -> None:
+    def set_end(self, position: Position) -> None:
+        """Where the log ended at a clean stop."""
+        for name, value in zip(("end_epoch", "end_offset", "end_events"), position, strict=True):
+            self.put(name, value)
+
+    def end(self) -> Position:
+        return Position(self.get("end_epoch"), self.get("end_offset"), self.get("end_events"))
+
+    def add_chunk(self, frozen: Frozen, place: int | None = None) -> None:
+        """Names a chunk. One that takes another's place stands where that one stood in the order of loading."""
         chunk = frozen.chunk
-        places = [[*place, rows] for place, rows in frozen.places.items()]
+        places = [[*where, rows] for where, rows in frozen.places.items()]
         with self._lock:
             self._db.execute(
-                "INSERT INTO chunks (chunk_id, kind, month, rows, bytes, token, import_id, received_milliseconds,"
-                " places, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO chunks (place, chunk_id, kind, month, rows, bytes, token, import_id,"
+                " received_milliseconds, places, state) VALUES (coalesce(?, (SELECT coalesce(max(seq), 0) + 1 FROM"
+                " sqlite_sequence WHERE name = 'chunks'), 1), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
+                    place,
                     chunk.chunk_id,
                     chunk.kind,
                     chunk.month,
@@ -100,6 +143,17 @@ class Ledger:
                     "lookup" if chunk.lookup else "frozen",
                 ),
             )
+
+    def place(self, chunk_id: str) -> int | None:
+        """Where a chunk stands in the order of loading; None for one that the ledger does not name."""
+        with self._lock:
+            row = self._db.execute("SELECT place FROM chunks WHERE chunk_id = ?", (chunk_id,)).fetchone()
+        return int(row[0]) if row else None
+
+    def state(self, chunk_id: str) -> str:
+        with self._lock:
+            row = self._db.execute("SELECT state FROM chunks WHERE chunk_id = ?", (chunk_id,)).fetchone()
+        return str(row[0]) if row else ""
 
     def places(self, chunk_id: str) -> dict[tuple[str, str], int]:
         """Rows of a chunk by (project, environment)."""
@@ -114,6 +168,14 @@ class Ledger:
                 (state, reason, now_milliseconds, chunk_id),
             )
 
+    def retoken(self, chunk_id: str, token: str) -> None:
+        """A chunk that the store has lost goes in again under another token."""
+        with self._lock:
+            self._db.execute(
+                "UPDATE chunks SET token = ?, state = 'frozen', settled_milliseconds = NULL WHERE chunk_id = ?",
+                (token, chunk_id),
+            )
+
     def remove_chunk(self, chunk_id: str) -> None:
         with self._lock:
             self._db.execute("DELETE FROM chunks WHERE chunk_id = ?", (chunk_id,))
@@ -123,19 +185,21 @@ class Ledger:
         with self._lock:
             rows = self._db.execute(
                 "SELECT chunk_id, kind, month, rows, token, state, import_id, received_milliseconds FROM chunks"
-                f" WHERE state IN ({marks}) ORDER BY sequence",
+                f" WHERE state IN ({marks}) ORDER BY place, sequence",
                 states,
             ).fetchall()
         return [Chunk(r[0], Kind(r[1]), r[2], r[3], r[4], r[5] == "lookup", r[6], r[7]) for r in rows]
 
-    def settled_before(self, milliseconds: int) -> list[str]:
-        """Loaded chunks whose grace has ended."""
+    def out_of_grace(self, milliseconds: int, most_bytes: int) -> list[str]:
+        """Loaded chunks that were settled before a time, and the oldest of those that together take too many bytes."""
         with self._lock:
             return [
                 r[0]
                 for r in self._db.execute(
-                    "SELECT chunk_id FROM chunks WHERE state = 'loaded' AND settled_milliseconds < ? LIMIT 1000",
-                    (milliseconds,),
+                    "SELECT chunk_id FROM (SELECT chunk_id, settled_milliseconds AS at,"
+                    " sum(bytes) OVER (ORDER BY settled_milliseconds DESC, sequence DESC) AS newer"
+                    " FROM chunks WHERE state = 'loaded') WHERE at < ? OR newer > ? LIMIT 1000",
+                    (milliseconds, most_bytes),
                 )
             ]
 
@@ -150,6 +214,44 @@ class Ledger:
         with self._lock:
             row = self._db.execute("SELECT coalesce(sum(bytes), 0) FROM chunks WHERE state = 'quarantined'").fetchone()
         return int(row[0])
+
+    def waiting_events(self) -> int:
+        with self._lock:
+            row = self._db.execute(
+                "SELECT coalesce(sum(rows), 0) FROM chunks WHERE state IN ('lookup', 'frozen') AND kind = 'events'"
+            ).fetchone()
+        return int(row[0])
+
+    # -- repair --------------------------------------------------------------------------------------------------
+
+    def add_stale_months(self, months: Iterable[int]) -> None:
+        """Months whose rollups must be made again from raw; 0 stands for what has no months."""
+        with self._lock:
+            self._db.executemany("INSERT OR IGNORE INTO stale_months VALUES (?)", [(month,) for month in months])
+
+    def stale_months(self) -> list[int]:
+        with self._lock:
+            return [r[0] for r in self._db.execute("SELECT month FROM stale_months ORDER BY month")]
+
+    def month_rebuilt(self, month: int) -> None:
+        with self._lock:
+            self._db.execute("DELETE FROM stale_months WHERE month = ?", (month,))
+
+    def set_complete_since(self, project: str, milliseconds: int) -> None:
+        """Raw has every event of a project from then on; before that, some were removed by a policy."""
+        with self._lock:
+            self._db.execute("INSERT OR REPLACE INTO complete VALUES (?, ?)", (project, milliseconds))
+
+    def complete_since(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._db.execute("SELECT project, since_milliseconds FROM complete").fetchall())
+
+    def check(self) -> str:
+        """What SQLite says of its own file; `ok` when it is whole."""
+        with self._lock:
+            return str(self._db.execute("PRAGMA quick_check(1)").fetchone()[0])
+
+    # -- count ---------------------------------------------------------------------------------------------------
 
     def tally(self, project: str, environment: str, outcome: str, reason: str, events: int) -> None:
         with self._lock:

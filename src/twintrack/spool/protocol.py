@@ -97,15 +97,25 @@ class Spool(Protocol):
         ...
 
     def content(self, chunk: Chunk) -> bytes:
-        """The rows of a chunk, in order, a line each: a JSON array in column order without the chunk."""
+        """The rows of a chunk, in order, a line each: a JSON array in column order without the chunk.
+
+        Raises: ChunkDamaged when they are not what was frozen.
+        """
         ...
 
     def settle_lookup(self, chunk: Chunk, found: set[tuple[str, bytes]]) -> None:
         """Drops the rows whose (project, id) the store already had and freezes the rest, in one step."""
         ...
 
-    def bisect(self, chunk: Chunk) -> None:
-        """Replaces a chunk that the store refuses by its halves; a single row goes to quarantine."""
+    def bisect(self, chunk: Chunk, why: str) -> None:
+        """Replaces a chunk that the store refuses by its halves; a single row goes to quarantine.
+
+        Shape: `why` is the engine's code and its name, such as `INCORRECT_DATA (117)`; never words about the row.
+        """
+        ...
+
+    def damaged(self, chunk: Chunk) -> None:
+        """Gives up a chunk whose rows cannot be read as they were frozen; they are counted as damaged."""
         ...
 
     def loaded(self, chunk: Chunk) -> None:
@@ -126,7 +136,11 @@ class Spool(Protocol):
 
     @property
     def rebuilding(self) -> bool:
-        """Whether the index of ids lacks what the store holds, after an unclean boot."""
+        """Whether the index of ids lacks what the store holds, after the machine went down."""
+        ...
+
+    def begin_restore(self) -> int:
+        """The store is about to be read; ids born since when are wanted, milliseconds."""
         ...
 
     def restore(self, ids: Iterable[tuple[str, bytes]]) -> None:
@@ -137,7 +151,34 @@ class Spool(Protocol):
         """The store has been read to its end."""
         ...
 
-    def sweep(self, grace_seconds: int, window_days: int) -> None:
+    @property
+    def reconciling(self) -> bool:
+        """Whether chunks must be compared with the store, because the machine went down since they were inserted."""
+        ...
+
+    def in_grace(self) -> tuple[list[Chunk], list[Chunk]]:
+        """Chunks that may be in the store and chunks that are, as far as their files are still there."""
+        ...
+
+    def reinsert(self, again: Iterable[Chunk], months: Iterable[int]) -> None:
+        """Has chunks inserted again under other tokens, and the rollups of months made again from raw."""
+        ...
+
+    def suspect(self) -> None:
+        """Durably: should this process end now, the next one compares chunks with the store."""
+        ...
+
+    def reconciled(self) -> None:
+        """The comparison is done; not before the next boot again."""
+        ...
+
+    def stale_months(self) -> list[int]:
+        """Months whose rollups must be made again from raw; 0 stands for the rollups that have no months."""
+        ...
+
+    def month_rebuilt(self, month: int) -> None: ...
+
+    def sweep(self) -> None:
         """Deletes what has outlived its use."""
         ...
 

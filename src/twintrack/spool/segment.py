@@ -1,23 +1,34 @@
-"""The log on disk: one file per epoch, records of length, CRC-32 and payload, read up to the first torn one.
+"""The log on disk: one file per epoch. A header, then records of two checked parts each.
 
-A position is (epoch, offset). Each start opens a new epoch, so an offset is never used twice.
+    header  magic, salt, the epoch before this one and where that one ended, CRC-32
+    record  mark, lengths, CRC-32 of head and of body, head (tenancy, counts, shapes), body (ids, lines, refusals)
+
+A position is (epoch, offset, events of the epoch before it). Each start and each failed write opens a new epoch, whose
+header says durably where the one before ended: what a failed write left behind that is never read.
+
+Every checksum starts from the segment's random salt and the record's place, so that no sender can put bytes into an
+event that read as a record. A reader that meets a broken record looks for the next whole one: only the broken one is
+lost, and since each head counts the events before it, how many they were is known.
 """
 
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-MAGIC = b"TTLOG002"
-_HEAD = struct.Struct("<II")
-_LARGEST_RECORD_BYTES = 256 << 20
+_MAGIC = b"TTLOG003"
+_HEADER = struct.Struct("<8s8sQQQI")
+HEADER_BYTES = 2 * _HEADER.size  # written twice: without its salt nothing of a segment could be read
+_MARK = b"\xf7\x9c\x00\xe5"  # no UTF-8 and no msgpack that we write
+_HEAD = struct.Struct("<4sIIII")
+_LARGEST_PART_BYTES = 256 << 20
 
 
-class Part(msgspec.Struct, array_like=True):
+class Part(NamedTuple):
     """Rows of one request that may share a chunk: one table, one month, one way of settling."""
 
     kind: str
@@ -28,7 +39,7 @@ class Part(msgspec.Struct, array_like=True):
     lines: bytes  # one row a line
 
 
-class Record(msgspec.Struct, array_like=True):
+class Record(NamedTuple):
     """One request: what it delivered and how each event was answered."""
 
     project: str
@@ -44,18 +55,70 @@ class Record(msgspec.Struct, array_like=True):
         return sum(part.rows for part in self.parts if part.ids)
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Record).decode
-
-
 class Position(NamedTuple):
     epoch: int
     offset: int
+    events: int = 0  # new events of the epoch that stand before it
 
 
-def encode_record(record: Record) -> bytes:
-    payload = _encode(record)
-    return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+class Damage(NamedTuple):
+    """A record that cannot be read any more: its counts and no rows. Where its head is gone too, whose it was is unknown."""
+
+    events: int  # new events that are lost with it
+    record: Record
+
+
+def _unknown(events: int) -> Damage:
+    return Damage(events, Record("", "", 0, "", {"accepted|": events}, [], []))
+
+
+class _Head(msgspec.Struct, array_like=True):
+    project: str
+    environment: str
+    received: int
+    import_id: str
+    counts: dict[str, int]
+    shapes: list[tuple[str, int, bool, int, bool]]  # kind, month, late, rows, has ids
+    before: int  # new events of the epoch before this record
+    synced: int  # everything before this offset was on disk when this record was written
+
+
+class _Body(msgspec.Struct, array_like=True):
+    parts: list[tuple[bytes, bytes]]
+    refused: list[tuple[str, str, str]]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_head = msgspec.msgpack.Decoder(_Head).decode
+_decode_body = msgspec.msgpack.Decoder(_Body).decode
+
+
+class Opened(NamedTuple):
+    """What a segment's header says, and the salt of its checksums."""
+
+    salt: bytes
+    before: Position  # the end of the epoch before; epoch 0 where there was none
+
+
+def encode_records(records: list[Record], salt: bytes, end: Position) -> tuple[bytes, Position]:
+    """The bytes that follow `end`, a synced place, and the place behind them."""
+    pieces: list[bytes] = []
+    offset, before = end.offset, end.events
+    for record in records:
+        shapes = [(p.kind, p.month, p.late, p.rows, bool(p.ids)) for p in record.parts]
+        head = _encode(_Head(*record[:5], shapes, before, end.offset))
+        body = _encode(_Body([(p.ids, p.lines) for p in record.parts], record.refused))
+        seed = _seed(salt, offset)
+        body_check = zlib.crc32(body, seed)
+        head_check = zlib.crc32(head, zlib.crc32(struct.pack("<III", len(head), len(body), body_check), seed))
+        pieces += (_HEAD.pack(_MARK, len(head), len(body), head_check, body_check), head, body)
+        offset += _HEAD.size + len(head) + len(body)
+        before += record.events()
+    return b"".join(pieces), Position(end.epoch, offset, before)
+
+
+def _seed(salt: bytes, offset: int) -> int:
+    return zlib.crc32(salt + offset.to_bytes(8, "little"))
 
 
 def segment_path(folder: Path, epoch: int) -> Path:
@@ -64,7 +127,7 @@ def segment_path(folder: Path, epoch: int) -> Path:
 
 def epochs(folder: Path) -> list[int]:
     """Epochs that have a segment, oldest first."""
-    return sorted(int(p.stem) for p in folder.glob("*.log"))
+    return sorted(int(p.stem) for p in folder.glob("*.log") if p.stem.isdigit())
 
 
 def sync_folder(folder: Path) -> None:
@@ -75,13 +138,31 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def create_segment(folder: Path, epoch: int) -> int:
-    """A new, durable, empty segment; its file descriptor."""
-    handle = os.open(segment_path(folder, epoch), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-    os.write(handle, MAGIC)
-    os.fsync(handle)
-    sync_folder(folder)
-    return handle
+def create_segment(folder: Path, epoch: int, before: Position) -> tuple[int, bytes]:
+    """A new, durable, empty segment; its file descriptor and salt. From now on `before` is where the last one ends."""
+    path, salt = segment_path(folder, epoch), os.urandom(8)
+    fields = (_MAGIC, salt, before.epoch, before.offset, before.events)
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    try:
+        write_all(handle, 2 * _HEADER.pack(*fields, zlib.crc32(_HEADER.pack(*fields, 0)[:-4])))
+        os.fsync(handle)
+        sync_folder(folder)
+    except BaseException:
+        os.close(handle)
+        path.unlink(missing_ok=True)
+        raise
+    return handle, salt
+
+
+def read_header(folder: Path, epoch: int) -> Opened | None:
+    """What a segment begins with; None where its making was cut short, so that nothing can stand in it."""
+    with segment_path(folder, epoch).open("rb") as file:
+        data = file.read(HEADER_BYTES)
+    for copy in (data[: _HEADER.size], data[_HEADER.size :]):
+        if len(copy) == _HEADER.size and zlib.crc32(copy[:-4]) == int.from_bytes(copy[-4:], "little"):
+            magic, salt, epoch_before, offset, events, _ = _HEADER.unpack(copy)
+            return Opened(salt, Position(epoch_before, offset, events)) if magic == _MAGIC else None
+    return None
 
 
 def write_all(handle: int, data: bytes) -> None:
@@ -91,44 +172,116 @@ def write_all(handle: int, data: bytes) -> None:
         view = view[os.write(handle, view) :]
 
 
-def mark_end(folder: Path, epoch: int, offset: int) -> None:
-    """Says durably where a segment ends; readers skip what stands behind it."""
-    part = folder / f"{epoch:010d}.end.part"
-    with part.open("w") as file:
-        file.write(str(offset))
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(folder / f"{epoch:010d}.end")
-    sync_folder(folder)
-
-
-def marked_end(folder: Path, epoch: int) -> int | None:
-    path = folder / f"{epoch:010d}.end"
-    return int(path.read_text()) if path.exists() else None
-
-
 def remove_segment(folder: Path, epoch: int) -> None:
     segment_path(folder, epoch).unlink(missing_ok=True)
-    (folder / f"{epoch:010d}.end").unlink(missing_ok=True)
 
 
-def read_records(folder: Path, epoch: int, start: int, end: int | None) -> Iterator[tuple[int, Record]]:
-    """Records of a segment between two offsets, each with the offset behind it.
+class _Whole(NamedTuple):
+    """A record as it stands in the file: the offset behind it, its head, and its body where that can be read."""
 
-    `end` None reads to the first record that is torn: behind a crash, nothing after it was acknowledged.
+    end: int
+    head: _Head
+    body: _Body | None
+
+
+def read_records(
+    folder: Path, epoch: int, start: Position, end: Position | None
+) -> Iterator[tuple[Position, Record | Damage]]:
+    """Records of a segment from a place on, each with the place behind it.
+
+    With an `end` everything before it was acknowledged, and what cannot be read of it comes as `Damage`. Without one
+    the segment is the rest of a crash: a broken record is damage only where a later one says that it had been synced;
+    else it is the torn tail of a group that nobody was told about, and reading ends.
     """
-    with segment_path(folder, epoch).open("rb") as file:
-        offset = max(start, len(MAGIC))
+    opened = read_header(folder, epoch)
+    if opened is None:
+        # The header is gone, and with it the salt: nothing of the segment can be told from noise.
+        if end is not None and end.events > start.events:
+            yield end, _unknown(end.events - start.events)
+        return
+    path, salt = segment_path(folder, epoch), opened.salt
+    offset, events = max(start.offset, HEADER_BYTES), start.events
+    with path.open("rb") as file:
         file.seek(offset)
-        while end is None or offset < end:
-            head = file.read(_HEAD.size)
-            if len(head) < _HEAD.size:
+        while end is None or offset < end.offset:
+            whole = _read(file.read, salt, offset)
+            if whole is None:
+                found = _resync(path, salt, offset, end)
+                if found is None:
+                    if end is not None and end.events > events:
+                        yield end, _unknown(end.events - events)
+                    return
+                offset, before = found
+                if before > events:
+                    yield Position(epoch, offset, before), _unknown(before - events)
+                events = before
+                file.seek(offset)
+                continue
+            if whole.body is None and end is None and not _synced_later(path, salt, offset, whole.end):
                 return
-            length, check = _HEAD.unpack(head)
-            if length > _LARGEST_RECORD_BYTES:
-                return
-            payload = file.read(length)
-            if len(payload) < length or zlib.crc32(payload) != check:
-                return
-            offset += _HEAD.size + length
-            yield offset, _decode(payload)
+            offset = whole.end
+            record = _record(whole)
+            lost = sum(rows for *_, rows, has_ids in whole.head.shapes if has_ids) if whole.body is None else 0
+            events = whole.head.before + (record.events() or lost)
+            yield Position(epoch, offset, events), record if whole.body is not None else Damage(lost, record)
+
+
+def _read(read: Callable[[int], bytes], salt: bytes, offset: int) -> _Whole | None:
+    """The record at an offset; None where there is none that can be read."""
+    raw = read(_HEAD.size)
+    if len(raw) < _HEAD.size:
+        return None
+    mark, head_bytes, body_bytes, head_check, body_check = _HEAD.unpack(raw)
+    if mark != _MARK or head_bytes > _LARGEST_PART_BYTES or body_bytes > _LARGEST_PART_BYTES:
+        return None
+    seed = _seed(salt, offset)
+    raw_head = read(head_bytes)
+    if zlib.crc32(raw_head, zlib.crc32(struct.pack("<III", head_bytes, body_bytes, body_check), seed)) != head_check:
+        return None
+    raw_body = read(body_bytes)
+    whole = len(raw_body) == body_bytes and zlib.crc32(raw_body, seed) == body_check
+    end = offset + _HEAD.size + head_bytes + body_bytes
+    return _Whole(end, _decode_head(raw_head), _decode_body(raw_body) if whole else None)
+
+
+def _record(whole: _Whole) -> Record:
+    head, body = whole.head, whole.body
+    parts = []
+    if body is not None:
+        parts = [
+            Part(kind, month, late, rows, ids, lines)
+            for (kind, month, late, rows, _), (ids, lines) in zip(head.shapes, body.parts, strict=True)
+        ]
+    refused = body.refused if body is not None else []
+    return Record(head.project, head.environment, head.received, head.import_id, head.counts, parts, refused)
+
+
+def _later(path: Path, salt: bytes, start: int, end: int | None) -> Iterator[tuple[int, _Whole]]:
+    """Records that stand somewhere behind an offset, found by their mark and proved by their checksum."""
+    data = path.read_bytes()[:end]
+    found = data.find(_MARK, start)
+    while found >= 0:
+        place = [found]
+
+        def read(size: int, place: list[int] = place) -> bytes:
+            place[0] += size
+            return data[place[0] - size : place[0]]
+
+        whole = _read(read, salt, found)
+        if whole is not None:
+            yield found, whole
+        found = data.find(_MARK, found + 1)
+
+
+def _resync(path: Path, salt: bytes, offset: int, end: Position | None) -> tuple[int, int] | None:
+    """Where the next record stands, and how many events of the epoch stand before it."""
+    for found, whole in _later(path, salt, offset + 1, end.offset if end else None):
+        if end is not None or whole.head.synced > offset or _synced_later(path, salt, offset, whole.end):
+            return found, whole.head.before
+        return None
+    return None
+
+
+def _synced_later(path: Path, salt: bytes, offset: int, start: int) -> bool:
+    """Whether a record behind `start` says that what stands at `offset` was on disk before it."""
+    return any(whole.head.synced > offset for _, whole in _later(path, salt, start, None))

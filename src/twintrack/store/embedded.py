@@ -14,7 +14,8 @@ from pathlib import Path
 import structlog
 
 from twintrack.errors import StoreUnavailable
-from twintrack.store.clickhouse import ClickHouse
+from twintrack.settings import Settings
+from twintrack.store.clickhouse import ClickHouse, Connection
 
 log = structlog.get_logger()
 _END_SECONDS = 20.0
@@ -25,28 +26,43 @@ _MOST_PAUSE_SECONDS = 10.0
 class EngineProcess:
     """Shape: `folder` is chDB's; one process owns it, and the engine's own lock sees to that."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory_bytes: int = 2 << 30) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = folder
+        self._folder, self._memory_bytes = folder, memory_bytes
         self._password = secrets.token_hex(32)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._closing = threading.Event()
+        self._ready = False
         self._process = self._start()
         threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
 
     @property
-    def dsn(self) -> str:
+    def url(self) -> str:
         return f"http://twintrack:{self._password}@127.0.0.1:{self._listener.getsockname()[1]}"
 
     @property
     def process_id(self) -> int:
         return self._process.pid
 
+    def away(self) -> str:
+        """Why the engine cannot be asked just now; empty where it can."""
+        if self._ready and self._process.poll() is None:
+            return ""
+        return "the embedded engine has ended and is being started again"
+
     def _start(self) -> "subprocess.Popen[bytes]":
         """Raises: StoreUnavailable when the engine does not open the folder."""
+        self._ready = False
         descriptor = self._listener.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-m", "twintrack.store.engine", str(self._folder), str(descriptor)],
+            [
+                sys.executable,
+                "-m",
+                "twintrack.store.engine",
+                str(self._folder),
+                str(descriptor),
+                _options(self._memory_bytes),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(descriptor,),
@@ -61,6 +77,7 @@ class EngineProcess:
             raise StoreUnavailable(
                 f"the embedded engine did not start on {self._folder}", hint="its own words stand above, on stderr"
             )
+        self._ready = True
         return process
 
     def _watch(self) -> None:
@@ -93,9 +110,35 @@ class EngineProcess:
         self._listener.close()
 
 
-def open_store(url: str) -> ClickHouse:
+def _options(memory_bytes: int) -> str:
+    """Limits of the whole engine, as its connection string takes them (seen to hold in chDB 4.4: code 241).
+
+    Caches of marks default to 5 GiB each; background pools are small already (2, 1, 1, 1, 2 threads).
+    """
+    return (
+        f"max_server_memory_usage={memory_bytes}&mark_cache_size={memory_bytes // 16}"
+        f"&index_mark_cache_size={memory_bytes // 32}"
+    )
+
+
+def open_store(settings: Settings) -> ClickHouse:
     """The store that `TWINTRACK_STORE` names: a server, or the engine over the folder of `chdb:///path`."""
-    if not url.startswith("chdb://"):
-        return ClickHouse(url, "clickhouse")
-    process = EngineProcess(Path(url.removeprefix("chdb://")))
-    return ClickHouse(process.dsn, "chdb", process.close)
+    url = settings.store_url
+    if url.startswith("chdb://"):
+        process = EngineProcess(Path(url.removeprefix("chdb://")), settings.store_memory_bytes)
+        to = Connection(
+            process.url,
+            connect_seconds=settings.store_connect_seconds,
+            answer_seconds=settings.store_answer_seconds,
+        )
+        return ClickHouse(to, "chdb", process.away, process.close)
+    to = Connection(
+        url,
+        ca_file=settings.store_ca_file,
+        verify=settings.store_verify,
+        compression=settings.store_compression,
+        connections=settings.store_connections,
+        connect_seconds=settings.store_connect_seconds,
+        answer_seconds=settings.store_answer_seconds,
+    )
+    return ClickHouse(to, "clickhouse")

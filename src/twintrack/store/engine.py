@@ -24,6 +24,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from email import policy
+from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain
 from pathlib import Path
@@ -36,7 +38,7 @@ import zstandard
 
 _LOCK_WAIT_SECONDS = 15.0
 _WATCH_SECONDS = 0.25
-_JOIN_SECONDS = 10.0
+_JOIN_SECONDS = 1.5  # a killed service's successor waits for the folder; nothing acknowledged hangs on a query
 _LARGEST_BODY_BYTES = 1 << 30
 # Queries must not take the acceptor's share of a busy machine.
 _NICE = 5
@@ -108,6 +110,25 @@ def question(query: dict[str, str], body: bytes) -> Question:
     return Question(statement, data, parameters, settings, query.get("database", ""), output)
 
 
+def form(content_type: str, body: bytes) -> dict[str, str]:
+    """The fields of a `multipart/form-data` body: the driver sends long parameters so. Pure.
+
+    Raises: ValueError for what is none.
+    """
+    head = f"Content-Type: {content_type}\r\n\r\n".encode()
+    message = BytesParser(policy=policy.HTTP).parsebytes(head + body)
+    fields = {}
+    for part in message.iter_parts():
+        name = part.get_param("name", header="content-disposition")
+        content = part.get_payload(decode=True)
+        if not isinstance(name, str) or not isinstance(content, bytes):
+            raise ValueError("a part of the form cannot be read")
+        fields[name] = content.decode()
+    if "query" not in fields:
+        raise ValueError("the form holds no query")
+    return fields
+
+
 def quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
@@ -144,8 +165,8 @@ class Refused(Exception):
 class Engine:
     """The open engine. Each question gets a connection of its own, so that no setting outlives it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = str(folder)
+    def __init__(self, folder: Path, options: str = "") -> None:
+        self._folder = f"{folder}?{options}" if options else str(folder)
         self._first = _connect(self._folder)
         self._lock = threading.Lock()
         self._running: dict[str, socket.socket] = {}
@@ -189,7 +210,12 @@ class Engine:
             answer = result.bytes() or b""
             if not answer and asked.output_format == "Native" and _READS.match(asked.statement):
                 answer = self._columns(connection, asked)
-            return answer, {"read_rows": str(result.rows_read()), "read_bytes": str(result.bytes_read())}
+            return answer, {
+                "read_rows": str(result.rows_read()),
+                "read_bytes": str(result.bytes_read()),
+                "written_rows": "0",
+                "written_bytes": "0",
+            }
 
     @staticmethod
     def _columns(connection: Any, asked: Question) -> bytes:
@@ -299,6 +325,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(403, 516, "Code: 516. DB::Exception: Authentication failed. (AUTHENTICATION_FAILED)")
             return
         try:
+            kind = self.headers.get("Content-Type", "")
+            if kind.startswith("multipart/form-data"):
+                query, body = {**query, **form(kind, body)}, b""
             asked = question(query, body)
             streamed = query.get("wait_end_of_query") != "1" and asked.data is None and asked.output_format in _STREAMED
             if streamed and _READS.match(asked.statement):
@@ -401,14 +430,14 @@ def _lock(folder: Path) -> int:
             time.sleep(0.02)
 
 
-def main(folder: Path, descriptor: int) -> None:
+def main(folder: Path, descriptor: int, options: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides, by closing our standard input
     with suppress(OSError):
         os.nice(_NICE)
     _Handler.password = sys.stdin.buffer.readline().strip()
     _lock(folder)
-    engine = Engine(folder)
+    engine = Engine(folder, options)
     _Handler.engine = engine
     listener = socket.socket(fileno=descriptor)
     server = _Server(listener.getsockname(), _Handler, bind_and_activate=False)
@@ -423,4 +452,4 @@ def main(folder: Path, descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -8,9 +8,16 @@ import hashlib
 from importlib.resources import files
 from typing import NamedTuple
 
-from twintrack.errors import StoreError
+from twintrack.errors import StoreDenied
 from twintrack.store.protocol import Store
 from twintrack.store.schema import DATABASE
+
+LEDGER = (
+    f"CREATE DATABASE IF NOT EXISTS {DATABASE}",
+    f"CREATE TABLE IF NOT EXISTS {DATABASE}.migrations (name String, checksum String, applied_at"
+    " DateTime64(3, 'UTC') DEFAULT now64(3)) ENGINE = MergeTree ORDER BY name"
+    " SETTINGS fsync_after_insert = 1, fsync_part_directory = 1",
+)
 
 
 class Migration(NamedTuple):
@@ -38,28 +45,24 @@ def known() -> list[Migration]:
 
 
 def missing(store: Store) -> list[Migration]:
-    """What `migrate` would apply; changes nothing but the ledger's own table.
+    """What `migrate` would apply. Only reads.
 
-    Raises: StoreError when the store is newer than this version or an applied file was changed.
+    Raises: StoreDenied when the store is newer than this version or an applied file was changed.
     """
-    store.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
-    store.command(
-        f"CREATE TABLE IF NOT EXISTS {DATABASE}.migrations (name String, checksum String, applied_at"
-        " DateTime64(3, 'UTC') DEFAULT now64(3)) ENGINE = MergeTree ORDER BY name"
-        " SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
-    )
-    applied: dict[str, str] = {
-        row[0]: row[1]
-        for row in store.select(f"SELECT name, any(checksum) FROM {DATABASE}.migrations GROUP BY name").rows
-    }
+    applied: dict[str, str] = {}
+    # Asked of a table every user may read, so that a store without ours is no error.
+    there = f"SELECT count() FROM system.tables WHERE database = '{DATABASE}' AND name = 'migrations'"
+    if store.select(there).rows[0][0]:
+        rows = store.select(f"SELECT name, any(checksum) FROM {DATABASE}.migrations GROUP BY name").rows
+        applied = {row[0]: row[1] for row in rows}
     ours = {migration.name: migration for migration in known()}
     for name, checksum in applied.items():
         if name not in ours:
-            raise StoreError(
+            raise StoreDenied(
                 f"the store has migration {name}, which this version does not know", hint="run a newer twintrack"
             )
         if ours[name].checksum != checksum:
-            raise StoreError(f"migration {name} differs from the one applied", hint="restore the file as released")
+            raise StoreDenied(f"migration {name} differs from the one applied", hint="restore the file as released")
     return [migration for migration in known() if migration.name not in applied]
 
 
@@ -67,7 +70,7 @@ def migrate(store: Store) -> list[str]:
     """Applies what is missing; the names of what was applied."""
     done = []
     for migration in missing(store):
-        for statement in migration.statements:
+        for statement in (*LEDGER, *migration.statements):
             store.command(statement)
         store.command(
             f"INSERT INTO {DATABASE}.migrations (name, checksum) VALUES ('{migration.name}', '{migration.checksum}')"

@@ -18,7 +18,7 @@ class Store(Protocol):
     def insert(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
         """Inserts JSONCompactEachRow lines, at most once for each token, into the table and its rollups.
 
-        Raises: StoreUnavailable (retry with the same token), StoreRefusedData (never retry as it is).
+        Raises: StoreUnavailable and its kinds (retry with the same token), StoreRefusedData (never as it is).
         """
         ...
 
@@ -43,6 +43,15 @@ class Store(Protocol):
         """Runs one statement that changes the schema."""
         ...
 
-    def ping(self) -> bool: ...
+    def probe(self) -> None:
+        """Returns when the engine answers a question of nothing.
+
+        Raises: StoreError.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Ends every read that runs; each fails with StoreUnavailable. Inserts are not touched."""
+        ...
 
     def close(self) -> None: ...

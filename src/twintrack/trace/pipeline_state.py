@@ -11,6 +11,8 @@ from twintrack.query.execute import Executor
 from twintrack.spool.local import LocalSpool
 from twintrack.store.schema import DATABASE
 
+_MOST_IN_DOUBT = 1_000  # chunks; one that failed stands among the oldest
+
 
 def fates(spool: LocalSpool, tenancy: Tenancy | None) -> dict[tuple[str, str], int]:
     """Events by (outcome, reason), of one tenancy or of all."""
@@ -30,8 +32,8 @@ def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool
     looked_up = found.get(("duplicate", "found_in_store"), 0)
     at_door = {s.value: total(s.value) for s in Status}
     at_door["duplicate"] -= looked_up
-    quarantined = total("quarantined")
-    difference = at_door["accepted"] - looked_up - quarantined - in_spool - stored_in_engine
+    quarantined, damaged = total("quarantined"), total("damaged")
+    difference = at_door["accepted"] - looked_up - quarantined - damaged - in_spool - stored_in_engine
     return {
         "received": sum(at_door.values()),
         **at_door,
@@ -45,6 +47,7 @@ def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool
         "in_spool": in_spool,
         "stored": stored_in_engine,
         "quarantined": quarantined,
+        "damaged": damaged,
         "balance": {"holds": difference == 0, "difference": difference},
     }
 
@@ -68,11 +71,15 @@ async def pipeline_state(
         before = fates(spool, tenancy)
         try:
             answer = await executor.run(f"SELECT count() FROM {DATABASE}.events{where}", parameters)
+            stored = answer["rows"][0][0]
         except Exception as failure:
-            error = str(failure)
+            error = error or str(failure)  # what the loader says names the cause and what to do
             state = summarise(before, before.get(("stored", ""), 0), _waiting(before))
             break
-        state = summarise(before, answer["rows"][0][0], _waiting(before))
+        state = summarise(before, stored, _waiting(before))
+        if not state["balance"]["holds"] and loader.breaker.failures:
+            stored -= await _in_doubt(spool, executor, where, parameters)
+            state = summarise(before, stored, _waiting(before))
         if state["balance"]["holds"]:
             break
     depth = spool.depth()
@@ -85,10 +92,20 @@ async def pipeline_state(
         **state,
         "lag_seconds": round(lag, 3),
         "spool_bytes": depth.bytes,
-        "store": {"engine": engine, "ok": error is None, "error": error},
+        "store": {"engine": engine, "ok": error is None, **loader.condition(), "error": error},
         "latency_seconds": _latency(metrics),
         "started_at": iso(started_milliseconds),
     }
+
+
+async def _in_doubt(spool: LocalSpool, executor: Executor, where: str, parameters: dict[str, str]) -> int:
+    """Rows that the store has and has not acknowledged: their chunk waits to be sent again, so they are in the spool."""
+    ids = ", ".join(f"'{chunk.chunk_id}'" for chunk in spool.pending()[:_MOST_IN_DOUBT])
+    if not ids:
+        return 0
+    clause = f"{where} AND" if where else " WHERE"
+    answer = await executor.run(f"SELECT count() FROM {DATABASE}.events{clause} chunk_id IN ({ids})", parameters)
+    return int(answer["rows"][0][0])
 
 
 def _waiting(found: dict[tuple[str, str], int]) -> int:
@@ -97,7 +114,7 @@ def _waiting(found: dict[tuple[str, str], int]) -> int:
         found.get(("accepted", ""), 0)
         - found.get(("duplicate", "found_in_store"), 0)
         - found.get(("stored", ""), 0)
-        - sum(events for (outcome, _), events in found.items() if outcome == "quarantined")
+        - sum(events for (outcome, _), events in found.items() if outcome in ("quarantined", "damaged"))
     )
 
 

@@ -1,15 +1,16 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { ArrowLeft } from "lucide-react";
-import { ApiError, type Trace } from "../api";
-import { FATE_WORDS } from "../fate";
-import { words } from "../format";
-import { madeAt } from "../identifier";
+import { ApiError, type Fate, type Trace } from "../api";
+import { FATE_WORDS, isKept } from "../fate";
+import { isUuid, madeAt } from "../identifier";
 import { FateChip } from "../parts/Chip";
 import { CopyButton } from "../parts/CopyButton";
 import { RelativeInstant } from "../parts/Instant";
 import { Masking } from "../parts/Masking";
+import { NotAnId } from "../parts/NotAnId";
 import { OutsideRecord } from "../parts/OutsideRecord";
+import { Reason } from "../parts/Reason";
 import { Stages } from "../parts/Stages";
 import { StoredRow } from "../parts/StoredRow";
 import { Bone, Tile } from "../parts/Tile";
@@ -22,11 +23,11 @@ import pages from "./Page.module.css";
 /** One event: its way through our pipeline, what the vendors did, what was masked, what is stored. */
 export const EventPage = () => {
   const { eventId } = useParams({ from: "/events/$eventId" });
-  const query = useQuery(queries.trace(eventId));
+  const query = useQuery({ ...queries.trace(eventId), enabled: isUuid(eventId) });
   const { data, error } = query;
-  const name = typeof data?.event?.event_name === "string" ? data.event.event_name : null;
-  useTitle(name ?? "Event");
   const outside = !data && error instanceof ApiError && error.status === 404;
+  const title = titleOf(eventId, query, outside);
+  useTitle(title);
   return (
     <div className={pages.stack}>
       <Link to="/" className={styles.back}>
@@ -35,7 +36,7 @@ export const EventPage = () => {
       </Link>
       <div className={styles.head}>
         <div className={styles.title}>
-          <h1>{name ?? (outside ? "Not in the record" : data ? "Event" : error ? "Event" : "Looking …")}</h1>
+          <h1 title={title.length > LONG ? title : undefined}>{title}</h1>
           {data && <FateChip fate={data.fate} />}
         </div>
         <p className={styles.id}>
@@ -43,21 +44,31 @@ export const EventPage = () => {
           <CopyButton text={eventId} label="Copy the event id" bare />
           <Made eventId={eventId} />
         </p>
-        {data && (
-          <p>
-            {FATE_WORDS[data.fate]}
-            {data.reason && (
-              <>
-                {" "}
-                Reason: <strong>{words(data.reason)}</strong>.
-              </>
-            )}
-          </p>
-        )}
+        {data && <p>{FATE_WORDS[data.fate]}</p>}
+        {data?.reason && <Reason reason={data.reason} />}
       </div>
-      {outside ? <OutsideRecord eventId={eventId} error={error} /> : <Tiles query={query} />}
+      {!isUuid(eventId) ? <NotAnId /> : outside ? <OutsideRecord eventId={eventId} /> : <Tiles query={query} />}
     </div>
   );
+};
+
+/** Characters beyond which a name is cut short and told whole in a tooltip. */
+const LONG = 60;
+
+const UNNAMED: Readonly<Record<Fate, string>> = {
+  stored: "Event",
+  in_spool: "Event on its way",
+  quarantined: "Quarantined event",
+  refused: "Rejected event",
+  dropped: "Dropped event",
+  duplicate: "Duplicate event",
+};
+
+const titleOf = (eventId: string, { data, error }: { data: Trace | undefined; error: Error | null }, outside: boolean): string => {
+  if (!isUuid(eventId)) return "Not an event id";
+  if (outside) return "Not in the record";
+  if (!data) return error ? "Event" : "Looking …";
+  return typeof data.event?.event_name === "string" ? data.event.event_name : UNNAMED[data.fate];
 };
 
 const Made = ({ eventId }: { eventId: string }) => {
@@ -84,6 +95,7 @@ type TilesProps = {
 
 const Tiles = ({ query }: TilesProps) => {
   // One question fills all tiles; one message is enough where it fails.
+  const quiet = { ...query, error: null };
   if (!query.data && query.error) {
     return (
       <Tile title="Where is it?" query={query} skeleton={lines}>
@@ -91,22 +103,25 @@ const Tiles = ({ query }: TilesProps) => {
       </Tile>
     );
   }
+  const kept = !query.data || isKept(query.data.fate);
   return (
     <>
       <div className={pages.columns}>
         <Tile title="Its way" query={query} skeleton={lines}>
-          {(trace) => <Stages stages={trace.stages} />}
+          {(trace) => <Stages trace={trace} />}
         </Tile>
         <div className={pages.stack}>
-          <Tile title="Where it went" query={{ ...query, error: null }} skeleton={lines}>
+          <Tile title="Where it went" query={quiet} skeleton={lines}>
             {(trace) => <Vendors trace={trace} />}
           </Tile>
-          <Tile title="Masked" note="before anything was written to disk" query={{ ...query, error: null }} skeleton={lines}>
-            {(trace) => <Masking masked={trace.masked} />}
-          </Tile>
+          {kept && (
+            <Tile title="Masked" note="before anything was written to disk" query={quiet} skeleton={lines}>
+              {(trace) => <Masking trace={trace} />}
+            </Tile>
+          )}
         </div>
       </div>
-      <StoredRow query={{ ...query, error: null }} skeleton={lines} />
+      {kept && <StoredRow query={quiet} skeleton={lines} />}
     </>
   );
 };

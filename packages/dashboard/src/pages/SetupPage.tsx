@@ -8,7 +8,7 @@ import controls from "../parts/controls.module.css";
 import { RelativeInstant } from "../parts/Instant";
 import { Segmented } from "../parts/Segmented";
 import { Bone, Tile } from "../parts/Tile";
-import { queries } from "../queries";
+import { queries, seesKeys } from "../queries";
 import { useSample } from "../sample";
 import { type Way, WAYS } from "../search";
 import { findArrival } from "../live";
@@ -24,7 +24,10 @@ const WAY_OPTIONS = WAYS.map((way) => ({ value: way, word: WAY_WORDS[way] }));
 /** From nothing to the first event, with the project's own key in the code. */
 export const SetupPage = () => {
   useTitle("Setup");
-  const keys = useQuery(queries.keys());
+  const { data: session } = useQuery(queries.session());
+  const keys = useQuery(queries.keys(session));
+  // Who may not see the keys gets the code all the same, with a place for one.
+  const shown = seesKeys(session) ? keys : { ...keys, data: { keys: [] }, error: null };
   const { with: way = "npm" } = useSearch({ from: "/setup" });
   const sample = useSample();
   const navigate = useNavigate({ from: "/setup" });
@@ -37,8 +40,8 @@ export const SetupPage = () => {
       <div className={styles.columns}>
         <Tile
           title="Code"
-          note="with your key in it, ready to paste"
-          query={keys}
+          note={shown.data && publicWriteKeys(shown.data.keys).length > 0 ? "with your key in it, ready to paste" : undefined}
+          query={shown}
           skeleton={<Bone height="280px" />}
           controls={
             <Segmented
@@ -49,7 +52,7 @@ export const SetupPage = () => {
             />
           }
         >
-          {(answer) => <Snippets keys={answer.keys} way={way} sample={sample} />}
+          {(answer) => <Snippets keys={answer.keys} mayMake={seesKeys(session)} way={way} sample={sample} />}
         </Tile>
         <Arrival eventId={sample.eventId} />
       </div>
@@ -57,22 +60,16 @@ export const SetupPage = () => {
   );
 };
 
-type SnippetsProps = { keys: readonly Key[]; way: Way; sample: { eventId: string; now: Date } };
+type SnippetsProps = { keys: readonly Key[]; mayMake: boolean; way: Way; sample: { eventId: string; now: Date } };
 
-const Snippets = ({ keys, way, sample }: SnippetsProps) => {
+const Snippets = ({ keys, mayMake, way, sample }: SnippetsProps) => {
   const usable = publicWriteKeys(keys);
   const [chosen, setChosen] = useState<string | null>(null);
   const key = usable.find(({ id }) => id === chosen) ?? usable[0];
   const place = { origin: window.location.origin, writeKey: key?.write_key ?? NO_KEY };
   return (
     <div className={styles.steps}>
-      {usable.length === 0 && (
-        <div className={styles.step}>
-          <h3>Make a write key</h3>
-          <p>This project has none yet. A write key is public: it can send events and read nothing.</p>
-          <Code label="Make a write key" text="twintrack keys create --role write" />
-        </div>
-      )}
+      {usable.length === 0 && <NoKey mayMake={mayMake} />}
       {usable.length > 1 && (
         <label className={styles.key}>
           <span>Write key</span>
@@ -123,6 +120,23 @@ const Snippets = ({ keys, way, sample }: SnippetsProps) => {
     </div>
   );
 };
+
+const NoKey = ({ mayMake }: { mayMake: boolean }) => (
+  <div className={styles.step}>
+    <h3>{mayMake ? "Make a write key" : "Ask for a write key"}</h3>
+    {mayMake ? (
+      <>
+        <p>This project has none yet. A write key is public: it can send events and read nothing.</p>
+        <Code label="Command that makes a write key" title="Terminal" text="twintrack keys create --role write" />
+      </>
+    ) : (
+      <p>
+        Keys are shown to owners and admins. Ask one of them for a write key, and put it where the code says <code>{NO_KEY}</code>. It
+        is public: it can send events and read nothing.
+      </p>
+    )}
+  </div>
+);
 
 /** Watches for what the reader just sent. */
 const Arrival = ({ eventId }: { eventId: string }) => {

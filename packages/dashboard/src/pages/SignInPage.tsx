@@ -1,6 +1,7 @@
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useId } from "react";
 import { ApiError, api } from "../api";
+import { sentence } from "../format";
 import controls from "../parts/controls.module.css";
 import { CopyButton } from "../parts/CopyButton";
 import { Hint } from "../parts/Hint";
@@ -11,6 +12,9 @@ import { useTitle } from "../title";
 import styles from "./SignInPage.module.css";
 
 const COMMAND = "twintrack keys create --role owner";
+
+/** The printed link leads here with `?link=used` where it was spent. */
+const linkWasUsed = (): boolean => new URLSearchParams(window.location.search).get("link") === "used";
 
 /** Takes a key and opens a session with it. The key is never kept by the page. */
 export const SignInPage = () => {
@@ -36,7 +40,12 @@ export const SignInPage = () => {
       <div className={styles.card}>
         <Mark size={40} />
         <h1>Sign in to Twintrack</h1>
-        <p className={styles.soft}>Paste a key that may read. It is exchanged for a session and not kept in this browser.</p>
+        <p className={styles.soft}>Paste a key with a person’s role, such as owner. It is exchanged for a session and not kept in this browser.</p>
+        {linkWasUsed() && !error && (
+          <p role="status" className={styles.notice}>
+            That sign-in link was used before: it opens one session. Start the demo again for a new link, or paste a key.
+          </p>
+        )}
         <form className={styles.form} onSubmit={onSubmit}>
           <label htmlFor={field}>Key</label>
           <input
@@ -53,7 +62,7 @@ export const SignInPage = () => {
           />
           {error && (
             <div id={problem} role="alert" className={styles.problem}>
-              <p>{error.message}</p>
+              <p>{sentence(error.message)}</p>
               {error instanceof ApiError && error.hint && <p><Hint text={error.hint} /></p>}
             </div>
           )}

@@ -1,6 +1,7 @@
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { ChevronDown, LogOut } from "lucide-react";
 import { api, type Session } from "../api";
+import { sentence } from "../format";
 import { queries } from "../queries";
 import styles from "./AccountMenu.module.css";
 import controls from "./controls.module.css";
@@ -35,7 +36,7 @@ export const AccountMenu = ({ session }: { session: Session }) => {
             {session.project}, {session.environment}
           </dd>
         </dl>
-        {signOut.error && <p role="alert">{signOut.error.message}</p>}
+        {signOut.error && <p role="alert">{sentence(signOut.error.message)}</p>}
         <button type="button" className={controls.button} onClick={() => signOut.mutate()} disabled={signOut.isPending}>
           <LogOut size={15} aria-hidden />
           Sign out

@@ -1,6 +1,6 @@
 import { type KeyboardEvent, useEffect, useMemo, useRef, useState } from "react";
 import type uPlot from "uplot";
-import { colourVariable } from "../colour";
+import { colourVariable, slotOf } from "../colour";
 import { clock, count, plural, type Zone } from "../format";
 import { useDark } from "../preferences";
 import { type Shaped, stack, totals } from "../series";
@@ -32,7 +32,7 @@ export const ActivityChart = ({ shaped, zone, slots }: ActivityChartProps) => {
   latest.current = { shaped, stacked, sums };
 
   // A new plot only where its form changes; new numbers go into the one that stands.
-  const form = JSON.stringify([shaped.series.map(({ name }) => [name, slots[name]]), zone, dark]);
+  const form = JSON.stringify([shaped.series.map(({ name }) => [name, slotOf(name, slots)]), zone, dark]);
   useEffect(() => {
     const element = place.current;
     if (!element) return;

@@ -1,3 +1,4 @@
+import { classes } from "../classes";
 import { clock, count, type Zone } from "../format";
 import { type Shaped, totals } from "../series";
 import styles from "./ActivityTable.module.css";
@@ -13,30 +14,34 @@ export const ActivityTable = ({ shaped, zone }: { shaped: Shaped; zone: Zone }) 
       <table>
         <thead>
           <tr>
-            <th scope="col">Minute</th>
-            {shaped.series.map(({ name }) => (
-              <th key={name} scope="col" className={styles.figure}>
-                {name}
-              </th>
-            ))}
+            <th scope="col" className={styles.minute}>
+              Minute
+            </th>
             <th scope="col" className={styles.figure}>
               All
             </th>
+            {shaped.series.map(({ name }) => (
+              <th key={name} scope="col" className={styles.figure}>
+                <span className={styles.name} title={name}>
+                  {name}
+                </span>
+              </th>
+            ))}
           </tr>
         </thead>
         <tbody>
           {order.map((index) => (
             <tr key={shaped.times[index]}>
-              <th scope="row">
+              <th scope="row" className={styles.minute}>
                 {clock((shaped.times[index] ?? 0) * 1000, zone)}
                 {index === shaped.unfinished && <span className={styles.running}> running</span>}
               </th>
+              <td className={classes(styles.figure, styles.sum)}>{figure(sums[index])}</td>
               {shaped.series.map(({ name, counts }) => (
                 <td key={name} className={styles.figure}>
                   {figure(counts[index])}
                 </td>
               ))}
-              <td className={styles.figure}>{figure(sums[index])}</td>
             </tr>
           ))}
         </tbody>

@@ -3,7 +3,7 @@ import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { ChartColumnStacked, Table } from "lucide-react";
 import { useEffect, useMemo } from "react";
 import type { Activity } from "../api";
-import { assignSlots, colourVariable, OTHER } from "../colour";
+import { assignSlots, colourVariable, OTHER, slotOf } from "../colour";
 import { count, plural, zoneName } from "../format";
 import { setPreferences, usePreferences } from "../preferences";
 import { queries } from "../queries";
@@ -73,7 +73,7 @@ const Content = ({ activity, table }: { activity: Activity; table: boolean }) =>
   }, [activity]);
   const slots = useMemo(() => assignSlots(shaped.series.map(({ name }) => name), kept), [shaped, kept]);
   useEffect(() => {
-    if (Object.keys(slots).some((name) => kept[name] !== slots[name])) setPreferences({ slots });
+    if (Object.keys(slots).some((name) => slotOf(name, kept) !== slotOf(name, slots))) setPreferences({ slots });
   }, [slots, kept]);
   const all = shaped.series.reduce((sum, { total }) => sum + total, 0);
   if (all === 0) {

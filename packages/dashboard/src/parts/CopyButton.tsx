@@ -10,10 +10,12 @@ type CopyButtonProps = {
   label: string;
   /** Shows the icon alone. Default false. */
   bare?: boolean;
+  /** What the button says. Default "Copy". */
+  word?: string;
 };
 
 /** Copies, and says whether that worked: the clipboard is closed to pages served over plain HTTP from elsewhere. */
-export const CopyButton = ({ text, label, bare = false }: CopyButtonProps) => {
+export const CopyButton = ({ text, label, bare = false, word: idle = "Copy" }: CopyButtonProps) => {
   const [state, setState] = useState<"idle" | "copied" | "failed">("idle");
   useEffect(() => {
     if (state === "idle") return;
@@ -28,7 +30,7 @@ export const CopyButton = ({ text, label, bare = false }: CopyButtonProps) => {
       setState("failed");
     }
   };
-  const word = state === "copied" ? "Copied" : state === "failed" ? "Select and copy by hand" : "Copy";
+  const word = state === "copied" ? "Copied" : state === "failed" ? "Select and copy by hand" : idle;
   return (
     <button type="button" className={bare && state === "idle" ? controls.icon : controls.quiet} onClick={() => void copy()} aria-label={state === "idle" ? label : word}>
       {state === "copied" ? <Check size={15} aria-hidden /> : <Copy size={15} aria-hidden />}

@@ -53,7 +53,7 @@ export const HelpDialog = ({ ref }: { ref: Ref<HTMLDialogElement> }) => {
         </dl>
         <label className={styles.check}>
           <input type="checkbox" checked={shortcuts} onChange={(event) => setPreferences({ shortcuts: event.target.checked })} />
-          Single keys do something outside of fields
+          Use the single keys / and ?
         </label>
         <h3>Display</h3>
         <label className={styles.choice}>

@@ -1,4 +1,4 @@
-import { ago, instant, preciseClock } from "../format";
+import { ago, instant, preciseClock, secondClock } from "../format";
 import { useNow } from "../now";
 import { usePreferences } from "../preferences";
 
@@ -19,6 +19,18 @@ export const RelativeInstant = ({ at, skew = 0 }: InstantProps) => {
   return (
     <time dateTime={at} title={exact}>
       {ago(time, now + skew)}
+    </time>
+  );
+};
+
+/** "14:05:09", with day and zone as a tooltip. */
+export const ClockInstant = ({ at }: { at: string }) => {
+  const { zone } = usePreferences();
+  const time = Date.parse(at);
+  if (Number.isNaN(time)) return <>{at}</>;
+  return (
+    <time dateTime={at} title={instant(time, "utc")}>
+      {secondClock(time, zone)}
     </time>
   );
 };

@@ -1,7 +1,9 @@
+import { plural } from "../format";
 import styles from "./JsonTree.module.css";
 
-/** Levels that start open. */
+/** Levels that start open, and the most entries that do. */
 const OPEN_LEVELS = 2;
+const OPEN_ENTRIES = 20;
 
 type JsonTreeProps = { value: unknown; level?: number };
 
@@ -16,10 +18,10 @@ export const JsonTree = ({ value, level = 0 }: JsonTreeProps) => {
       {entries.map(([name, item]) => (
         <li key={name}>
           {typeof item === "object" && item !== null ? (
-            <details open={level + 1 < OPEN_LEVELS}>
+            <details open={level + 1 < OPEN_LEVELS && Object.keys(item).length <= OPEN_ENTRIES}>
               <summary>
                 <span className={styles.name}>{name}</span>
-                <span className={styles.size}>{Array.isArray(item) ? `list of ${item.length}` : `${Object.keys(item).length} fields`}</span>
+                <span className={styles.size}>{Array.isArray(item) ? `list of ${item.length}` : plural(Object.keys(item).length, "field")}</span>
               </summary>
               <JsonTree value={item} level={level + 1} />
             </details>

@@ -3,11 +3,19 @@ import { Fragment, type MouseEvent, memo } from "react";
 import { classes } from "../classes";
 import type { LiveEvent } from "../live";
 import { BotChip, IdentityChip, MaskedChip } from "./Chip";
-import { RelativeInstant } from "./Instant";
+import { ClockInstant, RelativeInstant } from "./Instant";
 import styles from "./LiveTable.module.css";
 
 /** How long a row counts as new, in milliseconds. */
 const NEW_FOR = 3000;
+
+/** Said where a row has nothing to say. */
+const None = () => (
+  <span className={styles.none}>
+    <span aria-hidden>–</span>
+    <span className="visually-hidden">none</span>
+  </span>
+);
 
 export const LiveTable = ({ events, skew }: { events: readonly LiveEvent[]; skew: number }) => (
   <table className={styles.table}>
@@ -60,6 +68,9 @@ const Row = memo(({ event, skew }: { event: LiveEvent; skew: number }) => {
   return (
     <tr className={classes(styles.row, event.seenAt > 0 && Date.now() - event.seenAt < NEW_FOR && styles.fresh)} data-event-id={event.event_id} onClick={onClick}>
       <td className={styles.when}>
+        <span className={styles.clock}>
+          <ClockInstant at={event.server_timestamp} />
+        </span>
         <RelativeInstant at={event.server_timestamp} skew={skew} />
       </td>
       <td className={styles.event}>
@@ -69,7 +80,7 @@ const Row = memo(({ event, skew }: { event: LiveEvent; skew: number }) => {
         {event.is_bot && <BotChip />}
       </td>
       <td className={classes(styles.wide, styles.value)} title={event.event_value || undefined}>
-        {event.event_value || <span className={styles.none}>none</span>}
+        {event.event_value || <None />}
       </td>
       <td className={styles.who}>
         <span className={styles.person}>
@@ -84,7 +95,7 @@ const Row = memo(({ event, skew }: { event: LiveEvent; skew: number }) => {
       <td className={styles.chipColumn}>
         <MaskedChip masked={event.masked} />
       </td>
-      <td className={classes(styles.wide, styles.source)}>{event.source || <span className={styles.none}>none</span>}</td>
+      <td className={classes(styles.wide, styles.source)}>{event.source || <None />}</td>
     </tr>
   );
 });

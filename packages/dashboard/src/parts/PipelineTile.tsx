@@ -4,7 +4,7 @@ import { type ReactNode, useEffect, useRef, useState } from "react";
 import type { Pipeline } from "../api";
 import { classes } from "../classes";
 import { balanceWords, LAG_WORDS, lagLevel, rate } from "../flow";
-import { bytes, count, duration, plural, short } from "../format";
+import { bytes, count, duration, plural, sentence, short } from "../format";
 import { queries } from "../queries";
 import { Chip, type Tone } from "./Chip";
 import { RelativeInstant } from "./Instant";
@@ -20,10 +20,10 @@ export const PipelineTile = () => {
   return (
     <Tile
       title="Pipeline"
-      note={query.data ? <>every event since this data folder began</> : undefined}
+      note="all events of this project so far"
       query={query}
       skeleton={<PipelineSkeleton />}
-      controls={query.data && <Store pipeline={query.data} />}
+      controls={query.data && !query.error && <Store pipeline={query.data} />}
     >
       {(pipeline) => <Flow pipeline={pipeline} />}
     </Tile>
@@ -87,7 +87,13 @@ const Flow = ({ pipeline }: { pipeline: Pipeline }) => {
           note={<PerSecond value={storing} />}
           before={
             <Chip tone={LAG_TONES[level]} title="Age of the oldest accepted event that cannot be queried yet">
-              {level === "none" ? LAG_WORDS.none : `${duration(lag_seconds)} behind, ${LAG_WORDS[level]}`}
+              {level === "none" ? (
+                LAG_WORDS.none
+              ) : (
+                <span>
+                  {duration(lag_seconds)} behind<span className={styles.lagWords}>, {LAG_WORDS[level]}</span>
+                </span>
+              )}
             </Chip>
           }
         />
@@ -96,7 +102,8 @@ const Flow = ({ pipeline }: { pipeline: Pipeline }) => {
         <p className={classes(styles.line, styles.bad)} role="status">
           <DatabaseZap size={16} aria-hidden />
           <span>
-            <strong>The store does not answer.</strong> Events are still accepted and wait in the spool. {store.error}
+            <strong>The store does not answer.</strong> Events are still accepted and wait in the spool.
+            {store.error && <> It said: {sentence(store.error)}</>}
           </span>
         </p>
       )}
@@ -142,7 +149,7 @@ const Station = ({ name, icon, value, note, before, moving = false, waiting = fa
     <div className={classes(styles.node, waiting && styles.waiting)}>{icon}</div>
     <p className={styles.name}>{name}</p>
     <p className={styles.value} title={plural(value, "event")}>
-      {value < 10_000_000 ? count(value) : short(value)}
+      {value < 1e9 ? count(value) : short(value)}
     </p>
     <p className={styles.stationNote}>{note}</p>
   </li>

@@ -4,6 +4,7 @@ import { CircleHelp } from "lucide-react";
 import { useCallback, useEffect, useRef } from "react";
 import type { Session } from "../api";
 import { SignInPage } from "../pages/SignInPage";
+import { classes } from "../classes";
 import { usePreferences } from "../preferences";
 import { queries } from "../queries";
 import { AccountMenu } from "./AccountMenu";
@@ -11,6 +12,7 @@ import controls from "./controls.module.css";
 import { HelpDialog } from "./HelpDialog";
 import { Mark } from "./Mark";
 import { Search } from "./Search";
+import { Silence, useSilence } from "./Silence";
 import styles from "./Shell.module.css";
 import { ThemeButton } from "./ThemeButton";
 import { Failure } from "./Tile";
@@ -52,6 +54,7 @@ const Frame = ({ session }: { session: Session }) => {
   const main = useRef<HTMLElement>(null);
   const { pathname } = useLocation();
   const arrivedAt = useRef(pathname);
+  const silentSince = useSilence();
 
   useEffect(() => {
     // Whoever listens to the page is taken to the new content; the first page starts where the browser starts.
@@ -99,6 +102,11 @@ const Frame = ({ session }: { session: Session }) => {
             <Link to="/setup" activeOptions={{ includeSearch: false }} className={styles.page}>
               Setup
             </Link>
+            {session.demo && (
+              <a href="/demo/" className={classes(styles.page, styles.demo)}>
+                Demo
+              </a>
+            )}
           </nav>
           <Search ref={search} />
           <div className={styles.tools}>
@@ -110,7 +118,8 @@ const Frame = ({ session }: { session: Session }) => {
           </div>
         </div>
       </header>
-      <main id="main" ref={main} tabIndex={-1} className={styles.main}>
+      {silentSince !== null && <Silence since={silentSince} />}
+      <main id="main" ref={main} tabIndex={-1} className={classes(styles.main, silentSince !== null && styles.old)}>
         <Outlet />
       </main>
       <HelpDialog ref={help} />

@@ -1,4 +1,4 @@
-import type { Stage } from "../api";
+import type { Trace } from "../api";
 import { classes } from "../classes";
 import { timeStages, ourTime } from "../fate";
 import { day, duration, words, zoneName } from "../format";
@@ -9,10 +9,10 @@ import { Empty } from "./Tile";
 
 /** Stages are timed in whole milliseconds; none between two means less than one. */
 const step = (milliseconds: number): string =>
-  milliseconds === 0 ? "+ under 1 ms" : `${milliseconds < 0 ? "" : "+"}${duration(milliseconds / 1000)}`;
+  milliseconds === 0 ? "under 1 ms" : `${milliseconds < 0 ? "" : "+"}${duration(milliseconds / 1000)}`;
 
 /** Where the event was when, and how long each step took. */
-export const Stages = ({ stages }: { stages: readonly Stage[] }) => {
+export const Stages = ({ trace: { fate, stages } }: { trace: Trace }) => {
   const { zone } = usePreferences();
   const timed = timeStages(stages);
   const whole = ourTime(timed);
@@ -28,7 +28,7 @@ export const Stages = ({ stages }: { stages: readonly Stage[] }) => {
       )}
       <ol className={styles.stages}>
         {timed.map(({ name, at, detail, after }, index) => (
-          <li key={`${index} ${name}`} className={classes(styles.stage, at === null && styles.pending)}>
+          <li key={`${index} ${name}`} className={styles.stage}>
             <div className={styles.line}>
               <span className={styles.name}>{words(name)}</span>
               {after !== null && <span className={styles.after}>{step(after)}</span>}
@@ -37,6 +37,15 @@ export const Stages = ({ stages }: { stages: readonly Stage[] }) => {
             {detail && <p className={styles.detail}>{detail}</p>}
           </li>
         ))}
+        {fate === "in_spool" && (
+          <li className={classes(styles.stage, styles.pending)}>
+            <div className={styles.line}>
+              <span className={styles.name}>Loaded</span>
+              <span className={styles.at}>not yet</span>
+            </div>
+            <p className={styles.detail}>this page looks again every second</p>
+          </li>
+        )}
       </ol>
     </>
   );

@@ -1,7 +1,7 @@
 import type { ReactNode } from "react";
 import type { Trace } from "../api";
-import { splitRow } from "../fate";
-import { plural } from "../format";
+import { groupRow, type RowGroup } from "../fate";
+import { address, plural } from "../format";
 import { CopyButton } from "./CopyButton";
 import { JsonTree } from "./JsonTree";
 import styles from "./StoredRow.module.css";
@@ -18,9 +18,10 @@ export const StoredRow = ({ query, skeleton }: StoredRowProps) => {
   return (
     <Tile
       title="Stored row"
+      note={event ? "as the table holds it" : undefined}
       query={query}
       skeleton={skeleton}
-      controls={event && <CopyButton text={JSON.stringify(event, null, 2)} label="Copy the row as JSON" />}
+      controls={event && <CopyButton text={JSON.stringify(event, null, 2)} label="Copy as JSON: the stored row" word="Copy as JSON" />}
     >
       {(trace) => (trace.event ? <Row event={trace.event} /> : <NoRow fate={trace.fate} />)}
     </Tile>
@@ -28,33 +29,50 @@ export const StoredRow = ({ query, skeleton }: StoredRowProps) => {
 };
 
 const NoRow = ({ fate }: { fate: Trace["fate"] }) => (
-  <p className={styles.soft}>{fate === "in_spool" ? "Not in the table yet. This page looks again every second." : "There is no row for it in the table."}</p>
+  <p className={styles.soft}>{fate === "in_spool" ? "Not in the table yet." : "There is no row for it in the table."}</p>
 );
 
 const Row = ({ event }: { event: Record<string, unknown> }) => {
-  const { filled, blank } = splitRow(event);
+  const { groups, blank } = groupRow(event);
+  const [what, ...others] = groups;
   return (
-    <div className={styles.columns}>
-      <div>
-        <dl className={styles.fields}>
-          {filled.map(([name, value]) => (
-            <div key={name} className={styles.field}>
-              <dt>{name}</dt>
-              <dd>{typeof value === "object" ? JSON.stringify(value) : String(value)}</dd>
-            </div>
-          ))}
-        </dl>
-        {blank.length > 0 && (
-          <details className={styles.blank}>
-            <summary>{plural(blank.length, "empty column")}</summary>
-            <p>{blank.join(", ")}</p>
-          </details>
-        )}
+    <>
+      <div className={styles.groups}>
+        {what && <Group group={what} />}
+        <section className={styles.group}>
+          <h3>Metadata</h3>
+          <JsonTree value={event.event_metadata ?? {}} />
+        </section>
+        {others.map((group) => (
+          <Group key={group.title} group={group} />
+        ))}
       </div>
-      <div>
-        <h3>event_metadata</h3>
-        <JsonTree value={event.event_metadata ?? {}} />
-      </div>
-    </div>
+      {blank.length > 0 && (
+        <details className={styles.blank}>
+          <summary>{plural(blank.length, "empty column")}</summary>
+          <p>{blank.join(", ")}</p>
+        </details>
+      )}
+    </>
   );
+};
+
+const Group = ({ group: { title, filled } }: { group: RowGroup }) => (
+  <section className={styles.group}>
+    <h3>{title}</h3>
+    <dl className={styles.fields}>
+      {filled.map(([name, value]) => (
+        <div key={name} className={styles.field}>
+          <dt>{name}</dt>
+          <dd>{show(name, value)}</dd>
+        </div>
+      ))}
+    </dl>
+  </section>
+);
+
+const show = (name: string, value: unknown): string => {
+  if (name === "ip_address") return address(String(value));
+  if (Array.isArray(value)) return value.join(", ");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
 };

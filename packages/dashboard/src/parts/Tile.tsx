@@ -1,7 +1,8 @@
 import { CloudOff, RotateCw } from "lucide-react";
 import { type ReactNode, useId } from "react";
-import { ApiError } from "../api";
+import { ApiError, isSilent } from "../api";
 import { classes } from "../classes";
+import { sentence } from "../format";
 import controls from "./controls.module.css";
 import { Hint } from "./Hint";
 import { RelativeInstant } from "./Instant";
@@ -42,11 +43,11 @@ export const Tile = <Data,>({ title, note, controls: aside, query, skeleton, flu
         </div>
         {aside && <div className={styles.controls}>{aside}</div>}
       </div>
-      {data !== undefined && error && (
-        <p className={styles.stale} role="status">
+      {data !== undefined && error && !isSilent(error) && (
+        <p className={styles.stale}>
           <CloudOff size={14} aria-hidden />
           <span>
-            {error.message} Shown is the answer from <RelativeInstant at={new Date(query.dataUpdatedAt).toISOString()} />.
+            <span role="status">{sentence(error.message)}</span> Shown is the answer from <RelativeInstant at={new Date(query.dataUpdatedAt).toISOString()} />.
           </span>
           <Retry query={query} />
         </p>
@@ -70,7 +71,7 @@ export const Failure = ({ error, retry }: { error: Error; retry?: ReactNode }) =
   <div className={styles.failure} role="alert">
     <CloudOff size={20} aria-hidden />
     <div>
-      <p className={styles.failureTitle}>{error.message}</p>
+      <p className={styles.failureTitle}>{sentence(error.message)}</p>
       {error instanceof ApiError && error.hint && <p className={styles.note}><Hint text={error.hint} /></p>}
     </div>
     {retry}

@@ -1,4 +1,4 @@
-import { Ban, CircleCheck, CircleDashed, CircleSlash, CircleX, Hourglass, type LucideIcon, Send } from "lucide-react";
+import { Ban, CircleCheck, CircleDashed, CircleSlash, CircleX, Hourglass, type LucideIcon, Send, TriangleAlert } from "lucide-react";
 import type { Trace } from "../api";
 import { byVendor } from "../fate";
 import { Chip, type Tone } from "./Chip";
@@ -18,7 +18,6 @@ const STATUSES: Readonly<Record<string, { tone: Tone; icon: LucideIcon; meaning:
 /** Our table beside the vendors: the same event, in each place. */
 export const Vendors = ({ trace }: { trace: Trace }) => {
   const stored = trace.fate === "stored" || trace.fate === "duplicate";
-  const waits = trace.fate === "in_spool" || trace.fate === "quarantined";
   return (
     <ul className={styles.places}>
       <li className={styles.place}>
@@ -27,14 +26,16 @@ export const Vendors = ({ trace }: { trace: Trace }) => {
           <Chip tone="good" icon={CircleCheck}>
             stored
           </Chip>
-        ) : waits ? (
+        ) : trace.fate === "in_spool" ? (
           <Chip tone="accent" icon={Hourglass}>
             waits
           </Chip>
-        ) : (
-          <Chip tone="warn" icon={CircleSlash}>
-            not stored
+        ) : trace.fate === "quarantined" ? (
+          <Chip tone="warn" icon={TriangleAlert}>
+            quarantined
           </Chip>
+        ) : (
+          <Chip icon={CircleSlash}>not stored</Chip>
         )}
       </li>
       {byVendor(trace.receipts).map(({ vendor, status, receipts }) => {

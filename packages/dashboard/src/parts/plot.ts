@@ -92,8 +92,8 @@ export const createPlot = (element: HTMLElement, { read, zone, colours, onMove }
   const options: UPlot.Options = {
     width: element.clientWidth,
     height: element.clientHeight,
-    // Top, right, bottom, left: room for half a label at the right end.
-    padding: [8, 12, 0, 0],
+    // Top, right, bottom, left: room for half a label ("03:15") at the right end.
+    padding: [8, 20, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
     scales: {

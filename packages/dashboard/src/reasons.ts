@@ -1,0 +1,23 @@
+/** Why an event was not accepted, and what to do about it, in words. Pure. The server's list of codes is closed. */
+
+const REASONS = new Map<string, string>([
+  ["already_accepted", "This id had been accepted before. Nothing to do: a retry is meant to end like this."],
+  ["found_in_store", "The table held this id already. Nothing to do: a late retry is meant to end like this."],
+  ["killed", "Tracking is switched off for this project. Its SDKs stop sending by themselves."],
+  ["consent_denied", "The event itself said that consent was denied. The page should not send it."],
+  ["malformed", "It was not JSON. Send events as JSON.stringify makes them."],
+  ["wrong_type", "A field had a type that the event schema does not allow, such as a number where text belongs."],
+  ["missing_field", "A required field was missing or empty: event_id, event_name, or a key inside event_metadata."],
+  ["too_long", "A text was longer than its field may be, or the whole event larger than its limit. Shorten it."],
+  ["too_deep", "event_metadata was nested too deep. Flatten it before sending."],
+  ["too_many_keys", "event_metadata had too many keys. Send fewer."],
+  ["colliding_keys", "event_metadata named one path twice, as in a.b beside a: { b }. Rename one of them."],
+  ["number_out_of_range", "A number was outside of what its field can hold. Send very large whole numbers as text."],
+  ["too_old", "Its time lies too far back for live events. Bring older ones in with twintrack import."],
+  ["in_the_future", "Its time lies too far ahead. Check the device's clock."],
+  ["unverified_user", "This project demands verified users, and no valid token named this one. Send a fresh token."],
+  ["masking_failed", "It could not be masked, so it was not kept. That is a bug of Twintrack: please report it."],
+]);
+
+/** What a reason means; null for a code this page does not know. */
+export const explain = (reason: string): string | null => REASONS.get(reason) ?? null;

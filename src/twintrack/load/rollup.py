@@ -1,0 +1,124 @@
+"""Rollups from raw: made again month by month, and compared.
+
+What a rollup holds is said once, by the view that feeds it; here its own query is read from the engine. A month is made
+in a table beside and put in place as one partition, so that a reader sees the old one or the new one. Nobody may insert
+meanwhile: only the loader's thread calls `rebuild`, and only when no insert is in doubt, because the tokens that the
+replaced parts remembered go with them.
+"""
+
+import re
+from typing import NamedTuple
+
+from twintrack.store.protocol import Store
+from twintrack.store.schema import DATABASE
+
+_RAW = f"{DATABASE}.events"
+_TARGET = re.compile(rf" TO `?{DATABASE}`?\.`?(\w+)`?")
+_STATE = re.compile(r"AggregateFunction\((\w+)")
+
+
+class Feed(NamedTuple):
+    """A rollup: its table, the query that feeds it, and how its cells are read."""
+
+    table: str
+    query: str
+    columns: tuple[str, ...]
+    keys: tuple[str, ...]
+    cells: tuple[str, ...]  # an aggregate for each column that is no key
+    month: str  # the expression of its partitions; 0 where it has none
+
+    def select(self, where: str) -> str:
+        """The feeding query over a part of raw."""
+        return self.query.replace(f"FROM {_RAW}", f"FROM (SELECT * FROM {_RAW} WHERE {where})")
+
+
+def feeds(store: Store) -> list[Feed]:
+    """Every rollup that is fed from events. Raises: StoreError."""
+    found = []
+    views = store.select(
+        "SELECT as_select, create_table_query FROM system.tables"
+        f" WHERE database = '{DATABASE}' AND engine = 'MaterializedView' ORDER BY name"
+    ).rows
+    for query, created in views:
+        target = _TARGET.search(created)
+        if target is None or f"FROM {_RAW}" not in query:
+            continue
+        table = target.group(1)
+        ((order, partition),) = store.select(
+            f"SELECT sorting_key, partition_key FROM system.tables WHERE database = '{DATABASE}' AND name = '{table}'"
+        ).rows
+        columns = store.select(
+            f"SELECT name, type FROM system.columns WHERE database = '{DATABASE}' AND table = '{table}' ORDER BY position"
+        ).rows
+        keys = tuple(order.split(", "))
+        cells = tuple(_cell(name, kind) for name, kind in columns if name not in keys)
+        found.append(Feed(table, query, tuple(name for name, _ in columns), keys, cells, partition or "0"))
+    return found
+
+
+def _cell(name: str, kind: str) -> str:
+    state = _STATE.search(kind)
+    if state is None:
+        return f"sum({name})"
+    return f"{state.group(1)}({name})" if kind.startswith("Simple") else f"{state.group(1)}Merge({name})"
+
+
+def months(store: Store) -> list[int]:
+    """Months that raw or a rollup has something of. Raises: StoreError."""
+    tables = ", ".join(f"'{feed.table}'" for feed in feeds(store) if feed.month != "0")
+    rows = store.select(
+        "SELECT DISTINCT toUInt32(partition) AS month FROM system.parts WHERE active"
+        f" AND database = '{DATABASE}' AND table IN ('events', {tables}) ORDER BY month"
+    ).rows
+    return [int(month) for (month,) in rows]
+
+
+def rebuild(store: Store, month: int) -> None:
+    """Makes a month of each rollup again from raw; 0 makes those again that have no months. Raises: StoreError."""
+    for feed in feeds(store):
+        if (feed.month == "0") != (month == 0):
+            continue
+        beside = f"{DATABASE}.{feed.table}_rebuilt"
+        store.command(f"DROP TABLE IF EXISTS {beside} SYNC")
+        store.command(f"CREATE TABLE {beside} AS {DATABASE}.{feed.table}")
+        names = ", ".join(feed.columns)
+        where = "1" if month == 0 else f"toYYYYMM(date) = {month}"
+        # By days: a statement has to end within the driver's patience.
+        for (day,) in store.select(f"SELECT DISTINCT date FROM {_RAW} WHERE {where} ORDER BY date").rows:
+            select = feed.select(f"date = '{day}'")
+            store.command(f"INSERT INTO {beside} ({names}) SELECT {names} FROM ({select})")
+        partition = "tuple()" if month == 0 else str(month)
+        # The engine refuses to put nothing in the place of something.
+        empty = store.select(f"SELECT count() FROM {beside}").rows[0][0] == 0
+        change = f"DROP PARTITION {partition}" if empty else f"REPLACE PARTITION {partition} FROM {beside}"
+        store.command(f"ALTER TABLE {DATABASE}.{feed.table} {change}")
+        store.command(f"DROP TABLE {beside} SYNC")
+
+
+class Difference(NamedTuple):
+    table: str
+    month: int
+
+
+def compare(store: Store, since_month: int = 0) -> list[Difference]:
+    """Rollups and months whose cells are not those of raw, from a month on. Raises: StoreError."""
+    different = []
+    for feed in feeds(store):
+        if feed.month == "0" and since_month:
+            continue  # it cannot be told from the part of raw that is complete
+        rolled = _digests(store, feed, f"{DATABASE}.{feed.table}", since_month)
+        raw = _digests(store, feed, f"({feed.select(f'toYYYYMM(date) >= {since_month}')})", since_month)
+        different += [Difference(feed.table, m) for m in sorted({*rolled, *raw}) if rolled.get(m) != raw.get(m)]
+    return different
+
+
+def _digests(store: Store, feed: Feed, source: str, since_month: int) -> dict[int, tuple[int, int]]:
+    """Cells and their checksum by month."""
+    cells = ", ".join(f"{cell} AS cell_{i}" for i, cell in enumerate(feed.cells))
+    names = ", ".join([*feed.keys, *(f"cell_{i}" for i in range(len(feed.cells)))])
+    rows = store.select(
+        f"SELECT {feed.month} AS month, count(), groupBitXor(cityHash64({names})) FROM"
+        f" (SELECT {', '.join(feed.keys)}, {cells} FROM {source} GROUP BY {', '.join(feed.keys)})"
+        f" WHERE month >= {since_month} GROUP BY month"
+    ).rows
+    return {int(month): (int(count), int(digest)) for month, count, digest in rows}
