@@ -105,7 +105,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     metrics = Metrics()
     spans = exported_spans(clock) if settings.spans else None
     control = Control(settings.control_url, clock)
-    store = open_store(settings)
+    store = open_store(settings, metrics.engine_deaths.inc)
     if store.engine == "chdb":
         migrate(store)
     reached = crash_at(settings.crash_point)
@@ -202,7 +202,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = describe_ingest(generated())
+            app.openapi_schema = describe_ingest(generated(), services.settings.limits)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -63,6 +63,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.watch: dict[str, str] = {}  # metric name to what to be told about
+        self.labels: dict[str, list[str]] = {}
 
         # -- the door
         self.requests = self._counter(
@@ -208,10 +209,10 @@ class Metrics:
             "1 while the store is left alone after a failure, 0 while chunks are loaded.",
             "1 for 5 minutes",
         )
-        self.engine_restarts = self._gauge(
-            "twintrack_store_engine_restarts",
-            "Times the embedded engine's process died and was started again since this service started.",
-            "any rise: see the log for `engine_died`",
+        self.engine_deaths = self._counter(
+            "twintrack_store_engine_deaths",
+            "Times the embedded engine's process ended by itself and was started again.",
+            "any: see the log for `engine_died`",
         )
 
         # -- questions
@@ -252,17 +253,17 @@ class Metrics:
     def _steps(
         self, name: str, help: str, watch: str, buckets: Sequence[float], label: str | None, values: Sequence[str]
     ) -> dict[str, Step]:
-        self.watch[name] = watch
+        self.watch[name], self.labels[name] = watch, [label] if label else []
         steps = {value: Step(buckets) for value in values}
         self.registry.register(_Steps(name, help, steps, label))
         return steps
 
     def _counter(self, name: str, help: str, watch: str = "", labels: Sequence[str] = ()) -> Counter:
-        self.watch[name] = watch
+        self.watch[name], self.labels[name] = watch, list(labels)
         return Counter(name, help, labels, registry=self.registry)
 
     def _gauge(self, name: str, help: str, watch: str = "") -> Gauge:
-        self.watch[name] = watch
+        self.watch[name], self.labels[name] = watch, []
         return Gauge(name, help, registry=self.registry)
 
     def _histogram(
@@ -273,5 +274,5 @@ class Metrics:
         buckets: Sequence[float] = _LATENCY_BUCKETS_SECONDS,
         labels: Sequence[str] = (),
     ) -> Histogram:
-        self.watch[name] = watch
+        self.watch[name], self.labels[name] = watch, list(labels)
         return Histogram(name, help, labels, buckets=buckets, registry=self.registry)
