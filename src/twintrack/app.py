@@ -30,6 +30,7 @@ from twintrack.metrics import Metrics
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
+from twintrack.spans import Spans, exported_spans
 from twintrack.spool.kafka import Address, Broker
 from twintrack.spool.kafka_spool import KafkaSpool
 from twintrack.spool.local import LocalSpool, SpoolSizes
@@ -65,6 +66,7 @@ class Services:
     loader: Loader
     executor: Executor
     receiver: Receiver
+    spans: Spans | None
     started_milliseconds: int
 
     def close(self) -> None:
@@ -74,6 +76,8 @@ class Services:
         self.spool.close()
         self.store.close()
         self.control.close()
+        if self.spans is not None:
+            self.spans.close()
 
 
 def lock_folder(data: Path, wait_seconds: float) -> int:
@@ -131,8 +135,9 @@ def build(settings: Settings, clock: Clock | None = None, *, only_load: bool = F
     clock = clock or SystemClock()
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = Metrics()
+    spans = exported_spans(clock) if settings.spans else None
     control = Control(settings.control_url, clock)
-    store = open_store(settings)
+    store = open_store(settings, metrics.engine_deaths.inc)
     if store.engine == "chdb":
         migrate(store)
     reached = crash_at(settings.crash_point)
@@ -146,6 +151,7 @@ def build(settings: Settings, clock: Clock | None = None, *, only_load: bool = F
         chunk_rows=settings.chunk_rows,
         backoff_seconds=settings.store_backoff_seconds,
         reached=reached,
+        spans=spans,
     )
     if settings.load or only_load:
         loader.start()
@@ -157,8 +163,9 @@ def build(settings: Settings, clock: Clock | None = None, *, only_load: bool = F
         store,
         spool,
         loader,
-        Executor(store, settings),
-        Receiver(settings, control, spool, clock, metrics),
+        Executor(store, settings, metrics),
+        Receiver(settings, control, spool, clock, metrics, spans),
+        spans,
         clock.milliseconds(),
     )
 
@@ -170,7 +177,8 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
 
-    app = FastAPI(
+    app = _Application(
+        services.receiver,
         title="Twintrack",
         version=__version__,
         lifespan=lifespan,
@@ -180,11 +188,10 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     )
     _errors(app)
     receiver = services.receiver
-    app.add_route(EVENTS_PATH, receiver.events, methods=["POST"])
-    app.add_middleware(_Door, receiver=receiver)
     app.add_route("/api/analytics/config", receiver.config, methods=["GET"])
     for path in (EVENTS_PATH, "/api/analytics/config"):
         app.add_route(path, receiver.preflight, methods=["OPTIONS"])
+    app.add_route(EVENTS_PATH, _only_post, methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
     admission = Admission(services.control)
     app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
     app.include_router(query_routes(services.executor, admission))
@@ -212,7 +219,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = describe_ingest(generated())
+            app.openapi_schema = describe_ingest(generated(), services.settings.limits)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -244,18 +251,25 @@ def _errors(app: FastAPI) -> None:
     app.add_middleware(_SecurityHeaders)
 
 
-class _Door:
-    """Answers ingest before any routing: half of a small request's cost was the way to its route."""
+async def _only_post(_: Request) -> Response:
+    error = RequestError(
+        "events are sent by POST", hint="docs/reference/http.md", code="method_not_allowed", status=405
+    )
+    return JSONResponse(error.body(), error.status, {"Allow": "POST, OPTIONS"})
 
-    def __init__(self, app: ASGIApp, receiver: Receiver) -> None:
-        self._app, self._receiver = app, receiver
+
+class _Application(FastAPI):
+    """Answers ingest before any middleware and routing: they were half of a small request's cost."""
+
+    def __init__(self, receiver: Receiver, **more: Any) -> None:
+        super().__init__(**more)
+        self._receiver = receiver
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == EVENTS_PATH and scope["method"] == "POST":
-            response = await self._receiver.events(Request(scope, receive))
-            await response(scope, receive, send)
+            await self._receiver(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await super().__call__(scope, receive, send)
 
 
 class _SecurityHeaders:
@@ -299,14 +313,25 @@ def _health(app: FastAPI, services: Services) -> None:
 
     @app.get("/metrics", tags=["health"], summary="Prometheus metrics", response_model=None)
     def metrics() -> Response:
-        depth = services.spool.depth()
-        services.metrics.in_spool.set(depth.events)
-        services.metrics.breaker_open.set(services.loader.condition()["state"] != "loading")
-        now = services.clock.milliseconds()
-        services.metrics.lag_seconds.set(
-            0 if depth.oldest_milliseconds is None else max(0, now - depth.oldest_milliseconds) / 1000
-        )
+        _gauge(services)
         return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _gauge(services: Services) -> None:
+    """Reads what is a level, not a count."""
+    metrics, depth, sizes = services.metrics, services.spool.depth(), services.spool.sizes()
+    now = services.clock.milliseconds()
+    oldest = depth.oldest_milliseconds
+    metrics.in_spool.set(depth.events)
+    metrics.breaker_open.set(services.loader.condition()["state"] != "loading")
+    metrics.lag_seconds.set(0 if oldest is None else max(0, now - oldest) / 1000)
+    metrics.log_bytes.set(sizes.log_bytes)
+    metrics.chunk_bytes.set(sizes.chunk_bytes)
+    metrics.quarantine_bytes.set(sizes.quarantine_bytes)
+    metrics.index_entries.set(sizes.index_entries)
+    metrics.index_bytes.set(sizes.index_bytes)
+    metrics.buffer_bytes.set(services.receiver.buffer.held)
+    metrics.waiting_requests.set(services.receiver.waiting)
 
 
 def _pages(app: FastAPI, *, demo: bool) -> None:

@@ -18,7 +18,6 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import httpx2 as httpx
-import structlog
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -31,6 +30,7 @@ from twintrack.commands import command_app
 from twintrack.demo import DEMO
 from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
+from twintrack.logs import configure
 from twintrack.sample import ECOM
 from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, load, serve
 from twintrack.settings import Settings, load_settings
@@ -411,19 +411,7 @@ def version() -> None:
 def main() -> None:
     """The entry point: our errors become one clear line and an exit code."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    json_logs = not sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer() if json_logs else structlog.dev.ConsoleRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            "info" if sys.argv[1:2] in (["serve"], ["load"]) else "error"
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    configure("error", "auto")  # `serve` sets up its own, from its settings
     try:
         app()
     except (DataFolderInUse, SpoolFormat) as error:

@@ -3,6 +3,7 @@
     TwintrackError
     ├── RequestError          the sender's fault; sending the same again will not help
     ├── Unavailable           our fault or our disk's; send the same again after `retry_after_seconds`
+    │   └── TooMany           a limit on how much may come at once; the same, answered 429
     ├── StoreError            the engine said no
     │   ├── StoreUnavailable  it is away: the same insert may work later
     │   │   ├── StoreBusy     it asks for less: too many parts, no memory, no space, read-only
@@ -49,6 +50,17 @@ class Unavailable(TwintrackError):
     code = "unavailable"
     status = 503
     retry_after_seconds = 1
+
+
+class TooMany(Unavailable):
+    """More than the limit lets in. Nothing was kept; retry after `retry_after_seconds`."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "", retry_after_seconds: int = 1) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class StoreError(TwintrackError):

@@ -1,8 +1,60 @@
-"""Every metric, declared once: name, unit, labels. Labels never hold ids of people or events."""
+"""Every metric, declared once: name, unit, labels, help, and what to watch it for.
+
+Labels come from closed lists (a stage, a status, a reason), never from what is sent: the number of series is fixed.
+Children with labels are looked up once, here or by their user at its start, not for each request.
+`docs/reference/metrics.md` is generated from this class.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from twintrack.outcomes import Reason, Status
 
 _LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_STEP_BUCKETS_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
+_LONG_BUCKETS_SECONDS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+STAGES = ("body", "inflate", "decode", "prepare", "append", "answer")
+LOAD_STEPS = ("freeze", "lookup", "insert", "settle")
+LIMITS = ("person", "key", "address", "requests", "buffer")
+TIMEOUTS = ("head", "body", "idle", "write")
+
+
+class Step:
+    """A histogram for one thread: a tenth of the cost of a locked one, and it is asked several times a request."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = list(bounds)
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[float, float]]:
+        """(upper bound, observations up to it), the last one without a bound."""
+        return list(zip([*self.bounds, float("inf")], accumulate(map(float, self.counts)), strict=True))
+
+
+class _Steps(Collector):
+    """The steps of one name as Prometheus reads them."""
+
+    def __init__(self, name: str, help: str, steps: dict[str, Step], label: str | None) -> None:
+        self._name, self._help, self._steps, self._label = name, help, steps, label
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        family = HistogramMetricFamily(self._name, self._help, labels=[self._label] if self._label else None)
+        for name, step in self._steps.items():
+            buckets = [("+Inf" if bound == float("inf") else str(bound), count) for bound, count in step.buckets()]
+            family.add_metric([name] if self._label else [], buckets, step.total)
+        yield family
 
 
 class Metrics:
@@ -10,45 +62,217 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.events = Counter(
-            "twintrack_ingest_events",
-            "Events answered at the door, by status and reason.",
-            ["status", "reason"],
-            registry=self.registry,
+        self.watch: dict[str, str] = {}  # metric name to what to be told about
+        self.labels: dict[str, list[str]] = {}
+
+        # -- the door
+        self.requests = self._counter(
+            "twintrack_ingest_requests",
+            "Requests to POST /api/analytics/events, by the status they were answered with.",
+            "a share of 5xx above 1 % for 5 minutes; any steady 401 (a revoked key is still in use)",
+            ["status"],
         )
-        self.unknown_fields = Counter(
-            "twintrack_ingest_unknown_fields",
-            "Event fields that the contract does not know; they are ignored.",
-            registry=self.registry,
+        self.refused_requests = self._counter(
+            "twintrack_ingest_refused_requests",
+            "Requests that were refused whole, by the code of the error.",
+            "body_too_large or unknown_key rising: a client is set up wrongly",
+            ["code"],
         )
-        self.acknowledge_seconds = Histogram(
+        self.body_bytes = self._counter("twintrack_ingest_body_bytes", "Bytes of bodies as they were sent.")
+        self.inflated_bytes = self._counter("twintrack_ingest_inflated_bytes", "Bytes of bodies after inflation.")
+        self.stages = self._steps(
+            "twintrack_ingest_stage_seconds",
+            "Time of one request in one stage. body: until its last byte is here; prepare: validate, enrich and mask; "
+            "append: until it is durable.",
+            "p95 of append above 50 ms (the disk is slow); p95 of prepare above 20 ms (batches are huge)",
+            _STEP_BUCKETS_SECONDS,
+            "stage",
+            STAGES,
+        )
+        self.acknowledge_seconds = self._steps(
             "twintrack_ingest_acknowledge_seconds",
             "From the last byte of a request to its durable answer.",
-            buckets=_LATENCY_BUCKETS_SECONDS,
-            registry=self.registry,
+            "p95 above 50 ms or p99 above 250 ms for 10 minutes",
+            _LATENCY_BUCKETS_SECONDS,
+            None,
+            ("",),
+        )[""]
+        self.events = self._counter(
+            "twintrack_ingest_events",
+            "Events answered at the door, by status and reason.",
+            "masking_failed at all; rejected above 1 % of accepted (a release sends events the contract does not know)",
+            ["status", "reason"],
         )
-        self.group_events = Histogram(
+        self.unknown_fields = self._counter(
+            "twintrack_ingest_unknown_fields",
+            "Event fields that the contract does not know; they are ignored.",
+            "a sudden rise: a sender has a newer contract than this server",
+        )
+        self.limited = self._counter(
+            "twintrack_ingest_limited",
+            "What a limit turned away: events for person, requests for key, address, requests and buffer.",
+            "requests or buffer at all (overload: add capacity); person rising with one release (a loop sends events)",
+            ["limit"],
+        )
+        self.limit_store_errors = self._counter(
+            "twintrack_ingest_limit_store_errors",
+            "Times the shared store of the limits did not answer; the request went on unlimited.",
+            "any: Redis is away, and nobody is limited",
+        )
+        self.buffer_bytes = self._gauge(
+            "twintrack_ingest_buffer_bytes",
+            "Bytes of bodies held now, as they arrive and inflated.",
+            "above 70 % of TWINTRACK_INGEST_BUFFER_BYTES for a minute",
+        )
+        self.waiting_requests = self._gauge(
+            "twintrack_ingest_waiting_requests", "Requests whose bodies are here and which are not answered yet."
+        )
+        self.connections = self._gauge(
+            "twintrack_http_connections",
+            "Open connections.",
+            "above 80 % of TWINTRACK_MOST_CONNECTIONS",
+        )
+        self.refused_connections = self._counter(
+            "twintrack_http_refused_connections",
+            "Connections answered 503 and closed because there were too many.",
+            "any",
+        )
+        self.timeouts = self._counter(
+            "twintrack_http_timeouts",
+            "Connections ended because the other side was too slow, by what it was slow with.",
+            "head or body rising: slow networks, or somebody holds connections open on purpose",
+            ["kind"],
+        )
+
+        # -- the spool
+        self.group_events = self._histogram(
             "twintrack_spool_group_events",
             "Events that shared one sync of the log.",
             buckets=(1, 10, 100, 1000, 10_000),
-            registry=self.registry,
         )
-        self.in_spool = Gauge(
-            "twintrack_spool_events", "Accepted events that are not in the store yet.", registry=self.registry
+        self.sync_seconds = self._histogram(
+            "twintrack_spool_sync_seconds",
+            "Time to write one group to the log and sync it.",
+            "p95 above 50 ms: the disk is slow or shared",
         )
-        self.lag_seconds = Gauge(
+        self.in_spool = self._gauge(
+            "twintrack_spool_events",
+            "Accepted events that are not in the store yet.",
+            "rising for 10 minutes: the store takes less than comes in",
+        )
+        self.log_bytes = self._gauge("twintrack_spool_log_bytes", "Bytes of the log that are not frozen into chunks.")
+        self.chunk_bytes = self._gauge(
+            "twintrack_spool_chunk_bytes",
+            "Bytes of chunks that wait for the store.",
+            "log and chunks above 70 % of TWINTRACK_SPOOL_BYTES: at 100 % events are refused with 503",
+        )
+        self.quarantine_bytes = self._gauge(
+            "twintrack_spool_quarantine_bytes",
+            "Bytes of rows that the store refuses.",
+            "above 0: see `twintrack doctor`, mend the cause, then `twintrack replay`",
+        )
+        self.index_entries = self._gauge("twintrack_spool_index_entries", "Event ids that the door remembers.")
+        self.index_bytes = self._gauge(
+            "twintrack_spool_index_bytes",
+            "Bytes of the index of event ids.",
+            "above 90 % of TWINTRACK_INDEX_BYTES: beyond it ids are looked up in the store, which is slower",
+        )
+
+        # -- the loader
+        self.lag_seconds = self._gauge(
             "twintrack_load_lag_seconds",
             "Age of the oldest accepted event that cannot be queried yet.",
-            registry=self.registry,
+            "above 60 s: the store is away or behind",
         )
-        self.loaded = Counter(
-            "twintrack_load_rows", "Rows inserted into the store, by table.", ["table"], registry=self.registry
+        self.loaded = self._counter(
+            "twintrack_load_rows",
+            "Rows inserted into the store, by table.",
+            "0 for 10 minutes while events come",
+            ["table"],
         )
-        self.breaker_open = Gauge(
+        self.load_steps = self._steps(
+            "twintrack_load_step_seconds",
+            "Time of one step of one chunk. freeze: from log to chunk files; lookup: asking the store for old ids.",
+            "p95 of insert above 5 s: the store is overloaded",
+            _LONG_BUCKETS_SECONDS,
+            "step",
+            LOAD_STEPS,
+        )
+        self.load_errors = self._counter(
+            "twintrack_load_errors",
+            "Inserts that failed, by the code of the error.",
+            "store_refused_data at all (rows go to quarantine); store_unavailable for 5 minutes",
+            ["kind"],
+        )
+        self.breaker_open = self._gauge(
             "twintrack_load_breaker_open",
             "1 while the store is left alone after a failure, 0 while chunks are loaded.",
-            registry=self.registry,
+            "1 for 5 minutes",
         )
-        self.load_errors = Counter(
-            "twintrack_load_errors", "Inserts that failed, by kind.", ["kind"], registry=self.registry
+        self.engine_deaths = self._counter(
+            "twintrack_store_engine_deaths",
+            "Times the embedded engine's process ended by itself and was started again.",
+            "any: see the log for `engine_died`",
         )
+
+        # -- questions
+        self.queries = self._counter(
+            "twintrack_query_requests",
+            "Questions to the store, by how they ended: ok, or the code of the error.",
+            "store_unavailable at all",
+            ["result"],
+        )
+        self.query_seconds = self._histogram(
+            "twintrack_query_seconds",
+            "Time of one question, waiting for its turn included.",
+            "p95 above 5 s",
+            _LONG_BUCKETS_SECONDS,
+        )
+
+        self.limits = {limit: self.limited.labels(limit) for limit in LIMITS}
+        self.timed_out = {kind: self.timeouts.labels(kind) for kind in TIMEOUTS}
+        self.by_verdict: dict[tuple[str, str], Counter] = {
+            (Status.ACCEPTED, ""): self.events.labels(Status.ACCEPTED, "")
+        }
+        self._by_status: dict[int, Counter] = {}
+
+    def answered(self, status: int) -> None:
+        """Counts one request."""
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = self.requests.labels(str(status))
+        counter.inc()
+
+    def verdict(self, status: Status, reason: Reason | str, events: int) -> None:
+        """Counts events that were answered alike."""
+        counter = self.by_verdict.get((status, reason))
+        if counter is None:
+            counter = self.by_verdict[status, reason] = self.events.labels(status, reason)
+        counter.inc(events)
+
+    def _steps(
+        self, name: str, help: str, watch: str, buckets: Sequence[float], label: str | None, values: Sequence[str]
+    ) -> dict[str, Step]:
+        self.watch[name], self.labels[name] = watch, [label] if label else []
+        steps = {value: Step(buckets) for value in values}
+        self.registry.register(_Steps(name, help, steps, label))
+        return steps
+
+    def _counter(self, name: str, help: str, watch: str = "", labels: Sequence[str] = ()) -> Counter:
+        self.watch[name], self.labels[name] = watch, list(labels)
+        return Counter(name, help, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help: str, watch: str = "") -> Gauge:
+        self.watch[name], self.labels[name] = watch, []
+        return Gauge(name, help, registry=self.registry)
+
+    def _histogram(
+        self,
+        name: str,
+        help: str,
+        watch: str = "",
+        buckets: Sequence[float] = _LATENCY_BUCKETS_SECONDS,
+        labels: Sequence[str] = (),
+    ) -> Histogram:
+        self.watch[name], self.labels[name] = watch, list(labels)
+        return Histogram(name, help, labels, buckets=buckets, registry=self.registry)

@@ -25,6 +25,7 @@ class Reason(StrEnum):
 
     ALREADY_ACCEPTED = "already_accepted"
     FOUND_IN_STORE = "found_in_store"
+    RATE_LIMITED = "rate_limited"
     KILLED = "killed"
     CONSENT = "consent_denied"
     MALFORMED = "malformed"

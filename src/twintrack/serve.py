@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -16,8 +17,10 @@ import uvloop
 
 from twintrack.app import Services, build, create_app, lock_folder
 from twintrack.commands import command_app
+from twintrack.connection import connection_class
 from twintrack.demo import SignInLink
 from twintrack.errors import SettingsError
+from twintrack.logs import configure, loop_exception, watch_process
 from twintrack.settings import Settings
 
 SOCKET = "control.sock"
@@ -83,6 +86,9 @@ def load(settings: Settings) -> None:
 
 
 def _work(settings: Settings, *, demo: bool, door: bool) -> None:
+    configure(settings.log_level, settings.log_format)
+    watch_process()
+    _allow_files(settings.most_connections)
     lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
     services = build(settings, only_load=not door)
     # Batches are decoded into thousands of short-lived objects without cycles; collecting for them is wasted time.
@@ -100,20 +106,36 @@ def _work(settings: Settings, *, demo: bool, door: bool) -> None:
         os.close(lock)
 
 
+def _allow_files(connections: int) -> None:
+    """Raises the soft limit of open files to what the connections need, as far as the hard limit goes.
+
+    Raises: SettingsError where that is not enough: a service without descriptors cannot even write its spool.
+    """
+    wanted = connections + 512
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise SettingsError(
+                f"{connections} connections (TWINTRACK_MOST_CONNECTIONS) need {wanted} open files; the limit is {hard}",
+                hint="raise `ulimit -n`, or set fewer connections",
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def _run(services: Services, *, demo: bool) -> None:
     settings = services.settings
     link = SignInLink() if demo else None
-    listener = socket.create_server((settings.host, settings.port), backlog=1024)
+    listener = socket.create_server((settings.host, settings.port), backlog=min(settings.most_connections, 1024))
     address = f"http://{settings.host}:{listener.getsockname()[1]}"
     public = _Server(
         uvicorn.Config(
             create_app(services, demo_link=link),
+            http=connection_class(settings, services.metrics),
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",
-            timeout_keep_alive=30,
             timeout_graceful_shutdown=10,
-            h11_max_incomplete_event_size=64 * 1024,
             proxy_headers=False,
             server_header=False,
         )
@@ -142,13 +164,16 @@ def _control_server(services: Services) -> _Server:
 
 
 def _stop_on_signals(services: Services, *servers: _Server) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(loop_exception)
+
     def stop() -> None:
         for server in servers:
             server.should_exit = True
-        asyncio.get_running_loop().call_later(_QUERY_GRACE_SECONDS, services.executor.cancel)
+        loop.call_later(_QUERY_GRACE_SECONDS, services.executor.cancel)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop)
 
 
 def _nodes(settings: Settings) -> str:

@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+import msgspec
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from twintrack.errors import SettingsError
+from twintrack.event import Limits
+from twintrack.event import limits as contract_limits
 
+# What both languages hold themselves to; a server may be set lower, or higher up to each setting's ceiling.
+_CONTRACT = contract_limits()
 _PREFIX = "TWINTRACK_"
 HIDDEN = "For the fault tests only."
 
@@ -98,8 +103,76 @@ class Settings(BaseSettings):
     crash_point: str = Field("", description=HIDDEN)
     boot: str = Field("", description=HIDDEN)
     chunk_grace_seconds: int = Field(3600, ge=0, description="How long a loaded chunk's file is kept.")
+    body_bytes: int = Field(
+        _CONTRACT.body_bytes, ge=1024, le=64 << 20, description="Largest body of a request as sent, bytes."
+    )
+    inflated_bytes: int = Field(
+        _CONTRACT.inflated_bytes, ge=1024, le=256 << 20, description="Largest body of a request inflated, bytes."
+    )
+    batch_events: int = Field(_CONTRACT.batch_events, ge=1, le=100_000, description="Most events of one request.")
+    event_bytes: int = Field(
+        _CONTRACT.event_bytes, ge=1024, le=4 << 20, description="Largest event as it is stored, bytes."
+    )
+    metadata_depth: int = Field(
+        _CONTRACT.metadata_depth, ge=1, le=64, description="Deepest nesting of `event_metadata`, levels."
+    )
+    metadata_keys: int = Field(
+        _CONTRACT.metadata_keys, ge=1, le=4096, description="Most keys of `event_metadata`, nested ones counted."
+    )
+    limit_person_per_minute: int = Field(
+        1200,
+        ge=0,
+        description="Events a minute that one person may send under a `write` key; 0 for no limit. What is beyond is "
+        "answered `retry`, event by event.",
+    )
+    limit_person_burst: int = Field(2000, ge=1, description="Events that one person may send at once after a pause.")
+    limit_key_per_minute: int = Field(
+        0, ge=0, description="Events a minute that one key may send; 0 for no limit. Beyond it: 429 with Retry-After."
+    )
+    limit_key_burst: int = Field(20_000, ge=1, description="Events that one key may send at once after a pause.")
+    limit_address_per_minute: int = Field(
+        0,
+        ge=0,
+        description="Requests a minute of one client address (IPv6: of one /64); 0 for no limit. Beyond it: 429 with "
+        "Retry-After, before the body is read.",
+    )
+    limit_address_burst: int = Field(600, ge=1, description="Requests of one address at once after a pause.")
+    limit_store: SecretStr = Field(
+        SecretStr(""),
+        description="Where the limits are counted: empty for this process's memory, `redis://host:6379/0` for many "
+        "nodes together (needs `twintrack[redis]`).",
+    )
+    limit_buckets: int = Field(
+        100_000, ge=100, le=10_000_000, description="People, keys and addresses counted at once in memory."
+    )
     ingest_concurrency: int = Field(
-        64, ge=1, description="Requests whose bodies are decoded at once; more are answered 503."
+        512, ge=1, description="Requests whose bodies have arrived and are not answered; more are answered 503."
+    )
+    ingest_buffer_bytes: int = Field(
+        64 << 20,
+        ge=1 << 20,
+        description="Bytes of bodies held at once, as they arrive and inflated; beyond it: 503 with Retry-After.",
+    )
+    most_connections: int = Field(
+        2048, ge=1, description="Open connections; another one is answered 503 and closed before it is read."
+    )
+    head_seconds: float = Field(
+        10.0, gt=0, description="Longest time for the head of a request, from its connection's or its own first byte."
+    )
+    body_seconds: float = Field(30.0, gt=0, description="Longest time for the body of a request; then 408.")
+    idle_seconds: float = Field(30.0, gt=0, description="How long a connection may wait for its next request.")
+    spans: bool = Field(
+        False,
+        description="Send OpenTelemetry spans by OTLP to where the `OTEL_*` variables say; needs `twintrack[otel]`.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level that is logged: debug, info, warning or error."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`json` lines, `text` for people, or `auto`: text on a terminal, else json."
+    )
+    log_batches: Literal["all", "errors", "none"] = Field(
+        "all", description="Which requests of ingest get a line in the log: all, those answered 400 to 599, or none."
     )
     query_seconds: float = Field(30.0, gt=0, description="Longest run of one SQL query.")
     query_result_rows: int = Field(100_000, ge=1, description="Most rows of one SQL answer.")
@@ -148,6 +221,22 @@ class Settings(BaseSettings):
                 " (percent-encode what is special in a password)"
             )
         return value
+
+    @model_validator(mode="after")
+    def _largest_body_fits(self) -> "Settings":
+        """A body within its own limit must never be told to come again for ever."""
+        least = 2 * (self.body_bytes + self.inflated_bytes)
+        if self.ingest_buffer_bytes < least:
+            raise ValueError(
+                f"ingest_buffer_bytes is less than twice body_bytes and inflated_bytes together; set it to {least}"
+            )
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """The contract's limits as this server has them."""
+        names = ("body_bytes", "inflated_bytes", "batch_events", "event_bytes", "metadata_depth", "metadata_keys")
+        return msgspec.structs.replace(_CONTRACT, **{name: getattr(self, name) for name in names})
 
     @property
     def store_url(self) -> str:

@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import Service, running
 from twintrack.errors import RequestError, StoreError
 from twintrack.event import Tenancy
+from twintrack.metrics import Metrics
 from twintrack.query.execute import Executor, plain
 from twintrack.settings import load_settings
 from twintrack.testing import wire_event
@@ -156,7 +157,7 @@ def test_no_more_than_two_questions_run_at_once(filled: Service) -> None:
                 running -= 1
             return filled.services.store.select("SELECT 1")
 
-    executor = Executor(Counting(), load_settings())  # type: ignore[arg-type]
+    executor = Executor(Counting(), load_settings(), Metrics())  # type: ignore[arg-type]
 
     async def many() -> None:
         await asyncio.gather(*(executor.run("SELECT 1") for _ in range(6)))
@@ -181,7 +182,7 @@ def test_closing_waits_for_what_runs(filled: Service) -> None:
             release.wait(10)
             return filled.services.store.select("SELECT 1")
 
-    executor = Executor(Held(), load_settings())  # type: ignore[arg-type]
+    executor = Executor(Held(), load_settings(), Metrics())  # type: ignore[arg-type]
 
     def close() -> None:
         executor.close()

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram
 
 from tests.conftest import Service, running
 from twintrack.auth import Role
+from twintrack.metrics import Step
 from twintrack.testing import wire_event
 from twintrack.trace.pipeline_state import quantiles, summarise
 
@@ -67,8 +67,8 @@ def test_received_is_the_sum_of_its_terms_whatever_they_are(
     assert state["accepted"] == state["stored"] + state["in_spool"] + state["quarantined"]
 
 
-def histogram(*seconds: float) -> Histogram:
-    found = Histogram("x", "x", buckets=(0.001, 0.01, 0.1), registry=CollectorRegistry())
+def histogram(*seconds: float) -> Step:
+    found = Step((0.001, 0.01, 0.1))
     for value in seconds:
         found.observe(value)
     return found

@@ -3,6 +3,7 @@
 const REASONS = new Map<string, string>([
   ["already_accepted", "This id had been accepted before. Nothing to do: a retry is meant to end like this."],
   ["found_in_store", "The table held this id already. Nothing to do: a late retry is meant to end like this."],
+  ["rate_limited", "One person sent more than the server lets in at once. The SDK keeps the event and sends it again."],
   ["killed", "Tracking is switched off for this project. Its SDKs stop sending by themselves."],
   ["consent_denied", "The event itself said that consent was denied. The page should not send it."],
   ["malformed", "It was not JSON. Send events as JSON.stringify makes them."],

@@ -2,24 +2,28 @@
 
 from typing import Any
 
-from twintrack.event import limits
+from twintrack.event import Limits
 from twintrack.ingest.wire_schema import components as wire_components
 
 _ERRORS = {
     "400": "No array of events can be found, or the compression is broken.",
     "401": "No key, or an unknown one.",
     "403": "The key may not send events.",
-    "408": "The body came too slowly.",
+    "405": "Events are sent by POST.",
+    "408": "Head or body came too slowly.",
     "413": "Too large; see the limits.",
     "415": "Unknown Content-Type or Content-Encoding.",
+    "429": "A key or an address sent too much; nothing was kept. Send again after Retry-After.",
+    "431": "The head has too many lines or bytes.",
     "503": "Nothing was kept; send again after Retry-After.",
 }
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
 
 
-def describe_ingest(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with the two ingest paths and their schemas added."""
+def describe_ingest(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """The document with the two ingest paths and their schemas added, with the limits of this server."""
     components = document.setdefault("components", {}).setdefault("schemas", {})
-    components.update(wire_components(limits(), "#/components/schemas/{name}"))
+    components.update(wire_components(limits, "#/components/schemas/{name}"))
     components["Error"] = {
         "type": "object",
         "required": ["error"],
@@ -55,7 +59,11 @@ def describe_ingest(document: dict[str, Any]) -> dict[str, Any]:
         },
     }
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    errors = {status: {"description": text, "content": error} for status, text in _ERRORS.items()}
+    errors: dict[str, dict[str, Any]] = {
+        status: {"description": text, "content": error} for status, text in _ERRORS.items()
+    }
+    for status in ("429", "503"):
+        errors[status]["headers"] = _RETRY_AFTER
     document["paths"]["/api/analytics/events"] = {
         "post": {
             "tags": ["ingest"],

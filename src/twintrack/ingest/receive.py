@@ -1,117 +1,179 @@
 """The HTTP half of ingest: `POST /api/analytics/events`. An answer of 200 means that the events are on disk.
 
-Order: size, key of the header, inflate, decode, key of the envelope, then the pipeline event by event, the spool,
-the answer. The rest of an event's way: decode, validate, enrich, mask, pipeline.
+Order: type, address limit, key of the head, body, inflate, decode, key of the envelope, limits of key and people, then
+the pipeline, the spool, the answer. A bare ASGI callable: routing and request objects cost more than the events of
+a small request. The rest of an event's way: admit, decode, validate, enrich, mask, pipeline.
 """
 
 import asyncio
-from typing import Any
-from uuid import uuid4
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any, NamedTuple, NoReturn
+from uuid import UUID
 
 import msgspec
 import structlog
 from crawlerdetect import CrawlerDetect
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from twintrack import auth
 from twintrack.clock import Clock, milliseconds_of, month_of
-from twintrack.control.control import Control
+from twintrack.control.control import Control, Project
 from twintrack.errors import RequestError, TwintrackError, Unavailable
-from twintrack.event import ReceiptRow, RequestContext, WireEvent, WireReceipt, limits
+from twintrack.event import ReceiptRow, RequestContext, WireEvent, WireReceipt
+from twintrack.ingest.admit import Buffer, Gate
 from twintrack.ingest.decode import Batch, decode, inflate
 from twintrack.ingest.enrich import client_address, clock_skew, cut_address
 from twintrack.ingest.pipeline import Rules, prepare
+from twintrack.ingest.visit import Gone, Visit, error_answer
 from twintrack.metrics import Metrics
 from twintrack.outcomes import Reason, Refusal, Status
 from twintrack.settings import Settings
+from twintrack.spans import Spans
 from twintrack.spool.protocol import Delivery, Refused, Slab, Spool
 
 log = structlog.get_logger()
 _ENCODER = msgspec.json.Encoder()
 _RECEIPT_STATUSES = frozenset({"handed", "delivered", "failed", "absent", "blocked"})
-_TYPES = frozenset({"application/json", "text/plain", ""})
+_TYPES = frozenset({b"application/json", b"text/plain", b""})
+_JSON = (b"content-type", b"application/json")
+_NO_SNIFF = (b"x-content-type-options", b"nosniff")
 _AGENT_CHARACTERS = 512
-# A browser that is older than the server's clock by more than this sends nonsense, not a receipt.
-_BODY_SECONDS = 30.0
 _TURN_EVENTS = 500
+# Bodies beyond this are decoded a few at a time: decoded, they are several times as large.
+_LARGE_BYTES = 256 << 10
+_LARGE_AT_ONCE = 2
+_KEPT_ANSWERS = 10_000
+_STATUSES = tuple(status.value for status in Status)
+_EXPOSED = (b"access-control-expose-headers", b"ETag, Retry-After, X-Request-Id")
+_VARY = (b"vary", b"Origin")
 _ALREADY_ACCEPTED = Refusal(
     Status.DUPLICATE, Reason.ALREADY_ACCEPTED, "this event_id was accepted before; nothing more to do"
 )
 
 
+class _Judged(NamedTuple):
+    """A batch behind the pipeline: its events are bytes now, and each other one has its verdict."""
+
+    batch_id: str
+    events: int
+    project: Project
+    delivery: Delivery
+    places: list[int]  # of the slabs' events, in their order
+    refusals: dict[int, Refusal]
+    ids: dict[int, str | None]  # of the refusals, where readable
+
+
 class Receiver:
-    def __init__(self, settings: Settings, control: Control, spool: Spool, clock: Clock, metrics: Metrics) -> None:
+    """Answers POSTs of events. `config` and `preflight` are ordinary routes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        control: Control,
+        spool: Spool,
+        clock: Clock,
+        metrics: Metrics,
+        spans: Spans | None = None,
+    ) -> None:
         self._settings, self._control, self._spool = settings, control, spool
-        self._clock, self._metrics = clock, metrics
-        self._limits = limits()
+        self._clock, self._metrics, self._spans = clock, metrics, spans
+        self._limits = settings.limits
         self._origins = [o.strip() for o in settings.allowed_origins.split(",") if o.strip()]
+        self._gate = Gate(settings, clock, metrics)
+        self.buffer = Buffer(settings.ingest_buffer_bytes, metrics)
+        self.waiting = 0
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._jwt_secret = settings.jwt_secret.get_secret_value()
         self._crawlers = CrawlerDetect()
         self._bots: dict[str, bool] = {}
-        self._busy = 0
-        self._accepted = metrics.events.labels(Status.ACCEPTED, "")
+        self._addresses: dict[tuple[str, str], tuple[str, str]] = {}
+        self._log = log.bind()
+        self._log_from = {"all": 0, "errors": 400, "none": 1000}[settings.log_batches]
 
-    async def events(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One batch: every event of it gets exactly one of five statuses."""
-        started = self._clock.monotonic_seconds()
-        if self._busy >= self._settings.ingest_concurrency:
-            return self.error(request, Unavailable("too many requests at once", hint="send again in a moment"))
-        self._busy += 1
+        visit = Visit(scope, receive, send, self._clock.monotonic_seconds())
+        status, headers = 200, [_JSON]
         try:
-            answer = await self._accept(request)
-        except ClientDisconnect:
-            return Response(status_code=400)
+            body = await self._accept(visit)
+        except Gone:
+            self._finish(visit, 499)
+            return
         except TwintrackError as error:
-            return self.error(request, error)
+            status, visit.code = error.status, error.code
+            body, headers = error_answer(error)
+        except Exception:
+            status, visit.code = 500, "internal"
+            log.error("ingest_failed", code="internal", request=visit.request_id, exc_info=True)
+            body, headers = error_answer(TwintrackError("something went wrong here", hint="see the service's log"))
         finally:
-            self._busy -= 1
-        self._metrics.acknowledge_seconds.observe(self._clock.monotonic_seconds() - started)
-        return Response(_ENCODER.encode(answer), media_type="application/json", headers=self._cors(request))
+            self.buffer.give(visit.held)
+        await visit.answer(status, [*headers, _NO_SNIFF, *self._cors(visit.origin)], body)
+        self._finish(visit, status)
+
+    def _finish(self, visit: Visit, status: int) -> None:
+        """Tells about the request: numbers, one line, one span. Nothing of what was sent."""
+        ended = self._clock.monotonic_seconds()
+        metrics = self._metrics
+        stages = visit.stages(ended)
+        for stage, start, end in stages:
+            metrics.stages[stage].observe(end - start)
+        metrics.answered(status)
+        metrics.body_bytes.inc(visit.body_bytes)
+        if visit.code:
+            metrics.refused_requests.labels(visit.code).inc()
+        elif visit.body_here:
+            metrics.inflated_bytes.inc(visit.inflated_bytes)
+            metrics.acknowledge_seconds.observe(ended - visit.body_here)
+        if self._log_from <= status:
+            line = visit.line(status, stages)
+            self._log.info("batch", line=line)
+        if self._spans is not None:
+            self._spans.request(visit, status, stages, ended)
 
     async def config(self, request: Request) -> Response:
         """The configuration that a client polls: version, kill switch, share."""
+        visit = Visit(request.scope, request.receive, request._send, 0.0)
+        cors = {name.decode(): value.decode() for name, value in self._cors(visit.origin)}
         try:
-            principal = self._principal(self._header_key(request) or "")
+            principal = self._principal(visit.header_key())
         except TwintrackError as error:
-            return self.error(request, error)
+            return Response(_ENCODER.encode(error.body()), error.status, cors, "application/json")
         project = self._control.project(principal.tenancy.project)
         body = {"version": project.config_version, "kill": project.kill, "share": project.share}
         tag = f'"{project.config_version}-{int(project.kill)}-{project.share}"'
-        headers = {**self._cors(request), "ETag": tag, "Cache-Control": "private, max-age=30"}
-        if request.headers.get("if-none-match") == tag:
+        headers = {**cors, "ETag": tag, "Cache-Control": "private, max-age=30"}
+        if visit.header(b"if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         return Response(_ENCODER.encode(body), media_type="application/json", headers=headers)
 
     async def preflight(self, request: Request) -> Response:
-        return Response(
-            status_code=204,
-            headers=self._cors(request)
-            | {
-                "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-                "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-write-key",
-                "Access-Control-Max-Age": "86400",
-            },
-        )
-
-    def error(self, request: Request, error: TwintrackError) -> Response:
-        headers = self._cors(request)
-        if isinstance(error, Unavailable):
-            headers["Retry-After"] = str(error.retry_after_seconds)
-        return Response(_ENCODER.encode(error.body()), error.status, media_type="application/json", headers=headers)
-
-    def _cors(self, request: Request) -> dict[str, str]:
-        """Never with credentials: ingest ignores cookies."""
+        """What a browser asks before it sends with a header of ours. A foreign origin gets no leave, and no error."""
         origin = request.headers.get("origin")
-        if origin is None or not ("*" in self._origins or origin in self._origins):
-            return {}
-        return {"Access-Control-Allow-Origin": "*" if "*" in self._origins else origin, "Vary": "Origin"}
+        cors = {
+            name.decode(): value.decode() for name, value in self._cors(None if origin is None else origin.encode())
+        }
+        if "access-control-allow-origin" in cors:
+            cors |= {
+                "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+                "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-write-key, traceparent",
+                "Access-Control-Max-Age": "86400",
+            }
+        return Response(status_code=204, headers=cors)
 
-    @staticmethod
-    def _header_key(request: Request) -> str | None:
-        scheme, _, value = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and value.strip():
-            return value.strip()
-        return request.headers.get("x-write-key") or None
+    def _cors(self, origin: bytes | None) -> Iterable[tuple[bytes, bytes]]:
+        """Never with credentials: ingest ignores cookies. A page may read when to come again."""
+        if "*" in self._origins:
+            if origin is None:
+                return ()
+            return ((b"access-control-allow-origin", b"*"), _EXPOSED)
+        # Caches must not hand one origin's answer, or the lack of one, to another.
+        if origin is None or origin.decode("latin-1") not in self._origins:
+            return (_VARY,)
+        return ((b"access-control-allow-origin", origin), _EXPOSED, _VARY)
 
     def _principal(self, key: str) -> auth.Principal:
         if not key:
@@ -138,95 +200,116 @@ class Receiver:
             )
         return principal
 
-    async def _body(self, request: Request) -> bytes:
-        most = self._limits.body_bytes
-        too_large = RequestError(
-            f"the body is larger than {most} bytes (body_bytes)",
-            hint="send smaller batches, or compress them",
-            code="body_too_large",
-            status=413,
-        )
-        declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > most:
-            raise too_large
-        parts, size = [], 0
+    async def _body(self, visit: Visit) -> bytes:
+        declared = visit.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > self._limits.body_bytes:
+            self._too_large()
+        # The server under us has a clock on the head and the first piece; ours starts where a body comes in pieces.
+        message = await visit.receive()
+        body: bytes = self._piece(visit, message)
+        if not message.get("more_body"):
+            return body
+        parts = [body]
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                async for part in request.stream():
-                    size += len(part)
-                    if size > most:
-                        raise too_large
-                    parts.append(part)
+            async with asyncio.timeout(self._settings.body_seconds):
+                while message.get("more_body"):
+                    message = await visit.receive()
+                    parts.append(self._piece(visit, message))
         except TimeoutError as error:
             raise RequestError(
-                f"the body did not arrive within {_BODY_SECONDS:.0f} seconds",
+                f"the body did not arrive within {self._settings.body_seconds:g} seconds (body_seconds)",
                 hint="send smaller batches",
                 code="body_too_slow",
                 status=408,
             ) from error
         return b"".join(parts)
 
-    async def _accept(self, request: Request) -> dict[str, Any]:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in _TYPES:
+    def _piece(self, visit: Visit, message: Any) -> bytes:
+        if message["type"] == "http.disconnect":
+            raise Gone
+        piece: bytes = message.get("body", b"")
+        visit.body_bytes += len(piece)
+        if visit.body_bytes > self._limits.body_bytes:
+            self._too_large()
+        self._hold(visit, len(piece))
+        return piece
+
+    def _hold(self, visit: Visit, size: int) -> None:
+        self.buffer.take(size, visit.held + size)
+        visit.held += size
+
+    def _too_large(self) -> NoReturn:
+        raise RequestError(
+            f"the body is larger than {self._limits.body_bytes} bytes (body_bytes)",
+            hint="send smaller batches, or compress them",
+            code="body_too_large",
+            status=413,
+        )
+
+    async def _accept(self, visit: Visit) -> bytes:
+        kind = visit.headers.get(b"content-type", b"")
+        if kind not in _TYPES and kind.partition(b";")[0].strip().lower() not in _TYPES:
             raise RequestError(
                 "the body must be application/json or text/plain",
                 hint="set Content-Type",
                 code="unsupported_type",
                 status=415,
             )
-        header_key = self._header_key(request)
-        principal = self._principal(header_key) if header_key else None
-        body = await self._body(request)
-        received = self._clock.milliseconds()
-        plain = inflate(body, request.headers.get("content-encoding", "").strip().lower(), self._limits)
+        address, stored_address = self._address(visit)
+        await self._gate.address(address)
+        key = visit.header_key()
+        principal = self._principal(key) if key else None
+        body = await self._body(visit)
+        visit.body_here = self._clock.monotonic_seconds()
+        if self.waiting >= self._settings.ingest_concurrency:
+            self._metrics.limits["requests"].inc()
+            raise Unavailable(
+                f"more than {self._settings.ingest_concurrency} requests at once (ingest_concurrency)",
+                hint="nothing was kept; send again after Retry-After",
+                code="overloaded",
+            )
+        self.waiting += 1
+        try:
+            plain = inflate(body, visit.encoding, self._limits)
+            if plain is not body:
+                self._hold(visit, len(plain))
+            visit.inflated_bytes = len(plain)
+            visit.inflated = self._clock.monotonic_seconds()
+            del body
+            if len(plain) <= _LARGE_BYTES:
+                judged = await self._prepare(visit, plain, principal, stored_address)
+            else:
+                async with self._large:
+                    judged = await self._prepare(visit, plain, principal, stored_address)
+            del plain
+            return await self._append(visit, judged)
+        finally:
+            self.waiting -= 1
+
+    async def _prepare(
+        self, visit: Visit, plain: bytes, sent_by: auth.Principal | None, stored_address: str
+    ) -> _Judged:
+        """From an inflated body to what the spool shall make durable, and a verdict for every other event."""
         batch = decode(plain, self._limits)
+        visit.decoded = self._clock.monotonic_seconds()
         envelope = batch.envelope
-        if principal is None:
-            principal = self._principal(envelope.key or request.query_params.get("write_key", ""))
-        context = self._context(request, principal, envelope.token or "", received, batch)
-        return await self._deliver(batch, context)
-
-    def _context(
-        self, request: Request, principal: auth.Principal, token: str, received: int, batch: Batch
-    ) -> RequestContext:
-        agent = request.headers.get("user-agent", "")[:_AGENT_CHARACTERS]
-        peer = request.client.host if request.client else ""
-        address = client_address(peer, request.headers.get("x-forwarded-for", ""), self._settings.trusted_proxies)
-        sent = batch.envelope.sent_at
-        return RequestContext(
-            tenancy=principal.tenancy,
-            server_key=principal.role is auth.Role.SERVER,
-            subject=auth.subject_of(token, self._settings.jwt_secret.get_secret_value(), received),
-            received_milliseconds=received,
-            skew_milliseconds=clock_skew(received, None if sent is None else milliseconds_of(sent)),
-            ip_address=cut_address(address, keep_full=self._settings.keep_full_address),
-            user_agent=agent,
-            is_bot=self._is_bot(agent),
-        )
-
-    def _is_bot(self, agent: str) -> bool:
-        """Bots are marked, not dropped. A pattern of a thousand crawlers is slow, so answers are kept."""
-        known = self._bots.get(agent)
-        if known is None:
-            if len(self._bots) > 10_000:
-                self._bots.clear()
-            known = self._bots[agent] = bool(agent) and ("HeadlessChrome" in agent or self._crawlers.isCrawler(agent))
-        return known
-
-    def _rules(self, project_name: str) -> Rules:
-        project = self._control.project(project_name)
-        return Rules(
+        principal = sent_by or self._principal(envelope.key or visit.query_key())
+        visit.key_id, visit.tenancy = principal.key_id, principal.tenancy
+        context = self._context(visit, principal, batch, stored_address)
+        project = self._control.project(principal.tenancy.project)
+        await self._gate.key(principal, len(batch.elements))
+        await self._gate.people(batch, context, project.secret)
+        if batch.unknown_fields:
+            self._metrics.unknown_fields.inc(batch.unknown_fields)
+        settings = self._settings
+        rules = Rules(
             self._limits,
             project.secret,
             project.kill,
-            self._settings.require_verified_ids,
-            self._settings.masking,
-            self._settings.id_window_days,
+            settings.require_verified_ids,
+            settings.masking,
+            settings.id_window_days,
         )
-
-    async def _deliver(self, batch: Batch, context: RequestContext) -> dict[str, Any]:
-        rules = self._rules(context.tenancy.project)
         slabs: list[Slab] = []
         places: list[int] = []
         refusals: dict[int, Refusal] = {}
@@ -235,28 +318,101 @@ class Receiver:
                 await asyncio.sleep(0)  # a large batch does not hold up its neighbours
             prepared = prepare(batch.elements[start : start + _TURN_EVENTS], context, rules)
             slabs += prepared.slabs
-            places += [start + place for place in prepared.places]
+            places += [start + place for place in prepared.places] if start else prepared.places
             refusals.update((start + place, refusal) for place, refusal in prepared.refusals.items())
-        refused = [
-            Refused(self._id(batch, index) or "", refusal.status, refusal.reason) for index, refusal in refusals.items()
-        ]
-        receipts = self._receipts(batch.receipts, context)
-        fresh: list[bool] = []
-        if slabs or refused or receipts:
-            fresh = await self._spool.append(
-                Delivery(context.tenancy, context.received_milliseconds, slabs, refused, receipts)
-            )
-        for place, new in zip(places, fresh, strict=True):
-            if not new:
-                refusals[place] = _ALREADY_ACCEPTED
-        if batch.unknown_fields:
-            self._metrics.unknown_fields.inc(batch.unknown_fields)
-        return self._answer(batch, refusals, rules, context)
+        ids = {index: _id(batch, index) for index in refusals}
+        delivery = Delivery(
+            context.tenancy,
+            context.received_milliseconds,
+            slabs,
+            # An event that shall come again is counted now and looked for later.
+            [
+                Refused("" if refusal.status is Status.RETRY else ids[index] or "", refusal.status, refusal.reason)
+                for index, refusal in refusals.items()
+            ],
+            self._receipts(batch.receipts, context) if batch.receipts else [],
+        )
+        visit.prepared = self._clock.monotonic_seconds()
+        return _Judged(
+            (envelope.batch_id or visit.request_id)[:100],
+            len(batch.elements),
+            project,
+            delivery,
+            places,
+            refusals,
+            ids,
+        )
 
-    @staticmethod
-    def _id(batch: Batch, index: int) -> str | None:
-        element = batch.elements[index]
-        return str(element.event_id) if isinstance(element, WireEvent) else batch.ids[index]
+    async def _append(self, visit: Visit, judged: _Judged) -> bytes:
+        """The answer, once everything that must be durable is."""
+        delivery, refusals, ids = judged.delivery, judged.refusals, judged.ids
+        if delivery.slabs or delivery.refused or delivery.receipts:
+            fresh = await self._spool.append(delivery)
+            if not all(fresh):
+                event_ids = chain.from_iterable(slab.ids for slab in delivery.slabs)
+                for place, event_id, new in zip(judged.places, event_ids, fresh, strict=True):
+                    if not new:
+                        refusals[place] = _ALREADY_ACCEPTED
+                        ids[place] = str(UUID(bytes=event_id))
+        visit.appended = self._clock.monotonic_seconds()
+        counts = dict.fromkeys(_STATUSES, 0)
+        if judged.events > len(refusals):
+            counts["accepted"] = judged.events - len(refusals)
+            self._metrics.verdict(Status.ACCEPTED, "", counts["accepted"])
+        results = []
+        for index, (status, code, message) in sorted(refusals.items()):
+            counts[status] += 1
+            self._metrics.verdict(status, code, 1)
+            results.append({"index": index, "event_id": ids[index], "status": status, "code": code, "message": message})
+        visit.counts = counts
+        return _ENCODER.encode(
+            {
+                "batch_id": judged.batch_id,
+                **counts,
+                "results": results,
+                "config": {"version": judged.project.config_version, "kill": judged.project.kill},
+            }
+        )
+
+    def _address(self, visit: Visit) -> tuple[str, str]:
+        """The client's address, and the form of it that is stored."""
+        client = visit.scope.get("client")
+        peer = client[0] if client else ""
+        trusted = self._settings.trusted_proxies
+        forwarded = visit.all_of(b"x-forwarded-for") if trusted and b"x-forwarded-for" in visit.headers else ""
+        known = self._addresses.get((peer, forwarded))
+        if known is None:
+            address = client_address(peer, forwarded, trusted)
+            known = address, cut_address(address, keep_full=self._settings.keep_full_address)
+            if len(forwarded) < _AGENT_CHARACTERS:
+                if len(self._addresses) >= _KEPT_ANSWERS:
+                    self._addresses.clear()
+                self._addresses[peer, forwarded] = known
+        return known
+
+    def _context(self, visit: Visit, principal: auth.Principal, batch: Batch, stored_address: str) -> RequestContext:
+        agent = visit.header(b"user-agent")[:_AGENT_CHARACTERS]
+        received = self._clock.milliseconds()
+        sent, token = batch.envelope.sent_at, batch.envelope.token
+        return RequestContext(
+            tenancy=principal.tenancy,
+            server_key=principal.role is auth.Role.SERVER,
+            subject=auth.subject_of(token, self._jwt_secret, received) if token else None,
+            received_milliseconds=received,
+            skew_milliseconds=clock_skew(received, None if sent is None else milliseconds_of(sent)),
+            ip_address=stored_address,
+            user_agent=agent,
+            is_bot=self._is_bot(agent),
+        )
+
+    def _is_bot(self, agent: str) -> bool:
+        """Bots are marked, not dropped. A pattern of a thousand crawlers is slow, so answers are kept."""
+        known = self._bots.get(agent)
+        if known is None:
+            if len(self._bots) >= _KEPT_ANSWERS:
+                self._bots.clear()
+            known = self._bots[agent] = bool(agent) and ("HeadlessChrome" in agent or self._crawlers.isCrawler(agent))
+        return known
 
     def _receipts(self, receipts: list[WireReceipt], context: RequestContext) -> list[tuple[int, bytes]]:
         """(month, row) of receipts; what no vendor of ours can have sent is left out."""
@@ -280,32 +436,7 @@ class Receiver:
                 rows.append((month_of(row.at), _ENCODER.encode(row)))
         return rows
 
-    def _answer(
-        self, batch: Batch, verdicts: dict[int, Refusal], rules: Rules, context: RequestContext
-    ) -> dict[str, Any]:
-        """The answer: `results` has every event that is not accepted."""
-        counts = dict.fromkeys(Status, 0)
-        counts[Status.ACCEPTED] = len(batch.elements) - len(verdicts)
-        results = []
-        for index, (status, code, message) in sorted(verdicts.items()):
-            counts[status] += 1
-            results.append(
-                {
-                    "index": index,
-                    "event_id": self._id(batch, index),
-                    "status": status,
-                    "code": code,
-                    "message": message,
-                }
-            )
-            self._metrics.events.labels(status, code).inc()
-        if counts[Status.ACCEPTED]:
-            self._accepted.inc(counts[Status.ACCEPTED])
-        log.info("batch", project=context.tenancy.project, **{s.value: n for s, n in counts.items()})
-        project = self._control.project(context.tenancy.project)
-        return {
-            "batch_id": (batch.envelope.batch_id or uuid4().hex)[:100],
-            **{s.value: n for s, n in counts.items()},
-            "results": results,
-            "config": {"version": project.config_version, "kill": rules.kill},
-        }
+
+def _id(batch: Batch, index: int) -> str | None:
+    element = batch.elements[index]
+    return str(element.event_id) if isinstance(element, WireEvent) else batch.ids[index]

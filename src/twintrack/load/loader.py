@@ -10,7 +10,8 @@ and, where others pass meanwhile, is taken as a refusal of that chunk's rows.
 import math
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import structlog
@@ -22,6 +23,7 @@ from twintrack.load.retry import Breaker, Pace, State, paces
 from twintrack.load.rows import columns, insert_block
 from twintrack.load.upkeep import Upkeep
 from twintrack.metrics import Metrics
+from twintrack.spans import Loaded, Spans
 from twintrack.spool.protocol import Chunk, Kind, Spool
 from twintrack.store.migrate import missing
 from twintrack.store.protocol import Store
@@ -81,7 +83,9 @@ class Loader:
         backoff_seconds: float = 30.0,
         jitter: Callable[[], float] = random.random,
         reached: Callable[[str], None] = _nowhere,
+        spans: Spans | None = None,
     ) -> None:
+        self._spans = spans
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
         self._age_seconds = age_milliseconds / 1000
         self._chunk_rows = chunk_rows
@@ -251,6 +255,7 @@ class Loader:
 
     def _freeze(self) -> bool:
         """A full disk stops freezing, not what is frozen already: that may be what frees the disk."""
+        started = self._clock.monotonic_seconds()
         try:
             moved = bool(self._spool.freeze())
         except Exception as error:  # also the ledger's
@@ -258,6 +263,8 @@ class Loader:
             self._troubles["spool"] = _Trouble("the disk takes no chunk files", "free space or mend the disk")
             return False
         self._troubles.pop("spool", None)
+        if moved:
+            self._metrics.load_steps["freeze"].observe(self._clock.monotonic_seconds() - started)
         return moved
 
     def _look_up_next(self) -> bool:
@@ -266,10 +273,12 @@ class Loader:
         if self._overdue() or not pending or any(not chunk.lookup for chunk in pending):
             return False
         chunk = pending[0]
+        started = self._clock.monotonic_seconds()
         try:
             self._spool.settle_lookup(chunk, found(self._store, chunk, self._spool.identities(chunk)))
         except ChunkDamaged as error:
             self._upkeep.damaged(chunk, error)
+        self._metrics.load_steps["lookup"].observe(self._clock.monotonic_seconds() - started)
         return True
 
     def _rested(self, chunk: Chunk) -> bool:
@@ -336,13 +345,40 @@ class Loader:
             self._upkeep.damaged(chunk, error)
             return
         self._reached("before_insert")
-        self._store.insert(chunk.kind.value, columns(chunk.kind.value), block, chunk.token)
-        self._reached("after_insert")
-        self._spool.loaded(chunk)
+        with self._told(chunk) as step:
+            self._store.insert(chunk.kind.value, columns(chunk.kind.value), block, chunk.token)
+            step("insert")
+            self._reached("after_insert")
+            self._spool.loaded(chunk)
+            step("settle")
         self._passed, self._unclear = self._passed + 1, 0
         self._busy = chunk.rows >= _BUSY_ROWS
         self._metrics.loaded.labels(chunk.kind.value).inc(chunk.rows)
         log.info("chunk_loaded", chunk=chunk.chunk_id, kind=chunk.kind.value, rows=chunk.rows)
+
+    @contextmanager
+    def _told(self, chunk: Chunk) -> Iterator[Callable[[str], None]]:
+        """Times the steps of one chunk, also of the one that fails; `step(name)` ends a step."""
+        now, failed = self._clock.monotonic_seconds, ""
+        told: list[tuple[str, float, float]] = []
+        before = now()
+
+        def step(name: str) -> None:
+            nonlocal before
+            told.append((name, before, now()))
+            before = told[-1][2]
+
+        try:
+            yield step
+        except StoreError as error:
+            failed = error.code
+            step("settle" if told else "insert")
+            raise
+        finally:
+            for name, start, end in told:
+                self._metrics.load_steps[name].observe(end - start)
+            if self._spans is not None and told:
+                self._spans.chunk(Loaded(chunk.chunk_id, chunk.kind.value, chunk.rows, failed), told)
 
     def _failed(self, error: StoreError) -> None:
         self._note(error)

@@ -12,8 +12,9 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
 from uuid import UUID
 
-from twintrack.errors import StoreUnavailable
+from twintrack.errors import StoreUnavailable, TwintrackError
 from twintrack.event import Tenancy
+from twintrack.metrics import Metrics
 from twintrack.query.guard import scope
 from twintrack.settings import Settings
 from twintrack.store.protocol import Store
@@ -24,8 +25,8 @@ _Answered = TypeVar("_Answered")
 class Executor:
     """Two threads at most: a question waits for its turn rather than taking ingest's cores."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._store, self._settings = store, settings
+    def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
+        self._store, self._settings, self._metrics = store, settings, metrics
         self._ending = False
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="query")
 
@@ -40,12 +41,22 @@ class Executor:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     async def _ask(self, question: Callable[[], _Answered]) -> _Answered:
+        """Asks on a thread, and counts how it went."""
+
         def unless_ending() -> _Answered:
             if self._ending:
                 raise StoreUnavailable("the service is stopping", hint="ask again when it is back")
             return question()
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, unless_ending)
+        started, result = time.perf_counter(), "ok"
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, unless_ending)
+        except TwintrackError as error:
+            result = error.code
+            raise
+        finally:
+            self._metrics.queries.labels(result).inc()
+            self._metrics.query_seconds.observe(time.perf_counter() - started)
 
     def bounds(self) -> dict[str, Any]:
         s = self._settings

@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections import Counter, deque
+import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -177,7 +178,9 @@ class Writer:
                 _record(one.delivery, a, list(islice(late, len(one.delivery.slabs))))
                 for one, a in zip(group, answers, strict=True)
             ]
+            started = time.perf_counter()
             end = self._log.append(records)
+            self._metrics.sync_seconds.observe(time.perf_counter() - started)
         except BaseException:
             if claimed.transaction is not None:
                 claimed.transaction.abort()
@@ -209,17 +212,22 @@ class Writer:
 
     @staticmethod
     def _answer(group: list[_Waiting], answers: Iterable[list[bool] | BaseException]) -> None:
-        def settle(future: "asyncio.Future[list[bool]]", answer: list[bool] | BaseException) -> None:
-            if future.cancelled():
-                return
-            if isinstance(answer, BaseException):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        def settle(pairs: "list[tuple[asyncio.Future[list[bool]], list[bool] | BaseException]]") -> None:
+            for future, answer in pairs:
+                if future.cancelled():
+                    continue
+                if isinstance(answer, BaseException):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
 
+        # One call for the whole group: each call wakes its loop.
+        by_loop: defaultdict[asyncio.AbstractEventLoop, list[Any]] = defaultdict(list)
         for waiting, answer in zip(group, answers, strict=True):
+            by_loop[waiting.loop].append((waiting.future, answer))
+        for loop, pairs in by_loop.items():
             with contextlib.suppress(RuntimeError):  # the loop of a sender that is gone is closed
-                waiting.loop.call_soon_threadsafe(settle, waiting.future, answer)
+                loop.call_soon_threadsafe(settle, pairs)
 
 
 def _record(delivery: Delivery, verdicts: list[list[bool]], late: list[bool]) -> Record:

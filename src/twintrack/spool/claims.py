@@ -228,3 +228,9 @@ class Claims:
         key = claim_key(event_id.bytes, project)
         with self._env.begin() as transaction:
             return any(transaction.get(key, db=db) is not None for db in (self._recent, self._late))
+
+    def size(self) -> tuple[int, int]:
+        """(entries, bytes) of the index."""
+        with self._env.begin() as transaction:
+            entries = sum(int(transaction.stat(db)["entries"]) for db in (self._recent, self._late))
+        return entries, self._env.info()["last_pgno"] * self._env.stat()["psize"]

@@ -258,6 +258,10 @@ class Partition:
     def holds(self, event_id: UUID, project: str) -> bool:
         return self._claims.holds(event_id, project)
 
+    def index_size(self) -> tuple[int, int]:
+        """(entries, bytes) of the index."""
+        return self._claims.size()
+
 
 def _weight(read: Read) -> int:
     return max(1, sum(part.rows for part in read.message.record.parts))

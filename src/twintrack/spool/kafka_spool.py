@@ -27,7 +27,7 @@ from twintrack.spool.kafka_message import Message, decode, partition_of
 from twintrack.spool.kafka_partition import Fetch, Partition, Read, discard_indexes
 from twintrack.spool.kafka_verdict import Decided, Tally
 from twintrack.spool.local import SpoolSizes
-from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
+from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
 from twintrack.spool.segment import Record
 
 log = structlog.get_logger()
@@ -360,6 +360,14 @@ class KafkaSpool:
             oldest = first if oldest is None else min(oldest, oldest if first is None else first)
         events += sum(max(0, end - heads.get(number, 0)) for number, end in ends.items())
         return Depth(events, self._door.fallback.size_bytes(), oldest)
+
+    def sizes(self) -> Sizes:
+        """Of this node: what its fallback and its indexes take; quarantined rows stand in the control data."""
+        with self._lock:
+            indexes = [partition.index_size() for partition in self._partitions.values()]
+        entries, size = sum(one[0] for one in indexes), sum(one[1] for one in indexes)
+        quarantined = sum(len(content) for content in self.ledger.quarantined())
+        return Sizes(self._door.fallback.size_bytes(), 0, quarantined, entries, size)
 
     def tallies(self) -> dict[Tally, int]:
         """Events by (project, environment, outcome, reason) of all nodes, since the topic was opened."""

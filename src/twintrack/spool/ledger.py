@@ -210,6 +210,11 @@ class Ledger:
             ).fetchone()
         return int(row[0])
 
+    def quarantined_bytes(self) -> int:
+        with self._lock:
+            row = self._db.execute("SELECT coalesce(sum(bytes), 0) FROM chunks WHERE state = 'quarantined'").fetchone()
+        return int(row[0])
+
     def waiting_events(self) -> int:
         with self._lock:
             row = self._db.execute(

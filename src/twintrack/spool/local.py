@@ -25,7 +25,7 @@ from twintrack.spool.freeze import Freezer
 from twintrack.spool.known import KnownIds
 from twintrack.spool.ledger import Ledger
 from twintrack.spool.log import Log
-from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
+from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
 from twintrack.spool.segment import Damage, Position
 from twintrack.spool.settle import Settling
 
@@ -272,6 +272,10 @@ class LocalSpool:
         waiting = [c.received_milliseconds for c in self.pending()]
         oldest = min([*waiting, *([in_log] if in_log is not None else [])], default=None)
         return Depth(self.balance.events, self._bytes(), oldest)
+
+    def sizes(self) -> Sizes:
+        in_log, in_chunks = self._log.bytes_behind(self.balance.cursor), self.balance.chunk_bytes
+        return Sizes(in_log, in_chunks, self.ledger.quarantined_bytes(), *self.claims.size())
 
     def tallies(self) -> dict[tuple[str, str, str, str], int]:
         """Events by (project, environment, outcome, reason) since the data folder was made."""

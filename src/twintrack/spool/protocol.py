@@ -71,6 +71,16 @@ class Depth(NamedTuple):
     oldest_milliseconds: int | None
 
 
+class Sizes(NamedTuple):
+    """What the spool takes of the disk."""
+
+    log_bytes: int  # not frozen yet
+    chunk_bytes: int  # waiting for the store, quarantined ones included
+    quarantine_bytes: int
+    index_entries: int
+    index_bytes: int
+
+
 class Spool(Protocol):
     async def append(self, delivery: Delivery) -> list[bool]:
         """Makes the delivery durable; for each event of its slabs, in order, whether it is new.
@@ -212,6 +222,10 @@ class WholeSpool(Spool, Protocol):
 
     def tallies(self) -> dict[tuple[str, str, str, str], int]:
         """Events by (project, environment, outcome, reason) since the spool was made."""
+        ...
+
+    def sizes(self) -> Sizes:
+        """What it takes of this node's disk, and what stands in quarantine."""
         ...
 
     def holds(self, event_id: UUID, project: str) -> bool:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -26,9 +27,9 @@ _MOST_PAUSE_SECONDS = 10.0
 class EngineProcess:
     """Shape: `folder` is chDB's; one process owns it, and the engine's own lock sees to that."""
 
-    def __init__(self, folder: Path, memory_bytes: int = 2 << 30) -> None:
+    def __init__(self, folder: Path, memory_bytes: int = 2 << 30, died: Callable[[], object] = int) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder, self._memory_bytes = folder, memory_bytes
+        self._folder, self._memory_bytes, self._died = folder, memory_bytes, died
         self._password = secrets.token_hex(32)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._closing = threading.Event()
@@ -87,6 +88,7 @@ class EngineProcess:
             if self._closing.is_set():
                 return
             log.error("engine_died", code=code)
+            self._died()
             self._closing.wait(pause)
             try:
                 self._process = self._start()
@@ -121,11 +123,14 @@ def _options(memory_bytes: int) -> str:
     )
 
 
-def open_store(settings: Settings) -> ClickHouse:
-    """The store that `TWINTRACK_STORE` names: a server, or the engine over the folder of `chdb:///path`."""
+def open_store(settings: Settings, died: Callable[[], object] = int) -> ClickHouse:
+    """The store that `TWINTRACK_STORE` names: a server, or the engine over the folder of `chdb:///path`.
+
+    `died` is told each time that the engine's process ended by itself.
+    """
     url = settings.store_url
     if url.startswith("chdb://"):
-        process = EngineProcess(Path(url.removeprefix("chdb://")), settings.store_memory_bytes)
+        process = EngineProcess(Path(url.removeprefix("chdb://")), settings.store_memory_bytes, died)
         to = Connection(
             process.url,
             connect_seconds=settings.store_connect_seconds,

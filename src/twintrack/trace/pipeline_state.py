@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from prometheus_client import Histogram
-
 from twintrack.clock import Clock, iso
 from twintrack.event import Tenancy
 from twintrack.load.loader import Loader
-from twintrack.metrics import Metrics
+from twintrack.metrics import Metrics, Step
 from twintrack.outcomes import Status
 from twintrack.query.execute import Executor
 from twintrack.spool.protocol import WholeSpool
@@ -95,7 +93,7 @@ async def pipeline_state(
         "lag_seconds": round(lag, 3),
         "spool_bytes": depth.bytes,
         "store": {"engine": engine, "ok": error is None, **loader.condition(), "error": error},
-        "latency_seconds": quantiles(metrics.acknowledge_seconds),
+        "latency_seconds": _latency(metrics),
         "started_at": iso(started_milliseconds),
     }
 
@@ -120,18 +118,22 @@ def _waiting(found: dict[tuple[str, str], int]) -> int:
     )
 
 
-def quantiles(histogram: Histogram) -> dict[str, float] | None:
-    """Upper bounds of p50, p95 and p99 from the buckets, seconds; None before the first request."""
-    buckets = [
-        (float(sample.labels["le"]), sample.value)
-        for metric in histogram.collect()
-        for sample in metric.samples
-        if sample.name.endswith("_bucket")
-    ]
-    if not buckets or buckets[-1][1] == 0:
+def _latency(metrics: Metrics) -> dict[str, Any] | None:
+    """To the durable answer, and of every step on the way to the store, where it was taken at all."""
+    whole = quantiles(metrics.acknowledge_seconds)
+    if whole is None:
         return None
+    steps = [*metrics.stages.items(), *metrics.load_steps.items()]
+    return {**whole, "steps": {name: found for name, step in steps if (found := quantiles(step)) is not None}}
+
+
+def quantiles(step: Step) -> dict[str, float] | None:
+    """Upper bounds of p50, p95 and p99 from the buckets, seconds; None before the first request."""
+    buckets = step.buckets()
     total = buckets[-1][1]
-    last = max(bound for bound, _ in buckets if bound != float("inf"))
+    if total == 0:
+        return None
+    last = step.bounds[-1]
     return {
         name: min(last, next(bound for bound, count in buckets if count >= total * share))
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
