@@ -98,12 +98,15 @@ def lock_folder(data: Path, wait_seconds: float) -> int:
             time.sleep(0.05)
 
 
-def build(settings: Settings, clock: Clock | None = None) -> Services:
-    """Opens control, store and spool of a data folder and starts the loader. The caller holds the folder's lock."""
+def build(settings: Settings, clock: Clock | None = None, spans: Spans | None = None) -> Services:
+    """Opens control, store and spool of a data folder and starts the loader. The caller holds the folder's lock.
+
+    `spans` beats what the settings say.
+    """
     clock = clock or SystemClock()
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = Metrics()
-    spans = exported_spans(clock) if settings.spans else None
+    spans = spans or (exported_spans(clock) if settings.spans else None)
     control = Control(settings.control_url, clock)
     store = open_store(settings, metrics.engine_deaths.inc)
     if store.engine == "chdb":
