@@ -128,14 +128,19 @@ def open_spool(settings: Settings, clock: Clock, metrics: Metrics, reached: Call
     )
 
 
-def build(settings: Settings, clock: Clock | None = None, *, only_load: bool = False) -> Services:
-    """Opens control, store and spool of a data folder and starts the loader. The caller holds the folder's lock."""
+def build(
+    settings: Settings, clock: Clock | None = None, spans: Spans | None = None, *, only_load: bool = False
+) -> Services:
+    """Opens control, store and spool of a data folder and starts the loader. The caller holds the folder's lock.
+
+    `spans` beats what the settings say.
+    """
     if settings.spool == "local" and not settings.load:
         raise SettingsError("a local spool is loaded by its own node", hint="TWINTRACK_LOAD=false needs kafka://...")
     clock = clock or SystemClock()
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = Metrics()
-    spans = exported_spans(clock) if settings.spans else None
+    spans = spans or (exported_spans(clock) if settings.spans else None)
     control = Control(settings.control_url, clock)
     store = open_store(settings, metrics.engine_deaths.inc)
     if store.engine == "chdb":

@@ -18,7 +18,7 @@ CASES = {
     for file in sorted((Path(__file__).parents[2] / "contract" / "cases").glob("*/*.json"))
 }
 # What no single body can bring about: a switch, a setting, or the store itself decides.
-ELSEWHERE = {Reason.FOUND_IN_STORE, Reason.KILLED, Reason.UNVERIFIED_USER}
+ELSEWHERE = {Reason.FOUND_IN_STORE, Reason.KILLED, Reason.UNVERIFIED_USER, Reason.RATE_LIMITED}
 
 
 class Sent(NamedTuple):
