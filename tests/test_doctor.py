@@ -12,8 +12,7 @@ from tests.e2e.conftest import start
 from tests.faults.test_wire import until
 from tests.test_commands import command
 from twintrack.commands import command_app
-from twintrack.doctor import first_whole_month
-from twintrack.load.rollup import compare, months
+from twintrack.load.rollup import compare, first_whole_month, months
 from twintrack.testing import ManualClock, wire_event
 
 
@@ -67,6 +66,18 @@ def test_rollup_rebuild_below_the_watermark_is_refused_and_changes_nothing(servi
     assert service.services.spool.stale_months() == []
     assert compare(service.services.store) == []
     assert not checks(service)["expiry"]["ok"]  # the event is older than its project's watermark
+
+
+def test_month_below_the_watermark_that_was_in_doubt_is_named_and_left(service: Service) -> None:
+    service.send([wire_event()])
+    service.settle()
+    (month,) = months(service.services.store)
+    with service.services.spool.ledger as ledger:
+        ledger.set_complete_since("demo", service.services.clock.milliseconds())
+    service.services.spool.reinsert((), [month, 0])
+    assert rebuilt(service)  # nothing of it is waited for
+    said = checks(service)["rollups"]
+    assert not said["ok"] and f"all time, {month}" in said["says"] and "leave them" in said["do"]
 
 
 @pytest.mark.parametrize("month", [202613, 7, -1])

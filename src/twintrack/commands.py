@@ -18,12 +18,12 @@ from starlette.routing import Route
 
 from twintrack.app import Services
 from twintrack.auth import Role
-from twintrack.doctor import examine, first_whole_month
+from twintrack.doctor import examine
 from twintrack.errors import RequestError, TwintrackError
 from twintrack.event import RequestContext, Tenancy, WireEvent, limits
 from twintrack.ingest.decode import decode_one
 from twintrack.ingest.pipeline import Rules, prepare
-from twintrack.load.rollup import months
+from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Refusal
 from twintrack.spool.protocol import Delivery, Refused
 
@@ -110,7 +110,8 @@ def command_app(services: Services) -> Starlette:
         return JSONResponse({"months": await _rebuild(services, (await request.json())["months"])})
 
     async def rebuild_state(_: Request) -> Response:
-        left = services.spool.stale_months()
+        first = first_whole_month(services.spool.complete_since())
+        left = [month for month in services.spool.stale_months() if month >= first]
         services.spool.wake()
         return JSONResponse({"left": left, "error": services.loader.last_error if left else ""})
 
@@ -166,7 +167,7 @@ async def _rebuild(services: Services, wanted: list[int]) -> list[int]:
 
     Raises: RequestError for a month of which raw has lost a part, for what is no month; StoreError.
     """
-    first = first_whole_month(services.spool.ledger.complete_since())
+    first = first_whole_month(services.spool.complete_since())
     for month in wanted:
         if month and not (197001 <= month <= 299912 and 1 <= month % 100 <= 12):
             raise RequestError(f"{month} is no month", code="bad_month", hint="write it as YYYYMM, for example 202601")

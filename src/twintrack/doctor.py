@@ -1,14 +1,13 @@
 """`twintrack doctor`: what the parts say of each other. Each check says what it saw and, where it failed, what to do."""
 
 import asyncio
-import datetime as dt
 import shutil
 from typing import Any, NamedTuple
 
 from twintrack.app import Services
 from twintrack.clock import iso
 from twintrack.errors import StoreError
-from twintrack.load.rollup import Difference, compare
+from twintrack.load.rollup import Difference, compare, first_whole_month
 from twintrack.store.migrate import missing
 from twintrack.trace.pipeline_state import pipeline_state
 
@@ -114,8 +113,9 @@ def _schema(services: Services) -> Check:
 def _rollups(services: Services) -> Check:
     """Equality with raw, above the watermark. What moved during each comparison is told, not judged."""
     spool = services.spool
-    since = first_whole_month(spool.ledger.complete_since())
+    since = first_whole_month(spool.complete_since())
     stale = set(spool.stale_months())
+    lost = sorted(month for month in stale if month < since)
     different: set[Difference] | None = None
     moved = False
     for _ in range(_COMPARISONS):
@@ -132,6 +132,14 @@ def _rollups(services: Services) -> Check:
         named = ", ".join(f"{one.table} {one.month}" for one in sorted(different))
         months = " ".join(str(one) for one in sorted({one.month for one in different}))
         return Check("rollups", False, f"not what raw says: {named}", f"run `twintrack rollup rebuild {months}`")
+    if lost:
+        named = ", ".join(str(month or "all time") for month in lost)
+        return Check(
+            "rollups",
+            False,
+            f"raw is complete since {since} only: an insert into {named} was in doubt, and its rollups cannot be made again",
+            "leave them: what expired is in these rollups alone, and each may be off by the rows of that insert",
+        )
     waiting = f"; {len(stale)} months are being made again" if stale else ""
     return Check("rollups", True, f"equal to raw{f' since {since}' if since else ''}{waiting}")
 
@@ -139,18 +147,6 @@ def _rollups(services: Services) -> Check:
 def _settled(services: Services) -> tuple[int, list[int], int]:
     stored = sum(n for (_, _, outcome, _), n in services.spool.tallies().items() if outcome == "stored")
     return stored, services.spool.stale_months(), len(services.spool.in_grace()[0])
-
-
-def first_whole_month(complete_since: dict[str, int]) -> int:
-    """The first month that raw holds all of, for every project; 0 where nothing was ever removed from raw."""
-    latest = max(complete_since.values(), default=0)
-    if not latest:
-        return 0
-    day = dt.datetime.fromtimestamp(latest / 1000, dt.UTC)
-    month = day.year * 100 + day.month
-    if (day.day, day.hour, day.minute, day.second, day.microsecond) == (1, 0, 0, 0, 0):
-        return month
-    return month + (89 if day.month == 12 else 1)
 
 
 def _expiry(services: Services) -> Check:

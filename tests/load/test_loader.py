@@ -270,6 +270,21 @@ def test_rollup_that_cannot_be_made_again_holds_up_no_insert(bench: Bench, proxy
     assert bench.loader.condition()["error"] is None
 
 
+def test_rollups_below_the_watermark_are_not_made_again_from_what_is_left_of_raw(bench: Bench) -> None:
+    bench.send(3, user_id="ann")
+    bench.loader.step()
+    month = month_of(bench.service.services.clock.milliseconds() / 1000)
+    store = bench.service.services.store
+    with bench.spool.ledger as ledger:
+        ledger.set_complete_since("demo", bench.service.services.clock.milliseconds() + 1)
+    store.command("TRUNCATE TABLE analytics.events")
+    bench.spool.reinsert((), (month, 0))
+    bench.run(3)
+    assert bench.spool.stale_months() == [0, month]
+    assert store.select("SELECT sum(event_count) FROM analytics.events_daily").rows == [(3,)]
+    assert store.select("SELECT sum(links) FROM analytics.identities").rows == [(3,)]
+
+
 def test_stop_leaves_to_the_next_start_what_may_wait(bench: Bench) -> None:
     bench.send(3)
     bench.spool.reinsert((), (0,))

@@ -6,7 +6,9 @@ meanwhile: only the loader's thread calls `rebuild`, and only when no insert is 
 replaced parts remembered go with them.
 """
 
+import datetime as dt
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from twintrack.store.protocol import Store
@@ -93,6 +95,18 @@ def rebuild(store: Store, month: int) -> None:
         change = f"REPLACE PARTITION {partition} FROM {beside}" if made else f"DROP PARTITION {partition}"
         store.command(f"ALTER TABLE {DATABASE}.{feed.table} {change}")
         store.command(f"DROP TABLE {beside} SYNC")
+
+
+def first_whole_month(complete_since: Mapping[str, int]) -> int:
+    """The first month that raw holds all of, for every project; 0 where nothing was ever removed from raw."""
+    latest = max(complete_since.values(), default=0)
+    if not latest:
+        return 0
+    day = dt.datetime.fromtimestamp(latest / 1000, dt.UTC)
+    month = day.year * 100 + day.month
+    if (day.day, day.hour, day.minute, day.second, day.microsecond) == (1, 0, 0, 0, 0):
+        return month
+    return month + (89 if day.month == 12 else 1)
 
 
 class Difference(NamedTuple):

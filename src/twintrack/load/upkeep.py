@@ -10,7 +10,7 @@ import structlog
 from twintrack.errors import ChunkDamaged
 from twintrack.load.reconcile import reconcile, remove_rows, rows_of
 from twintrack.load.restore import Restoring
-from twintrack.load.rollup import rebuild
+from twintrack.load.rollup import first_whole_month, rebuild
 from twintrack.spool.protocol import Chunk, Kind, Spool
 from twintrack.store.protocol import Store
 
@@ -34,8 +34,12 @@ class Upkeep:
         return self._restoring.turn()
 
     def mend_rollups(self) -> bool:
-        """Makes marked months again where no insert is in doubt; whether it did. Raises: StoreError."""
-        stale = self._spool.stale_months()
+        """Makes marked months again where no insert is in doubt; whether it did. Raises: StoreError.
+
+        What has expired from raw lives on in the rollups alone: such months stay as they are, and stay marked.
+        """
+        first = first_whole_month(self._spool.complete_since())
+        stale = [month for month in self._spool.stale_months() if month >= first]
         if not stale or self._spool.in_grace()[0]:
             return False
         for month in stale:

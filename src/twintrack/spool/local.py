@@ -262,6 +262,9 @@ class LocalSpool:
     def month_rebuilt(self, month: int) -> None:
         self.ledger.month_rebuilt(month)
 
+    def complete_since(self) -> dict[str, int]:
+        return self.ledger.complete_since()
+
     # -- look ----------------------------------------------------------------------------------------------------
 
     def _bytes(self) -> int:

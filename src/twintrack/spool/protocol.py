@@ -179,6 +179,10 @@ class Spool(Protocol):
 
     def month_rebuilt(self, month: int) -> None: ...
 
+    def complete_since(self) -> dict[str, int]:
+        """From when on, in milliseconds since 1970, raw has every event of a project; others have lost none."""
+        ...
+
     def sweep(self) -> None:
         """Deletes what has outlived its use."""
         ...
