@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID, uuid4
@@ -402,9 +402,21 @@ def version() -> None:
     print(__version__)
 
 
+class _Printing(structlog.PrintLogger):
+    """Says what it can: a log on a full disk or behind a closed pipe must not fail whoever had something to say."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
 def main() -> None:
     """The entry point: our errors become one clear line and an exit code."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # For `twintrack query ... | head`. Not for a service: a client that leaves while it is answered would end it.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN if "serve" in sys.argv[1:2] else signal.SIG_DFL)
     json_logs = not sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -413,7 +425,7 @@ def main() -> None:
             structlog.processors.JSONRenderer() if json_logs else structlog.dev.ConsoleRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info" if "serve" in sys.argv[1:2] else "error"),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Printing(sys.stderr),
         cache_logger_on_first_use=True,
     )
     try:

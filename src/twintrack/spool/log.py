@@ -86,8 +86,8 @@ class Log:
             os.fdatasync(self._handle)
             self._reached("after_sync")
         except BaseException as error:
-            log.error("spool_write_failed", error=type(error).__name__)
             self.renew()
+            log.error("spool_write_failed", error=type(error).__name__)
             raise
         self.end = self.ends[end.epoch] = end
         return end
