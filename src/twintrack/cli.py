@@ -410,7 +410,9 @@ def version() -> None:
 
 def main() -> None:
     """The entry point: our errors become one clear line and an exit code."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # For `twintrack query ... | head`. Not for a service: a client that leaves while it is answered would end it.
+    serves = sys.argv[1:2] in (["serve"], ["load"])
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN if serves else signal.SIG_DFL)
     configure("error", "auto")  # `serve` sets up its own, from its settings
     try:
         app()

@@ -384,6 +384,19 @@ def test_segment_whose_making_was_cut_short_is_passed_over(tmp_path: Path) -> No
     again.close()
 
 
+def test_kill_inside_the_making_of_a_segment_and_another_kill_keep_the_one_before(tmp_path: Path) -> None:
+    """The second start opens a segment behind the unfinished one; the third must still know the one with the events."""
+    spool = opened(tmp_path / "a" / "spool")
+    ids = fresh(count=2)
+    send(spool, ids)
+    first = killed(spool, tmp_path / "a" / "spool", tmp_path / "b" / "spool")
+    segment.segment_path(first / "log", max(segment.epochs(first / "log")) + 1).touch()
+    second = killed(opened(first), first, tmp_path / "c" / "spool")
+    again = opened(second)
+    assert sorted(rows_of(again)) == sorted(ids)
+    again.close()
+
+
 def test_concurrent_copies_are_accepted_once_and_called_duplicate_only_when_the_first_is_synced(tmp_path: Path) -> None:
     import asyncio
 

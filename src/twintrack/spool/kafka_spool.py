@@ -361,6 +361,9 @@ class KafkaSpool:
         events += sum(max(0, end - heads.get(number, 0)) for number, end in ends.items())
         return Depth(events, self._door.fallback.size_bytes(), oldest)
 
+    def complete_since(self) -> dict[str, int]:
+        return self.ledger.complete_since()
+
     def sizes(self) -> Sizes:
         """Of this node: what its fallback and its indexes take; quarantined rows stand in the control data."""
         with self._lock:

@@ -47,9 +47,9 @@ class Log:
             elif epoch in told or epoch == newest:
                 ends[epoch] = told.get(epoch)
             elif opened is None:
-                # Its making was cut short; nothing follows a header that is not on disk.
+                # Its making was cut short; nothing follows a header that is not on disk. It is no epoch: as the last
+                # one its end would stand in the next header, and nobody would be told the end of the one before it.
                 log.warning("spool_segment_unfinished", epoch=epoch)
-                ends[epoch] = Position(epoch, HEADER_BYTES)
             else:
                 # It is not the last and nobody told its end, so it was never written to.
                 ends[epoch] = Position(epoch, HEADER_BYTES)
@@ -86,8 +86,8 @@ class Log:
             os.fdatasync(self._handle)
             self._reached("after_sync")
         except BaseException as error:
-            log.error("spool_write_failed", error=type(error).__name__)
             self.renew()
+            log.error("spool_write_failed", error=type(error).__name__)
             raise
         self.end = self.ends[end.epoch] = end
         return end
