@@ -5,6 +5,7 @@ would, and the rows of the store are counted. `eligible` are the events that wer
 may be lost. A seed whose fault left no proof is a failure, whatever its rows say.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -28,7 +29,8 @@ GRACE_MS = 50
 _DEADLINE_SECONDS = 40.0
 
 _OPEN = """({ key, options }) => {
-  window.analytics = twintrack.createAnalytics({ endpoint: "/api/analytics/events", writeKey: key, flushInterval: 300, ...options });
+  const where = { endpoint: "/api/analytics/events", writeKey: key };
+  window.analytics = twintrack.createAnalytics({ ...where, flushInterval: 300, ...options });
 }"""
 _TRACK = """async ({ name, many, gap, seed }) => {
   const tracked = [];
@@ -229,10 +231,8 @@ class Script:
         gone: list[bool] = []
         page.on("crash", lambda _: gone.append(True))
         # An address that crashes the renderer at once, without the events of a page that leaves.
-        try:
+        with contextlib.suppress(PlaywrightError):
             page.goto("chrome://crash", timeout=3_000)
-        except PlaywrightError:
-            pass
         deadline = time.monotonic() + 5
         while not gone and time.monotonic() < deadline:
             self._pump()
@@ -245,10 +245,8 @@ class Script:
 
     def close(self) -> None:
         if self._context is not None:
-            try:
+            with contextlib.suppress(PlaywrightError):
                 self._context.close()
-            except PlaywrightError:
-                pass
         if self._profile:
             shutil.rmtree(self._profile, ignore_errors=True)
 

@@ -56,8 +56,13 @@ class Proxy:
         self._loop.run_forever()
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop)
         self._thread.join(10)
+
+    def _stop(self) -> None:
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.call_soon(self._loop.stop)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -105,9 +110,7 @@ class Proxy:
         writer.close()
         return int(answer.split(b" ", 2)[1]), answer
 
-    async def _reply(
-        self, writer: asyncio.StreamWriter, status: int, body: bytes, kind: str, extra: str = ""
-    ) -> None:
+    async def _reply(self, writer: asyncio.StreamWriter, status: int, body: bytes, kind: str, extra: str = "") -> None:
         policy = f"Content-Security-Policy: {self._policy}\r\n" if self._policy else ""
         writer.write(
             f"HTTP/1.1 {status} x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
