@@ -99,7 +99,7 @@ class Bench:
         self._playwright = playwright
         self.proxy = Proxy(running.address, sdk)
         self.rows = Rows(running)
-        self._key = _key(running, "write")
+        self.write_key = _key(running, "write")
         self._browser: Browser | None = None
         self._names: dict[str, Line] = {}
 
@@ -111,20 +111,22 @@ class Bench:
     def page(self, context: BrowserContext, **options: Any) -> Page:
         page = context.new_page()
         page.goto(f"{self.proxy.address}/page")
-        page.evaluate(_OPEN, {"key": self._key, "options": options})
+        page.evaluate(_OPEN, {"key": self.write_key, "options": options})
         return page
+
+    def script(self, case: str, seed: int = 0) -> "Script":
+        dice = random.Random(f"{case} {seed}")
+        return Script(self, f"{case}_{seed}_{time.time_ns()}"[-100:], dice, seed)
 
     def run(self, case: str, seed: int) -> Line:
         """One seed from its first event to its counted rows."""
-        name = f"{case}_{seed}_{time.time_ns()}"
-        dice = random.Random(f"{case} {seed}")
         self.proxy.mode = "ok"
         before = len(self.proxy.batches)
-        script = Script(self, name, dice, seed)
+        script = self.script(case, seed)
         try:
             proof = CASES[case](script)
             eligible = {event["id"] for event in script.tracked if event["at"] <= script.killed_at - GRACE_MS}
-            found = self._settled(name, eligible)
+            found = self._settled(script.name, eligible)
         finally:
             script.close()
         batches = self.proxy.batches[before:]
@@ -139,7 +141,7 @@ class Bench:
             len(batches),
             proof,
         )
-        self._names[name] = line
+        self._names[script.name] = line
         return line
 
     def _settled(self, name: str, eligible: set[str]) -> dict[str, int]:
@@ -177,11 +179,11 @@ class Script:
             self._context = self.bench.browser().new_context()
         return self._context
 
-    def own_browser(self) -> BrowserContext:
+    def own_browser(self, **options: Any) -> BrowserContext:
         """A whole browser with a profile on disk, for the kill of its process."""
         self._profile = self._profile or tempfile.mkdtemp(prefix="twintrack-profile-")
         self._context = self.bench._playwright.chromium.launch_persistent_context(
-            self._profile, executable_path=chromium_path(), args=CHROMIUM_FLAGS
+            self._profile, executable_path=chromium_path(), args=CHROMIUM_FLAGS, **options
         )
         return self._context
 
