@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
-
-from benchmarks.sdk import SDK
 from tests.e2e.conftest import start
 from tests.sdk.cases import Bench
+
+from benchmarks.sdk import SDK
 
 EVENTS = 250
 _RUN = """async ({ many, on }) => {

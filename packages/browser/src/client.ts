@@ -35,6 +35,7 @@ export interface MessageInput {
 
 /** Every event tracked is in exactly one of the counts below `tracked`. */
 export interface Stats extends BackendStats {
+  /** Events that the page tracked here. */
   tracked: number;
   /** Waiting for consent. */
   held: number;
