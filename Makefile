@@ -51,9 +51,14 @@ test-python: setup build
 bench: setup
 	$(BIN)/python -m benchmarks.ingest
 
+# Delivery of the browser SDK under faults, a hundred seeds of each.
 bench-sdk: setup build
 	@sh .ci/chromium
 	$(BIN)/python -m benchmarks.sdk
+
+# kill -9 at random, so often that rare orders of things happen.
+soak: setup
+	TWINTRACK_SOAK_ROUNDS=$${TWINTRACK_SOAK_ROUNDS:-200} $(BIN)/python -m pytest -q tests/faults/test_kill.py
 
 docs: setup
 	$(BIN)/python docs/generate.py

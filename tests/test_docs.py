@@ -51,3 +51,12 @@ def test_nothing_committed_reads_a_folder_outside_the_checkout() -> None:
         and "../sha" + "red" in (ROOT / name).read_text()
     ]
     assert guilty == []
+
+
+def test_metrics_and_settings_that_the_operations_pages_name_exist() -> None:
+    named = "\n".join(page.read_text() for page in sorted((ROOT / "docs" / "operations").glob("*.md")))
+    references = "\n".join((ROOT / "docs" / "reference" / name).read_text() for name in ("metrics.md", "settings.md"))
+    words = set(re.findall(r"\btwintrack_(?:ingest|spool|load)_\w+", named)) | set(re.findall(r"TWINTRACK_\w+", named))
+    assert len(words) > 8
+    missing = {word for word in words - {"TWINTRACK_STORE_FILE"} if f"`{word}`" not in references}
+    assert missing == set()

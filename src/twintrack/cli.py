@@ -10,11 +10,12 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2 as httpx
 import structlog
@@ -33,12 +34,16 @@ from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.sample import ECOM
 from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, serve
 from twintrack.settings import Settings, load_settings
+from twintrack.store.cluster import NOTE, render
 from twintrack.store.embedded import open_store
+from twintrack.store.grants import grants
 from twintrack.store.migrate import migrate, missing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 keys_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys.")
 app.add_typer(keys_app, name="keys")
+rollup_app = typer.Typer(no_args_is_help=True, help="Rollups from raw.")
+app.add_typer(rollup_app, name="rollup")
 out, err = Console(), Console(stderr=True)
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data folder [default: data].")]
@@ -183,10 +188,24 @@ def migrate_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be applied, with its SQL; change nothing.")
     ] = False,
+    cluster: Annotated[
+        str, typer.Option(help="Print the tables for a cluster of this name, not run on one; change nothing.")
+    ] = "",
+    show_grants: Annotated[
+        bool, typer.Option("--grants", help="Print the least that the server's users need; change nothing.")
+    ] = False,
     data: Data = None,
     config: Config = None,
 ) -> None:
     """Bring the store's tables to this version. `serve` does it by itself on the embedded store, never on a server."""
+    if cluster or show_grants:
+        try:
+            tables = render(cluster) if cluster else []
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--cluster") from error
+        for line in (*(NOTE if cluster else ()), *(f"{s};" for s in (grants(cluster) if show_grants else tables))):
+            print(line)
+        return
     settings = _settings(data, config)
     embedded = settings.store_url.startswith("chdb://")
     # A server is migrated beside running services; the embedded store belongs to one process.
@@ -316,7 +335,7 @@ def doctor(
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Check lock, disk, store and the balance of events; say what is wrong and what to do."""
+    """Check lock, disk, store, balance, chunks, schema, rollups, expiry and clock; say what is wrong and what to do."""
     with _control(_settings(data, config)) as send:
         report = _ask(send, "GET", "/doctor").json()
     if as_json:
@@ -332,6 +351,49 @@ def doctor(
                 out.print(f"      {check['do']}", markup=False, soft_wrap=True)
     if not report["ok"]:
         raise typer.Exit(4)
+
+
+@app.command()
+def replay(
+    event_id: Annotated[UUID | None, typer.Argument(help="One event; without it all that are quarantined.")] = None,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Load quarantined events again, once the reason why the store refused them is mended."""
+    with _control(_settings(data, config)) as send:
+        back = _ask(send, "POST", "/replay", {"event_id": str(event_id) if event_id else None}).json()["rows"]
+        state = _until_settled(lambda: _ask(send, "GET", "/replay").json(), "waiting")
+    out.print(f"{back} put back, {state['quarantined']} in quarantine", markup=False)
+    if state["quarantined"] or (event_id and not back):
+        raise typer.Exit(1)
+
+
+@rollup_app.command("rebuild")
+def rollup_rebuild(
+    months: Annotated[
+        list[int] | None, typer.Argument(help="Months as YYYYMM, 0 for rollups without months; without any: all.")
+    ] = None,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Make rollups again from raw. Months that raw has lost a part of are refused."""
+    with _control(_settings(data, config)) as send:
+        made = _ask(send, "POST", "/rollup", {"months": months or []}).json()["months"]
+        _until_settled(lambda: _ask(send, "GET", "/rollup").json(), "left")
+    out.print(f"rebuilt: {', '.join(str(month) for month in made) or 'nothing, raw is empty'}", markup=False)
+
+
+def _until_settled(ask: Callable[[], dict[str, Any]], waiting: str) -> dict[str, Any]:
+    """Asks until nothing waits any more. Raises: TwintrackError when the loader says why it cannot go on."""
+    while True:
+        state = ask()
+        if not state[waiting]:
+            return state
+        if state["error"]:
+            raise TwintrackError(
+                state["error"], hint="it goes on by itself when that is mended; see `twintrack doctor`"
+            )
+        time.sleep(0.1)
 
 
 @app.command()

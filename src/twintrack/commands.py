@@ -7,7 +7,6 @@ there, and where the data folder's lock is free it builds the services itself an
 import asyncio
 import hashlib
 import hmac
-import shutil
 from typing import Any
 from uuid import UUID
 
@@ -19,13 +18,14 @@ from starlette.routing import Route
 
 from twintrack.app import Services
 from twintrack.auth import Role
-from twintrack.errors import TwintrackError
+from twintrack.doctor import examine, first_whole_month
+from twintrack.errors import RequestError, TwintrackError
 from twintrack.event import RequestContext, Tenancy, WireEvent, limits
 from twintrack.ingest.decode import decode_one
 from twintrack.ingest.pipeline import Rules, prepare
+from twintrack.load.rollup import months
 from twintrack.outcomes import Refusal
 from twintrack.spool.protocol import Delivery, Refused
-from twintrack.trace.pipeline_state import pipeline_state
 
 _FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "json": "JSONEachRow", "table": "JSONCompact"}
 
@@ -92,7 +92,27 @@ def command_app(services: Services) -> Starlette:
         return JSONResponse({"done": True, "new": loaded, "found_in_store": found})
 
     async def doctor(_: Request) -> Response:
-        return JSONResponse(await _doctor(services))
+        return JSONResponse(await examine(services))
+
+    async def replay(request: Request) -> Response:
+        wanted = (await request.json())["event_id"]
+        back = await asyncio.to_thread(services.spool.replay, UUID(wanted) if wanted else None)
+        return JSONResponse({"chunks": [chunk.chunk_id for chunk in back], "rows": sum(chunk.rows for chunk in back)})
+
+    async def replay_state(_: Request) -> Response:
+        waiting = services.spool.depth().events
+        quarantined = sum(chunk.rows for chunk in services.spool.ledger.chunks("quarantined"))
+        return JSONResponse(
+            {"waiting": waiting, "quarantined": quarantined, "error": services.loader.last_error if waiting else ""}
+        )
+
+    async def rebuild(request: Request) -> Response:
+        return JSONResponse({"months": await _rebuild(services, (await request.json())["months"])})
+
+    async def rebuild_state(_: Request) -> Response:
+        left = services.spool.stale_months()
+        services.spool.wake()
+        return JSONResponse({"left": left, "error": services.loader.last_error if left else ""})
 
     async def failed(_: Request, error: Exception) -> Response:
         assert isinstance(error, TwintrackError)
@@ -107,6 +127,10 @@ def command_app(services: Services) -> Starlette:
             Route("/import", import_rows, methods=["POST"]),
             Route("/import/finish", import_finish, methods=["POST"]),
             Route("/doctor", doctor),
+            Route("/replay", replay, methods=["POST"]),
+            Route("/replay", replay_state),
+            Route("/rollup", rebuild, methods=["POST"]),
+            Route("/rollup", rebuild_state),
         ],
         exception_handlers={TwintrackError: failed},
     )
@@ -137,47 +161,23 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     }
 
 
-async def _doctor(services: Services) -> dict[str, Any]:
-    state = await pipeline_state(
-        services.spool,
-        services.loader,
-        services.executor,
-        services.clock,
-        services.metrics,
-        services.store.engine,
-        None,
-        services.started_milliseconds,
-    )
-    disk = shutil.disk_usage(services.settings.data)
-    free = disk.free >= max(services.settings.segment_bytes * 2, disk.total // 50)
-    difference = state["balance"]["difference"]
-    checks = [
-        {"check": "lock", "ok": True, "says": f"this process owns {services.settings.data}", "do": ""},
-        {
-            "check": "disk",
-            "ok": free,
-            "says": f"{disk.free >> 20:,} MiB free of {disk.total >> 20:,}, spool {state['spool_bytes'] >> 20:,} MiB",
-            "do": "" if free else "free space: below this the spool will answer 503",
-        },
-        {
-            "check": "store",
-            "ok": state["store"]["ok"],
-            "says": f"{state['store']['engine']}, {state['stored']:,} events"
-            if state["store"]["ok"]
-            else str(state["store"]["error"]),
-            "do": ""
-            if state["store"]["ok"]
-            else f"{state['store']['hint'] or 'mend the store'}; events stay safe in the spool",
-        },
-        {
-            "check": "balance",
-            "ok": state["balance"]["holds"],
-            "says": f"received {state['received']:,} = stored {state['stored']:,} + in spool {state['in_spool']:,}"
-            f" + duplicate {state['duplicate']:,} + rejected {state['rejected']:,} + dropped {state['dropped']:,}"
-            f" + quarantined {state['quarantined']:,}",
-            "do": ""
-            if state["balance"]["holds"]
-            else f"{difference:+,} events are not explained: keep the data folder and report this",
-        },
-    ]
-    return {"ok": all(check["ok"] for check in checks), "checks": checks}
+async def _rebuild(services: Services, wanted: list[int]) -> list[int]:
+    """Marks months whose rollups the loader makes again from raw; 0 stands for rollups that have no months.
+
+    Raises: RequestError for a month of which raw has lost a part, for what is no month; StoreError.
+    """
+    first = first_whole_month(services.spool.ledger.complete_since())
+    for month in wanted:
+        if month and not (197001 <= month <= 299912 and 1 <= month % 100 <= 12):
+            raise RequestError(f"{month} is no month", code="bad_month", hint="write it as YYYYMM, for example 202601")
+        if month < first:
+            raise RequestError(
+                f"raw is complete since {first}: {month or 'a rollup without months'} cannot be made again from it",
+                code="below_watermark",
+                hint="what expired from raw lives on in the rollups only; leave them as they are",
+            )
+    there = await asyncio.to_thread(months, services.store)
+    chosen = wanted or [month for month in ([] if first else [0]) + there if month == 0 or month >= first]
+    services.spool.reinsert((), chosen)
+    services.spool.wake()
+    return chosen

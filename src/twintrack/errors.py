@@ -52,10 +52,14 @@ class Unavailable(TwintrackError):
 
 
 class StoreError(TwintrackError):
-    """The engine answered with an error."""
+    """The engine answered with an error. `reason` is its code and symbolic name, where it gave one."""
 
     code = "store_error"
     status = 502
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "", status: int = 0, reason: str = "") -> None:
+        super().__init__(message, hint=hint, code=code, status=status)
+        self.reason = reason
 
 
 class StoreUnavailable(StoreError):
@@ -84,13 +88,9 @@ class StoreUnclear(StoreUnavailable):
 
 
 class StoreRefusedData(StoreError):
-    """The engine will never take these rows. Do not retry; find the row. `reason` is its code and symbolic name."""
+    """The engine will never take these rows. Do not retry; find the row."""
 
     code = "store_refused_data"
-
-    def __init__(self, message: str, *, hint: str = "", reason: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.reason = reason
 
 
 class DataFolderInUse(TwintrackError):

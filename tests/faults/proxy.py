@@ -36,7 +36,7 @@ def engine_error(code: int, name: str) -> Fault:
 
 
 class FaultProxy:
-    """Shape: listens on a free loopback port; `faults` names the fault of inserts and of everything else."""
+    """Shape: listens on a free loopback port; `inserts`, `questions` and `others` say what becomes of each."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -44,11 +44,13 @@ class FaultProxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self._listener.getsockname()[1]
         self.inserts: Fault = PASS
+        self.questions: Fault = PASS  # of what names our tables or the engine's and is no insert
         self.others: Fault = PASS
         self.poison = b""  # inserts that hold these bytes meet `poisoned`
         self.poisoned: Fault = PASS
         self.met: Counter[str] = Counter()
         self.bodies: list[bytes] = []  # heads of inserts, as they came
+        self.asked: list[str] = []  # the start of every statement, with its address
         self._open: set[socket.socket] = set()
         self._thread(self._accept, self._listener)
 
@@ -69,7 +71,7 @@ class FaultProxy:
 
     def mend(self) -> None:
         """From now on everything passes; what hangs is cut."""
-        self.inserts = self.others = self.poisoned = PASS
+        self.inserts = self.questions = self.others = self.poisoned = PASS
         self._released.set()
         self._released = threading.Event()
 
@@ -91,9 +93,12 @@ class FaultProxy:
         try:
             with suppress(OSError), client, client.makefile("rb") as requests:
                 while (message := _read(requests)) is not None:
-                    is_insert = b"INSERT INTO analytics" in unquote_plus(message[0].decode("latin1")).encode("latin1")
-                    is_insert = is_insert or message[1].startswith(b"INSERT INTO analytics")
+                    asked = unquote_plus(message[0].decode("latin1")).encode("latin1") + message[1][:4096]
+                    self.asked.append(asked.decode("latin1"))
+                    is_insert = b"INSERT INTO analytics" in asked
                     fault = self.inserts if is_insert else self.others
+                    if not is_insert and b"analytics" in asked and fault is PASS:
+                        fault = self.questions
                     if is_insert and self.poison and self.poison in message[1]:
                         fault = self.poisoned
                     if is_insert:

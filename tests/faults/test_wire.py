@@ -12,6 +12,7 @@ from tests.conftest import Service, open_service
 from tests.faults.proxy import Fault, FaultProxy, engine_error
 from tests.server import Server
 from twintrack.load.retry import State
+from twintrack.load.rollup import compare
 from twintrack.testing import wire_event
 
 PAGE = b"<html><title>Sign in</title></html>".decode()
@@ -87,6 +88,7 @@ def assert_exact(service: Service, count: int) -> None:
     assert service.rows("SELECT sum(event_count) FROM analytics.events_hourly") == [[count]]
     assert service.rows("SELECT sum(event_count) FROM analytics.events_daily") == [[count]]
     assert service.rows("SELECT sum(links) FROM analytics.identities") == [[count]]
+    assert compare(service.services.store) == []  # every rollup, cell by cell
     state = service.get("/api/analytics/pipeline").json()
     assert state["balance"]["holds"]
     assert (state["in_spool"], state["quarantined"], state["lag_seconds"]) == (0, 0, 0)

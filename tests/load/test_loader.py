@@ -1,6 +1,8 @@
 """The loader step by step, its clock in the test's hand: what it does when the store says no, and what it does not."""
 
 import asyncio
+import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,10 @@ class Bench:
     def __init__(self, folder: Path, url: str) -> None:
         self.service: Service = open_service(folder, store=url, store_compression="none", chunk_rows=100)
         services = self.service.services
+        end = time.monotonic() + 30
+        while services.spool.rebuilding:
+            assert time.monotonic() < end, "the index was not filled"
+            time.sleep(0.01)
         services.loader.stop()
         self.spool, self.store = services.spool, services.store
         self.clock = ManualClock()
@@ -209,7 +215,7 @@ def test_unforeseen_answer_to_every_insert_quarantines_nothing(bench: Bench, pro
 def test_failing_look_up_holds_back_only_what_needs_it(bench: Bench, proxy: FaultProxy) -> None:
     bench.send(3)
     bench.loader.step()
-    proxy.others = Fault("answer", 500, 159, "Code: 159. DB::Exception: Timeout exceeded. (TIMEOUT_EXCEEDED)")
+    proxy.questions = Fault("answer", 500, 159, "Code: 159. DB::Exception: Timeout exceeded. (TIMEOUT_EXCEEDED)")
     old = "0190a1b2-0000-4000-8000-000000000001"  # no UUIDv7: always looked up
     bench.service.send([wire_event(event_id=old)])
     bench.send(4)
@@ -239,3 +245,80 @@ def test_look_up_waits_for_every_other_chunk_and_for_halves(bench: Bench, proxy:
     bench.run(10)
     assert bench.stored() == 9
     assert bench.spool.pending() == []
+
+
+def test_rollup_that_cannot_be_made_again_holds_up_no_insert(bench: Bench, proxy: FaultProxy) -> None:
+    bench.send(3)
+    bench.loader.step()
+    month = month_of(bench.service.services.clock.milliseconds() / 1000)
+    bench.spool.reinsert((), (month, 0))
+    proxy.questions = engine_error(241, "MEMORY_LIMIT_EXCEEDED")
+    for _ in range(30):
+        bench.send(2)
+        bench.loader.step()
+        bench.clock.advance(1.0)
+    assert bench.loader.breaker.state is State.CLOSED
+    assert bench.loader.asides["rollups"].failures < 15
+    said = str(bench.loader.condition())
+    assert "rollups" in said and "MEMORY_LIMIT_EXCEEDED (241)" in said and "ann@example.com" not in said
+    assert bench.spool.stale_months() == [0, month]
+    proxy.mend()
+    assert bench.stored() == 63
+    bench.clock.advance(60)
+    bench.run(1)
+    assert bench.spool.stale_months() == []
+    assert bench.loader.condition()["error"] is None
+
+
+def test_stop_leaves_to_the_next_start_what_may_wait(bench: Bench) -> None:
+    bench.send(3)
+    bench.spool.reinsert((), (0,))
+    bench.loader.stop()
+    bench.loader.step()
+    assert bench.stored() == 3
+    assert bench.spool.stale_months() == [0]
+
+
+def test_stop_with_a_slow_store_ends_within_seconds_and_keeps_the_rest(bench: Bench, proxy: FaultProxy) -> None:
+    """Each insert takes six seconds of the clock: the third is the last that starts within fifteen."""
+    bench.loader.step()
+    proxy.inserts = BUSY
+    for _ in range(5):
+        bench.send(100)
+        bench.loader.step()
+    proxy.mend()
+    bench.clock.advance(600)
+    slow = Loader(
+        bench.spool,
+        bench.store,
+        bench.clock,
+        bench.service.services.metrics,
+        age_milliseconds=0,
+        chunk_rows=100,
+        reached=lambda place: bench.clock.advance(6.0) if place == "before_insert" else None,
+    )
+    slow.stop()
+    slow.start()
+    slow.stop()
+    assert bench.stored() == 300
+    assert [chunk.rows for chunk in bench.spool.pending()] == [100, 100]
+    bench.run(5)
+    assert bench.stored() == 500
+
+
+def test_disk_that_takes_no_chunk_file_stops_no_insert_of_a_frozen_one(bench: Bench) -> None:
+    """A limit on the size of files stands for the disk: the large chunk does not fit, the ledger's pages do."""
+    bench.send(4)
+    bench.spool.freeze()
+    bench.send(500, message_content="x" * 3000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        bench.loader.step()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert bench.stored() == 4
+    assert "chunk files" in str(bench.loader.condition()["error"])
+    bench.run(5)
+    assert bench.stored() == 504
+    assert bench.loader.condition()["error"] is None

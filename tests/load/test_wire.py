@@ -1,13 +1,17 @@
 """The whole pipeline over the wire: the same loader, a server's HTTP interface, a real socket in between."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx2 as httpx
 import pytest
 
 from tests.conftest import Service, open_service
 from tests.faults.proxy import FaultProxy
 from tests.server import Server, TlsFront, certificates
+from twintrack.commands import command_app
 from twintrack.errors import SettingsError, StoreDenied, StoreUnavailable
 from twintrack.settings import load_settings
 from twintrack.testing import wire_event
@@ -125,6 +129,11 @@ def test_server_without_migrations_is_not_loaded_and_events_are_kept(tmp_path: P
         assert bare.store.select("SELECT count() FROM system.databases WHERE name = 'analytics'").rows[0][0] == 0
         state = service.get("/api/analytics/pipeline").json()
         assert (state["store"]["ok"], state["store"]["state"], state["in_spool"]) == (False, "waiting", 3)
+        assert "lacks migrations: 0001_events" in state["store"]["error"]
+        checks = {check["check"]: check for check in asyncio.run(_doctor(service))["checks"]}
+        assert not checks["store"]["ok"]
+        assert "lacks migrations: 0001_events" in checks["store"]["says"]
+        assert "twintrack migrate" in checks["store"]["do"]
         bare.migrate()
         exact(service, 3)
         assert service.get("/readyz").json()["store"]["state"] == "loading"
@@ -144,6 +153,13 @@ def test_store_address_that_means_nothing_is_refused_without_quoting_it(url: str
     assert "pa" not in caught.value.message.replace("path", "").replace("pass", "")
 
 
+async def _doctor(service: Service) -> dict[str, Any]:
+    transport = httpx.ASGITransport(app=command_app(service.services))
+    async with httpx.AsyncClient(transport=transport, base_url="http://control") as client:
+        report: dict[str, Any] = (await client.get("/doctor")).json()
+        return report
+
+
 def _until(what, seconds: float = 20.0) -> None:  # type: ignore[no-untyped-def]
     import time
 
@@ -151,3 +167,18 @@ def _until(what, seconds: float = 20.0) -> None:  # type: ignore[no-untyped-def]
     while not what():
         assert time.monotonic() < end, "it did not come about in time"
         time.sleep(0.01)
+
+
+def test_text_of_metadata_that_reads_like_a_moment_stays_text(tmp_path: Path, empty: Server) -> None:
+    texts = {"day": "2024-01-01", "moment": "2024-01-01 10:00:00", "exact": "2024-01-01T10:00:00.250Z", "number": "17"}
+    service = open_service(tmp_path, store=empty.url())
+    try:
+        service.send([wire_event(event_metadata=texts), wire_event(event_metadata={"day": 5})])
+        kinds = ", ".join(f"dynamicType(event_metadata.{name}), event_metadata.{name}" for name in texts)
+        [row] = service.rows(f"SELECT {kinds} FROM analytics.events WHERE event_metadata.moment IS NOT NULL")
+        assert row == [cell for text in texts.values() for cell in ("String", text)]
+        assert service.rows("SELECT event_metadata.day FROM analytics.events WHERE event_metadata.moment IS NULL") == [
+            [5]
+        ]
+    finally:
+        service.services.close()

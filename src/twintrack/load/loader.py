@@ -7,6 +7,7 @@ refuses are bisected until the guilty ones stand in quarantine; an answer that n
 and, where others pass meanwhile, is taken as a refusal of that chunk's rows.
 """
 
+import math
 import random
 import threading
 from collections.abc import Callable
@@ -32,6 +33,13 @@ _BUSY_ROWS = 500
 _BUSY_PATIENCE = 3
 # So often an answer that nobody foresaw may come while other inserts pass, before it counts as a refusal.
 _UNCLEAR_TRIES = 5
+_ASIDES = {
+    "look-up": "ids cannot be looked up",
+    "index": "the index of ids cannot be filled",
+    "rollups": "rollups cannot be made again",
+}
+# A stop drains for this long at most: whoever asks for it kills after 30 s as a rule, and the rest is safe on disk.
+_LAST_SECONDS = 15.0
 
 
 class _Held(NamedTuple):
@@ -47,6 +55,13 @@ class _Trouble(NamedTuple):
 
     message: str
     hint: str
+
+
+def _trouble(error: StoreError, what: str = "") -> _Trouble:
+    """The engine's own words about a question may quote rows, and everybody reads this: only its code and name."""
+    if error.code == "query_failed":
+        return _Trouble(f"{what}the store answered {error.reason}", "its query log has the words")
+    return _Trouble(what + error.message, error.hint)
 
 
 def _nowhere(_: str) -> None:
@@ -74,6 +89,7 @@ class Loader:
         self._upkeep = Upkeep(spool, store)
         self._swept_at = clock.monotonic_seconds()
         self._stopping = threading.Event()
+        self._until = math.inf  # monotonic seconds; then a stop waits no longer
         self._thread: threading.Thread | None = None
         self._busy = False
         self._held: dict[str, _Held] = {}
@@ -81,14 +97,15 @@ class Loader:
         self._unclear = 0  # unforeseen answers since the last insert that passed
         self._troubles: dict[str, _Trouble] = {}  # of the store, of look-ups, of single chunks
         self.breaker = Breaker()
-        self.lookups = Breaker(State.CLOSED)  # look-ups may fail alone: inserts go on meanwhile
+        # Each of these may fail alone: inserts go on meanwhile.
+        self.asides = {what: Breaker(State.CLOSED) for what in ("look-up", "index", "rollups")}
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Loads what is accepted, as far as the store takes it at once, then ends."""
+        """Loads what is accepted, as far as the store takes it within seconds, then ends. The rest is safe on disk."""
         self._stopping.set()
         self._spool.wake()
         if self._thread is not None:
@@ -136,12 +153,17 @@ class Loader:
             self._stopping.wait(self._age_seconds * (_BUSY_PATIENCE if self._busy else 1))
 
     def _turns(self, *, last: bool = False) -> None:
+        if last:
+            self._until = self._clock.monotonic_seconds() + _LAST_SECONDS
         try:
-            while self.step() and (last or not self._stopping.is_set()):
+            while self.step() and (last or not self._stopping.is_set()) and not self._overdue():
                 pass
         except Exception as error:
             log.error("load_failed", kind=type(error).__name__, exc_info=True)
             self._open(self._paces.away, _Trouble(f"loading failed: {type(error).__name__}", "see the service's log"))
+
+    def _overdue(self) -> bool:
+        return self._clock.monotonic_seconds() > self._until
 
     def step(self) -> bool:
         """Freezes what the log holds and tries every chunk once; whether anything moved.
@@ -156,16 +178,37 @@ class Loader:
             if self.breaker.state is State.HALF_OPEN:
                 self._probe()
             worked = self._upkeep.before()
+            worked |= self._aside("index", self._upkeep.fill_index)
             moved = self._settle()
-            return self._upkeep.after() or moved or worked
+            return self._aside("rollups", self._upkeep.mend_rollups) or moved or worked
         except StoreError as error:
             self._failed(error)
             return False
 
+    def _aside(self, what: str, work: Callable[[], bool]) -> bool:
+        """Does what may wait: until the next start when stopping, and for a while where the store does not take it.
+
+        Raises: StoreError where the store does not even answer a question of nothing.
+        """
+        breaker = self.asides[what].at(self._clock.monotonic_seconds())
+        if breaker.state is State.OPEN or (self._stopping.is_set() and what != "look-up"):
+            return False
+        try:
+            worked = work()
+        except StoreError as error:
+            self._note(error)
+            self._troubles[what] = _trouble(error, _ASIDES[what] + ": ")
+            self.asides[what] = breaker.failed(self._paces.away, self._clock.monotonic_seconds(), self._jitter())
+            self._store.probe()
+            return False
+        self._troubles.pop(what, None)
+        self.asides[what] = breaker.succeeded()
+        return worked
+
     def _freeze_whole_chunks(self) -> bool:
         """Freezes while the store is left alone, but only what fills a chunk: small ones would drain slowly."""
         frozen = sum(chunk.rows for chunk in self._spool.pending() if chunk.kind is Kind.EVENTS)
-        return self._spool.depth().events - frozen >= self._chunk_rows and bool(self._spool.freeze())
+        return self._spool.depth().events - frozen >= self._chunk_rows and self._freeze()
 
     def _probe(self) -> None:
         """A question of nothing, the schema, and the smallest insert that waits; then the breaker is closed.
@@ -193,35 +236,40 @@ class Loader:
         A chunk that must be looked up waits until every other one is in the store, also the halves of a refused
         one; the others never wait for it.
         """
-        moved = bool(self._spool.freeze())
+        moved = self._freeze()
         for chunk in self._spool.pending():
+            if self._overdue():
+                return False
             if not chunk.lookup and self._rested(chunk):
                 moved |= self._try(chunk)
-        self.lookups = self.lookups.at(self._clock.monotonic_seconds())
-        while self.lookups.state is not State.OPEN:
-            pending = self._spool.pending()
-            if not pending or any(not chunk.lookup for chunk in pending):
-                break
-            if not self._look_up(pending[0]):
-                break
+        while self._aside("look-up", self._look_up_next):
             moved = True
             for rest in self._spool.pending():
                 if not rest.lookup:
                     self._try(rest)
         return moved
 
-    def _look_up(self, chunk: Chunk) -> bool:
+    def _freeze(self) -> bool:
+        """A full disk stops freezing, not what is frozen already: that may be what frees the disk."""
+        try:
+            moved = bool(self._spool.freeze())
+        except Exception as error:  # also the ledger's
+            log.error("freeze_failed", kind=type(error).__name__, exc_info=True)
+            self._troubles["spool"] = _Trouble("the disk takes no chunk files", "free space or mend the disk")
+            return False
+        self._troubles.pop("spool", None)
+        return moved
+
+    def _look_up_next(self) -> bool:
+        """Looks up the oldest chunk where no other kind waits; whether there was one. Raises: StoreError."""
+        pending = self._spool.pending()
+        if self._overdue() or not pending or any(not chunk.lookup for chunk in pending):
+            return False
+        chunk = pending[0]
         try:
             self._spool.settle_lookup(chunk, found(self._store, chunk, self._spool.identities(chunk)))
         except ChunkDamaged as error:
             self._upkeep.damaged(chunk, error)
-        except StoreError as error:
-            self._note(error)
-            self._troubles["lookup"] = _Trouble(f"ids cannot be looked up: {error.message}", error.hint)
-            self.lookups = self.lookups.failed(self._paces.away, self._clock.monotonic_seconds(), self._jitter())
-            return False
-        self._troubles.pop("lookup", None)
-        self.lookups = self.lookups.succeeded()
         return True
 
     def _rested(self, chunk: Chunk) -> bool:
@@ -300,7 +348,7 @@ class Loader:
         self._note(error)
         away, busy, denied = self._paces
         pace = denied if isinstance(error, StoreDenied) else busy if isinstance(error, StoreBusy) else away
-        self._open(pace, _Trouble(error.message, error.hint))
+        self._open(pace, _trouble(error))
 
     def _open(self, pace: Pace, trouble: _Trouble) -> None:
         self._troubles = {"store": trouble} | {k: v for k, v in self._troubles.items() if k != "store"}
@@ -308,4 +356,4 @@ class Loader:
 
     def _note(self, error: StoreError) -> None:
         self._metrics.load_errors.labels(error.code).inc()
-        log.warning("load_failed", code=error.code, message=error.message)
+        log.warning("load_failed", code=error.code, message=_trouble(error).message)

@@ -88,7 +88,10 @@ def rebuild(store: Store, month: int) -> None:
             select = feed.select(f"date = '{day}'")
             store.command(f"INSERT INTO {beside} ({names}) SELECT {names} FROM ({select})")
         partition = "tuple()" if month == 0 else str(month)
-        store.command(f"ALTER TABLE {DATABASE}.{feed.table} REPLACE PARTITION {partition} FROM {beside}")
+        # The engine refuses to replace a partition by nothing, which is what raw without such rows makes of it.
+        made = store.select(f"SELECT count() FROM {beside}").rows[0][0]
+        change = f"REPLACE PARTITION {partition} FROM {beside}" if made else f"DROP PARTITION {partition}"
+        store.command(f"ALTER TABLE {DATABASE}.{feed.table} {change}")
         store.command(f"DROP TABLE {beside} SYNC")
 
 

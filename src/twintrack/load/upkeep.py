@@ -1,7 +1,8 @@
 """What the loader does beside loading, in its own thread, so that no insert runs meanwhile.
 
-Before a pass: chunks are compared with the store after the machine went down, and a page of ids is read back where the
-index is incomplete. After a pass that left no insert in doubt: rollups of months that were marked are made again.
+Chunks are compared with the store after the machine went down, and nothing is inserted before that is done. The other
+two may fail while loading goes on: a page of ids is read back where the index is incomplete, and rollups of months that
+were marked are made again when no insert is in doubt.
 """
 
 import structlog
@@ -22,14 +23,18 @@ class Upkeep:
         self._restoring = Restoring(spool, store)
 
     def before(self) -> bool:
-        """Before a pass; whether there was anything to do. Raises: StoreError."""
-        if self._spool.reconciling:
-            reconcile(self._spool, self._store)
-            return True
+        """Compares chunks with the store where that is due; whether it was. Raises: StoreError."""
+        if not self._spool.reconciling:
+            return False
+        reconcile(self._spool, self._store)
+        return True
+
+    def fill_index(self) -> bool:
+        """Reads a page of ids back where the index is incomplete; whether it did. Raises: StoreError."""
         return self._restoring.turn()
 
-    def after(self) -> bool:
-        """After a pass; whether there was anything to do. Raises: StoreError."""
+    def mend_rollups(self) -> bool:
+        """Makes marked months again where no insert is in doubt; whether it did. Raises: StoreError."""
         stale = self._spool.stale_months()
         if not stale or self._spool.in_grace()[0]:
             return False

@@ -140,7 +140,10 @@ class Claims:
         for key, late in keys:
             sides[late].append(key)
         transaction, _ = self.claim([(sides[False], False), (sides[True], True)])
-        transaction.commit()
+        try:
+            transaction.commit()
+        except lmdb.MapFullError as error:
+            raise IndexFull from error
 
     def loaded(self, keys: Iterable[bytes]) -> None:
         """Late ids whose rows the store has now: UUIDv7 move to the recent side, the others are looked up from now on.
@@ -166,17 +169,20 @@ class Claims:
             self.loaded(keys)
 
     def forget_older(self, milliseconds: int, most: int) -> int:
-        """Forgets recent ids born before that time, up to a number of them; how many."""
+        """Forgets recent ids born before that time, up to a number of them; how many. Raises: IndexFull."""
         bound = max(0, milliseconds).to_bytes(6, "big")
         gone = 0
         while gone < most:
             before = gone
-            with self._env.begin(write=True) as transaction:
-                cursor = transaction.cursor(db=self._recent)
-                alive = cursor.first()
-                while alive and gone - before < _BATCH and cursor.key()[:6] < bound:
-                    alive = cursor.delete() and bool(cursor.key())
-                    gone += 1
+            try:
+                with self._env.begin(write=True) as transaction:
+                    cursor = transaction.cursor(db=self._recent)
+                    alive = cursor.first()
+                    while alive and gone - before < _BATCH and cursor.key()[:6] < bound:
+                        alive = cursor.delete() and bool(cursor.key())
+                        gone += 1
+            except lmdb.MapFullError as error:
+                raise IndexFull from error
             if gone - before < _BATCH:
                 break
         return gone

@@ -6,6 +6,7 @@ filled again from the store). An id born before `since`, one that is no UUIDv7 a
 "late": their chunk waits for every earlier one and asks the store, so a claim may be missing but never wrong.
 """
 
+import contextlib
 import threading
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -107,7 +108,10 @@ class KnownIds:
         if not bound:
             return False
         self.raise_to(bound)
-        return self._claims.forget_older(bound, share) > 0
+        try:
+            return self._claims.forget_older(bound, share) > 0
+        except IndexFull:
+            return False
 
     def add(self, keys: Iterable[tuple[bytes, bool]]) -> None:
         """Claims (key, late) pairs that are known to be accepted, or stops claiming to know them."""
@@ -139,7 +143,8 @@ class KnownIds:
             self._claims.loaded(pairs)
         except IndexFull:
             if self._make_room():
-                self._claims.loaded(pairs)
+                with contextlib.suppress(IndexFull):  # then they stay late, which costs look-ups and no more
+                    self._claims.loaded(pairs)
 
     # -- fill again ----------------------------------------------------------------------------------------------
 
@@ -173,7 +178,8 @@ class KnownIds:
         bound -= bound % _STEP_MILLISECONDS
         if bound > 0:
             self.raise_to(bound)
-            self._claims.forget_older(bound, _SWEEP_IDS)
+            with contextlib.suppress(IndexFull):
+                self._claims.forget_older(bound, _SWEEP_IDS)
         used = self._claims.used_bytes()
         if used > self._claims.most_bytes * _FULL_SHARE:
             self._make_room()

@@ -40,13 +40,19 @@ class Log:
         told = {opened.before.epoch: opened.before for opened in headers.values() if opened is not None}
         if last is not None:
             told.setdefault(last.epoch, last)
-        for epoch in headers:
+        newest = max((epoch for epoch, opened in headers.items() if opened is not None), default=0)
+        for epoch, opened in headers.items():
             if epoch < cursor.epoch:
                 segment.remove_segment(self._folder, epoch)
+            elif epoch in told or epoch == newest:
+                ends[epoch] = told.get(epoch)
+            elif opened is None:
+                # Its making was cut short; nothing follows a header that is not on disk.
+                log.warning("spool_segment_unfinished", epoch=epoch)
+                ends[epoch] = Position(epoch, HEADER_BYTES)
             else:
-                # One that is not the last and whose end nobody told was never written to.
-                empty = None if epoch == max(headers) else Position(epoch, HEADER_BYTES)
-                ends[epoch] = told.get(epoch, empty)
+                # It is not the last and nobody told its end, so it was never written to.
+                ends[epoch] = Position(epoch, HEADER_BYTES)
         return ends
 
     def read(self, start: Position, stop: Position | None = None) -> Iterator[tuple[Position, Record | Damage]]:

@@ -132,7 +132,13 @@ def read_error(code: int | None, name: str | None, words: str) -> StoreError:
         return StoreDenied(f"the store does not let us in: {reason(code, name)}", hint=_ADVICE[516])
     if code in (203, 209, 210, 236, 279):
         return StoreUnavailable(f"the store did not answer: {reason(code, name)}", hint="ask again in a moment")
-    return StoreError(plain_words(words), hint="the words are the engine's", code="query_failed", status=400)
+    return StoreError(
+        plain_words(words),
+        hint="the words are the engine's",
+        code="query_failed",
+        status=400,
+        reason=reason(code, name),
+    )
 
 
 def plain_words(words: str) -> str:

@@ -75,7 +75,7 @@ async def pipeline_state(
             answer = await executor.run(f"SELECT count() FROM {DATABASE}.events{where}", parameters)
             stored = answer["rows"][0][0]
         except Exception as failure:
-            error = str(failure)
+            error = error or str(failure)  # what the loader says names the cause and what to do
             state = summarise(before, before.get(("stored", ""), 0), _waiting(before))
             break
         state = summarise(before, stored, _waiting(before))

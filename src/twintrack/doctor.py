@@ -1,0 +1,190 @@
+"""`twintrack doctor`: what the parts say of each other. Each check says what it saw and, where it failed, what to do."""
+
+import asyncio
+import datetime as dt
+import shutil
+from typing import Any, NamedTuple
+
+from twintrack.app import Services
+from twintrack.clock import iso
+from twintrack.errors import StoreError
+from twintrack.load.rollup import Difference, compare
+from twintrack.store.migrate import missing
+from twintrack.trace.pipeline_state import pipeline_state
+
+_COMPARISONS = 3  # a rollup is compared again where events were loaded meanwhile
+_SKEW_MILLISECONDS = 60_000
+_AHEAD_MILLISECONDS = 300_000
+
+
+class Check(NamedTuple):
+    check: str
+    ok: bool
+    says: str
+    do: str = ""
+
+
+async def examine(services: Services) -> dict[str, Any]:
+    """Every check, those of the store last; a store that does not answer fails its own check and skips the rest."""
+    state = await pipeline_state(
+        services.spool,
+        services.loader,
+        services.executor,
+        services.clock,
+        services.metrics,
+        services.store.engine,
+        None,
+        services.started_milliseconds,
+    )
+    checks = [
+        Check("lock", True, f"this process owns {services.settings.data}"),
+        _disk(services, state),
+        _store(state),
+        _balance(state),
+        await asyncio.to_thread(_chunks, services),
+    ]
+    for check in (_schema, _rollups, _expiry, _clock):
+        try:
+            checks.append(await asyncio.to_thread(check, services))
+        except StoreError as error:
+            checks.append(
+                Check(check.__name__[1:], False, f"not known: {error.message}", error.hint or "mend the store")
+            )
+    return {"ok": all(check.ok for check in checks), "checks": [check._asdict() for check in checks]}
+
+
+def _disk(services: Services, state: dict[str, Any]) -> Check:
+    disk = shutil.disk_usage(services.settings.data)
+    free = disk.free >= max(services.settings.segment_bytes * 2, disk.total // 50)
+    says = f"{disk.free >> 20:,} MiB free of {disk.total >> 20:,}, spool {state['spool_bytes'] >> 20:,} MiB"
+    return Check("disk", free, says, "" if free else "free space: below this the spool will answer 503")
+
+
+def _store(state: dict[str, Any]) -> Check:
+    store = state["store"]
+    if store["ok"]:
+        return Check("store", True, f"{store['engine']}, {state['stored']:,} events")
+    return Check(
+        "store", False, str(store["error"]), f"{store['hint'] or 'mend the store'}; events stay safe in the spool"
+    )
+
+
+def _balance(state: dict[str, Any]) -> Check:
+    holds, difference = state["balance"]["holds"], state["balance"]["difference"]
+    says = (
+        f"received {state['received']:,} = stored {state['stored']:,} + in spool {state['in_spool']:,}"
+        f" + duplicate {state['duplicate']:,} + rejected {state['rejected']:,} + dropped {state['dropped']:,}"
+        f" + quarantined {state['quarantined']:,}"
+    )
+    do = f"{difference:+,} events are not explained: keep the data folder and report this"
+    return Check("balance", holds, says, "" if holds else do)
+
+
+def _chunks(services: Services) -> Check:
+    ledger = services.spool.ledger
+    broken = ledger.check()
+    if broken != "ok":
+        return Check("chunks", False, f"the ledger is damaged: {broken}", "stop, copy the data folder, and report this")
+    faults = services.spool.unreadable()
+    if faults:
+        return Check(
+            "chunks",
+            False,
+            f"{len(faults)} chunk files are gone or changed, the first is {faults[0]}",
+            "put the files back from a copy of the data folder; until then their events are counted as damaged",
+        )
+    quarantined = sum(chunk.rows for chunk in ledger.chunks("quarantined"))
+    if quarantined:
+        return Check(
+            "chunks",
+            False,
+            f"{quarantined:,} rows stand in quarantine because the store refused them",
+            "mend the cause, then `twintrack replay`",
+        )
+    return Check("chunks", True, f"{len(services.spool.pending()):,} wait, every file is whole")
+
+
+def _schema(services: Services) -> Check:
+    lacking = [migration.name for migration in missing(services.store)]
+    if lacking:
+        return Check("schema", False, f"migrations are missing: {', '.join(lacking)}", "run `twintrack migrate`")
+    return Check("schema", True, "every migration is applied")
+
+
+def _rollups(services: Services) -> Check:
+    """Equality with raw, above the watermark. What moved during each comparison is told, not judged."""
+    spool = services.spool
+    since = first_whole_month(spool.ledger.complete_since())
+    stale = set(spool.stale_months())
+    different: set[Difference] | None = None
+    moved = False
+    for _ in range(_COMPARISONS):
+        before = _settled(services)
+        found = set(compare(services.store, since))
+        different = found if different is None else different & found
+        moved = before != _settled(services)
+        if not different or not moved:
+            break
+    different = {one for one in different or () if one.month not in stale}
+    if different and moved:
+        return Check("rollups", True, "events were loaded during every comparison: run again when less arrives")
+    if different:
+        named = ", ".join(f"{one.table} {one.month}" for one in sorted(different))
+        months = " ".join(str(one) for one in sorted({one.month for one in different}))
+        return Check("rollups", False, f"not what raw says: {named}", f"run `twintrack rollup rebuild {months}`")
+    waiting = f"; {len(stale)} months are being made again" if stale else ""
+    return Check("rollups", True, f"equal to raw{f' since {since}' if since else ''}{waiting}")
+
+
+def _settled(services: Services) -> tuple[int, list[int], int]:
+    stored = sum(n for (_, _, outcome, _), n in services.spool.tallies().items() if outcome == "stored")
+    return stored, services.spool.stale_months(), len(services.spool.in_grace()[0])
+
+
+def first_whole_month(complete_since: dict[str, int]) -> int:
+    """The first month that raw holds all of, for every project; 0 where nothing was ever removed from raw."""
+    latest = max(complete_since.values(), default=0)
+    if not latest:
+        return 0
+    day = dt.datetime.fromtimestamp(latest / 1000, dt.UTC)
+    month = day.year * 100 + day.month
+    if (day.day, day.hour, day.minute, day.second, day.microsecond) == (1, 0, 0, 0, 0):
+        return month
+    return month + (89 if day.month == 12 else 1)
+
+
+def _expiry(services: Services) -> Check:
+    """Raw has nothing from before a project's watermark: what expired is gone."""
+    complete = services.spool.ledger.complete_since()
+    if not complete:
+        return Check("expiry", True, "nothing expires: no project has a watermark")
+    left = 0
+    for project, since in complete.items():
+        left += services.store.select(
+            "SELECT count() FROM analytics.events WHERE project = {project:String}"
+            " AND toUnixTimestamp64Milli(event_timestamp) < {since:Int64}",
+            {"project": project, "since": since},
+        ).rows[0][0]
+    if left:
+        return Check("expiry", False, f"{left:,} rows are older than their project's watermark", "run the expiry again")
+    return Check("expiry", True, f"no row is older than the watermark of its project ({len(complete)} have one)")
+
+
+def _clock(services: Services) -> Check:
+    now = services.clock.milliseconds()
+    answer = services.store.select(
+        "SELECT toUnixTimestamp64Milli(now64(3)), toUnixTimestamp64Milli(max(server_timestamp)) FROM analytics.events"
+    )
+    theirs, newest = answer.rows[0]
+    if newest > now + _AHEAD_MILLISECONDS:
+        return Check(
+            "clock",
+            False,
+            f"the newest event arrived at {iso(newest)}, now it is {iso(now)}: the clock went back",
+            "set the clock by NTP; ids are looked up in the store meanwhile",
+        )
+    if abs(theirs - now) > _SKEW_MILLISECONDS:
+        return Check(
+            "clock", False, f"the store's clock differs by {(theirs - now) / 1000:+.1f} s", "set both clocks by NTP"
+        )
+    return Check("clock", True, f"within {abs(theirs - now) / 1000:.1f} s of the store's")
