@@ -229,6 +229,10 @@ class Script:
                 return len(hit)
             time.sleep(0.02)
 
+    def drained(self, page: Page) -> None:
+        """Until nothing waits: what was sent before has then been sent again."""
+        page.wait_for_function("analytics.stats().queued === 0 && analytics.flush().then(() => true)", timeout=30_000)
+
     def crash(self, page: Page) -> bool:
         gone: list[bool] = []
         page.on("crash", lambda _: gone.append(True))
@@ -323,7 +327,8 @@ def _fault(mode: Mode, seconds: float = 1.0) -> Callable[[Script], str]:
         script.strike()
         if script.dice.random() < 0.5:
             page.close()
-            script.open()
+            page = script.open()
+        script.drained(page)
         return f"{hits} requests met {mode}" if hits else ""
 
     return case

@@ -118,7 +118,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const lane = `twintrack ${endpoint} ${writeKey}`;
   const factory = guard(() => page?.indexedDB, undefined);
   const disk = factory && createDisk(() => factory, lane, clockwork);
-  const outbox = createOutbox(disk, clockwork, () => arm());
+  const outbox = createOutbox(disk, clockwork, () => arm(), () => leave());
   const counts = { sent: 0, rejected: 0, excluded: 0, refused: 0, retried: 0, killed: false };
   const self = String(clockwork.random());
   let started = Infinity;
@@ -274,7 +274,11 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
 
   const flush = (): Promise<void> => (running ??= drain());
 
-  /** Rows stay where they are: if the page lives on they settle, or are sent again under the same ids. */
+  /**
+   * Sends what waits in requests that outlive the page: when it goes, and while the store is not open yet, which takes a new
+   * browser profile up to 0.2 s. Rows stay where they are: if the page lives on they settle, or are
+   * sent again under the same ids.
+   */
   const leave = (): void => {
     if (started === Infinity) return;
     void outbox.write();
@@ -318,8 +322,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   return {
     start() {
       started = clockwork.ticks();
-      // The first event shall not wait for the store to open.
-      disk?.open().catch(() => undefined);
+      outbox.open();
       arm();
     },
     trackEvent(event, metadata) {

@@ -36,6 +36,8 @@ interface Fresh extends Row {
 }
 
 export interface Outbox {
+  /** The first event shall not wait for the store to open. Until it has, `unsafe` is called for each slice. */
+  open(): void;
   /** Only pushes to memory. `metadata` is JSON already. */
   add(event: WireEvent, metadata: string | undefined): Row;
   /** Ends the slice: what is fresh starts on its way to disk before this returns. Resolves when it is there, never rejects. */
@@ -52,13 +54,14 @@ export interface Outbox {
   counts(): { queued: number; dropped: number; recovered: number; elsewhere: number };
 }
 
-export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, sliced: () => void): Outbox {
+export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, sliced: () => void, unsafe: () => void): Outbox {
   const queue = createQueue<Row>();
   let fresh: Fresh[] = [];
   let gone: string[] = [];
   let slice: unknown;
   let writing = Promise.resolve();
   let stored = disk !== undefined;
+  let opened = disk === undefined;
   let recovered = 0;
   let elsewhere = 0;
 
@@ -101,6 +104,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, slice
       row.bytes = byteLength(row.text);
       push(row);
     }
+    if (!opened) unsafe();
     const place = (await store(rows.map(({ id, who, text }) => ({ id, who, text })))) ? "disk" : "memory";
     for (const row of rows) {
       row.place = place;
@@ -117,6 +121,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, slice
   };
 
   return {
+    open: () => void disk?.open().catch(() => undefined).then(() => (opened = true)),
     add(event, metadata) {
       const row: Fresh = { id: event.event_id, event, metadata, who: "", text: "", bytes: 0, since: clockwork.ticks() };
       fresh.push(row);
