@@ -1,12 +1,10 @@
-"""The SDK in odd corners of a real browser: blocked, without storage or locks, under a strict policy, coming back."""
+"""The SDK in odd corners of a real browser: blocked, without storage or locks, under a strict policy."""
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Page, sync_playwright
 
 from tests.e2e.conftest import start
@@ -114,18 +112,3 @@ def test_strict_policy_is_not_violated(script: Script) -> None:
     script.track(page)
     assert stored_once(script)
     assert page.evaluate("violations") == []
-
-
-def test_page_from_the_back_forward_cache_goes_on(script: Script) -> None:
-    script.own_browser(ignore_default_args=["--disable-back-forward-cache"])
-    page = script.open()
-    page.evaluate("window.addEventListener('pageshow', (event) => (window.cached = event.persisted))")
-    script.track(page, 10)
-    page.goto(f"{script.bench.proxy.address}/page?other")
-    with contextlib.suppress(PlaywrightError):
-        page.go_back(timeout=3_000, wait_until="commit")  # a page from the cache does not load again
-    if not page.evaluate("window.cached === true"):
-        reasons = page.evaluate("JSON.stringify(performance.getEntriesByType('navigation')[0].notRestoredReasons)")
-        pytest.skip(f"this browser did not keep the page: {reasons}")
-    script.track(page, 10)
-    assert stored_once(script)
