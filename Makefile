@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PAGES := src/twintrack/static
 
-.PHONY: setup up check test test-python test-js bench soak build docs
+.PHONY: setup up check test test-python test-js bench bench-sdk soak build docs
 .DELETE_ON_ERROR:
 
 setup: .venv/ready node_modules/ready
@@ -50,6 +50,11 @@ test-python: setup build
 
 bench: setup
 	$(BIN)/python -m benchmarks.ingest
+
+# Delivery of the browser SDK under faults, a hundred seeds of each.
+bench-sdk: setup build
+	@sh .ci/chromium
+	$(BIN)/python -m benchmarks.sdk
 
 # kill -9 at random, so often that rare orders of things happen.
 soak: setup

@@ -1,6 +1,7 @@
 """Writes the reference pages and the event schema from the code; `--check` fails where one is not what the code says."""
 
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -136,6 +137,30 @@ def schema_page() -> str:
     return "\n".join(parts)
 
 
+def sdk_page() -> str:
+    """The options and counts of the browser SDK, as their doc comments tell them."""
+    source = Path(__file__).parents[1] / "packages/browser/src"
+    member = re.compile(
+        r"^  (?:/\*\* (?P<doc>[^\n]*?) \*/\n  )?(?P<name>\w+)(?P<optional>\??): (?P<type>[^\n]+);$", re.M
+    )
+    lines = ["# Browser SDK\n", "`createAnalytics(configuration)`; the types say the same in the editor.\n"]
+    tables = [
+        ("Options", [("backend.ts", "BackendConfiguration"), ("client.ts", "Configuration")]),
+        ("Counts of `stats()`", [("backend.ts", "BackendStats"), ("client.ts", "Stats")]),
+    ]
+    for title, interfaces in tables:
+        lines += [f"## {title}\n", "| Name | Type | What it is |", "| --- | --- | --- |"]
+        for file, interface in interfaces:
+            text = (source / file).read_text()
+            body = re.search(rf"export interface {interface}\b[^{{]*\{{\n(.*?)^}}", text, re.S | re.M)
+            assert body, f"{file} has no interface {interface}"
+            for found in member.finditer(body.group(1)):
+                kind = found["type"].replace("|", "\\|")
+                lines.append(f"| `{found['name']}` | `{kind}` | {found['doc'] or ''} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def files() -> dict[Path, str]:
     """Every generated file and its text."""
     return {REFERENCE / name: _NOTE + text for name, text in pages().items()} | {event_schema.PATH: event_schema.text()}
@@ -152,6 +177,7 @@ def pages() -> dict[str, str]:
         "http.md": http_page(document),
         "metrics.md": metrics_page(),
         "schema.md": schema_page(),
+        "sdk.md": sdk_page(),
     }
 
 

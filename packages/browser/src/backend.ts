@@ -1,21 +1,32 @@
 /**
  * Delivery to our own service: batches, backoff, and a last send when the page goes.
  *
- * Nothing leaves the queue before the service has answered for it, so an event may be sent twice and is stored once:
- * the service knows its id.
+ * Nothing leaves the outbox before the service has answered for it, so an event may be sent twice and is stored once: the
+ * service knows its id. The way of an event: outbox.ts (memory, disk), turn.ts (who sends), here (when and what),
+ * transport.ts (a request), retry.ts (what an answer means).
  */
+import { createDisk, type Standing } from "./disk";
 import type { Clockwork, Page } from "./environment";
 import type { Receipt, WireEvent } from "./event";
 import { guard } from "./guard";
+import { part } from "./leaving";
 import { watchPage } from "./lifecycle";
-import { byteLength, createQueue } from "./queue";
-import { backoff, judge, retryAfter, type Verdict } from "./retry";
-import { createTransport, KEEPALIVE_BYTES, type Row } from "./transport";
+import { createOutbox, type Fate, type Row } from "./outbox";
+import { byteLength } from "./queue";
+import { backoff, judge, MOST_MS, retryAfter, type Verdict } from "./retry";
+import { createTransport, KEEPALIVE_BYTES, type Answer } from "./transport";
+import { claimLease, LEASE_MS, takeTurn } from "./turn";
 
 export type { Clockwork } from "./environment";
 
 export const BATCH_BYTES = 48 * 1024;
 const MOST_RECEIPTS = 500;
+/** Failed sends in a row after which each request is a probe with one event: a service on its knees gets no more. */
+export const BREAKER_FAILURES = 5;
+/** Requests in a row that the browser refused at once while online: something here blocks them. */
+const BLOCKED_FAILURES = 3;
+/** How soon a tab looks again whether the one with the lease is done. */
+const LEASE_WAIT_MS = 1_000;
 
 export interface BackendConfiguration {
   /** Where batches go: a path of this site or a full address. No default. */
@@ -28,13 +39,19 @@ export interface BackendConfiguration {
   batchSize?: number;
   /** Longest wait of an event, milliseconds. Default: 2000. */
   flushInterval?: number;
-  /** Failed sends in a row before delivery rests until the next event or until the network is back. Default: 10. */
+  /** Failed sends in a row that end a round: then events rest until the next load, until the network is back, or for a probe every few minutes. Default: 10. */
   maxRetries?: number;
+  /** Await the service's answer, not the browser's disk, where a tracked event is awaited. Default: false. */
+  awaitAnswer?: boolean;
 }
 
 export interface BackendStats {
   /** Waiting for a send or for its answer. */
   queued: number;
+  /** Found on disk: tracked by earlier pages or other tabs. */
+  recovered: number;
+  /** Settled by another tab. */
+  elsewhere: number;
   /** Stored by the service, duplicates among them. */
   sent: number;
   /** Found unfit by the service, event by event. */
@@ -45,12 +62,25 @@ export interface BackendStats {
   refused: number;
   /** Had to make room for newer ones. */
   dropped: number;
+  /** Requests without a final answer. */
+  retried: number;
+  /** Where events wait: `memory` where the browser's storage is blocked or full. */
+  storage: "disk" | "memory";
+  /** Whether something in this browser seems to block the endpoint. */
+  blocked: boolean;
   /** Whether the service last said that the project is switched off. */
   killed: boolean;
 }
 
+/** Awaited, it says how far the event got: it is on disk, or, with `awaitAnswer`, what the service said. Never rejects. */
+export interface Tracked extends PromiseLike<Fate> {
+  readonly id: string;
+}
+
 export interface BackendClient {
-  trackEvent(event: WireEvent): void;
+  /** From now on the browser's storage may be used, and events may be sent. Before that nothing is. */
+  start(): void;
+  trackEvent(event: WireEvent, metadata?: string): Tracked;
   receipt(receipt: Receipt): void;
   /** Sends what waits; resolves when the service has answered or a retry is due later. Never rejects. */
   flush(): Promise<void>;
@@ -65,12 +95,14 @@ export interface BackendClient {
 const atLeast = (least: number, value: number | undefined, otherwise: number): number =>
   typeof value === "number" && value >= least ? value : otherwise;
 
+export const settledAs = (id: string, fate: Fate): Tracked => ({ id, then: (done, failed) => Promise.resolve(fate).then(done, failed) });
+
 /** The next rows that may share a batch: one identity, in order, within a count and a size. */
 export function nextBatch(rows: readonly Row[], events: number, bytes: number): Row[] {
   const batch: Row[] = [];
   let size = 0;
   for (const row of rows) {
-    if (row.leaving) continue;
+    if (row.leaving || !row.place) continue;
     size += row.bytes + 1;
     if (batch.length > 0 && (batch.length >= events || size > bytes || row.who !== (batch[0] as Row).who)) break;
     batch.push(row);
@@ -78,13 +110,18 @@ export function nextBatch(rows: readonly Row[], events: number, bytes: number): 
   return batch;
 }
 
-/** Without a page there is no last send when it goes: on a server the caller ends with `shutdown`. */
-export function createBackendClient(configuration: BackendConfiguration, clockwork: Clockwork, page?: Page): BackendClient {
+/** Without a page there is no disk, and no last send when it goes: on a server the caller ends with `shutdown`. */
+export function createBackendClient(configuration: BackendConfiguration, clockwork: Clockwork, page?: Page, on?: { leave(): void; storage(key: string | null): void }): BackendClient {
   const flushInterval = atLeast(0, configuration.flushInterval, 2_000);
   const maxRetries = atLeast(0, configuration.maxRetries, 10);
-  const transport = createTransport({ endpoint: configuration.endpoint, writeKey: configuration.writeKey, getToken: configuration.getToken }, clockwork);
-  const queue = createQueue<Row>();
-  const counts = { sent: 0, rejected: 0, excluded: 0, refused: 0, killed: false };
+  const { endpoint, writeKey, getToken, awaitAnswer } = configuration;
+  const lane = `twintrack ${endpoint} ${writeKey}`;
+  const factory = guard(() => page?.indexedDB, undefined);
+  const disk = factory && createDisk(() => factory, lane, clockwork);
+  const outbox = createOutbox(disk, clockwork, () => arm(), () => leave());
+  const counts = { sent: 0, rejected: 0, excluded: 0, refused: 0, retried: 0, killed: false };
+  const self = String(clockwork.random());
+  let started = Infinity;
   let most = Math.floor(atLeast(1, configuration.batchSize, 20));
   let receipts: Receipt[] = [];
   let receiptsSince = 0;
@@ -92,22 +129,31 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   let timerAt = Infinity;
   let running: Promise<void> | undefined;
   let failures = 0;
+  let unanswered = 0;
+  /** On the page's steady clock. */
   let notBefore = 0;
-  /** Until when the service asked for silence; the network coming back does not shorten that. */
-  let asked = 0;
+  /** Whether the service asked for the wait; the network coming back does not shorten such a one. */
+  let asked = false;
+  /** A page that has just come may find events of earlier ones. */
+  let unread = disk !== undefined;
+  /** A new page, or a network that is back: a rest on disk ends. */
+  let hurry = true;
   let leavingBytes = 0;
   let stopped = false;
 
+  const stats = (): BackendStats => ({ ...outbox.counts(), ...counts, storage: outbox.onDisk() ? "disk" : "memory", blocked: unanswered >= BLOCKED_FAILURES });
+  const transport = createTransport({ endpoint, writeKey, getToken, health: stats }, clockwork);
+
   const due = (): number => {
-    const waiting = queue.rows().find((row) => !row.leaving);
-    if (stopped || running || failures > maxRetries || (!waiting && receipts.length === 0)) return Infinity;
-    const full = queue.rows().length >= most || queue.bytes() >= BATCH_BYTES;
-    const since = Math.min(waiting?.at ?? Infinity, receipts.length > 0 ? receiptsSince : Infinity);
+    const waiting = outbox.rows().find((row) => row.place && !row.leaving);
+    if (stopped || running || started === Infinity || (!waiting && receipts.length === 0 && !unread)) return Infinity;
+    const full = outbox.rows().length >= most || outbox.bytes() >= BATCH_BYTES;
+    const since = Math.min(waiting?.since ?? Infinity, receipts.length > 0 ? receiptsSince : Infinity, unread ? started : Infinity);
     // What failed has waited for its interval already.
-    return Math.max(notBefore, failures > 0 || (full && waiting) ? 0 : since + flushInterval);
+    return Math.max(notBefore, (failures > 0 || full) && waiting ? 0 : since + flushInterval);
   };
 
-  /** At most one timer, moved only to an earlier time: a track call should not pay for a timer each. */
+  /** At most one timer, moved only to an earlier time. */
   const arm = (): void => {
     const at = due();
     if (at >= timerAt) return;
@@ -115,14 +161,33 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     timerAt = at;
     timer = clockwork.after(() => {
       timerAt = Infinity;
-      if (clockwork.now() >= due()) void flush();
+      if (clockwork.ticks() >= due()) void flush();
       else arm();
-    }, Math.max(0, at - clockwork.now()));
+    }, Math.max(0, at - clockwork.ticks()));
   };
 
-  const wait = (milliseconds: number): void => {
+  const wait = (named?: number): void => {
+    counts.retried += 1;
+    const probe = MOST_MS * (0.5 + clockwork.random() / 2);
+    notBefore = clockwork.ticks() + (named ?? (failures < maxRetries ? backoff(failures, clockwork.random()) : probe));
+    asked = named !== undefined;
     failures += 1;
-    notBefore = clockwork.now() + milliseconds;
+  };
+
+  const standing = (): Standing => {
+    const span = Math.max(0, notBefore - clockwork.ticks());
+    return { id: "~", failures, until: clockwork.now() + span, span, asked };
+  };
+
+  /** What other tabs know of the service's state holds here too. */
+  const adopt = (known: Standing | undefined): void => {
+    if (known) {
+      failures = known.failures;
+      asked = known.asked;
+      notBefore = clockwork.ticks() + Math.min(known.span, Math.max(0, known.until - clockwork.now()));
+    }
+    if (hurry && !asked && failures > maxRetries) notBefore = 0;
+    hurry = false;
   };
 
   const settle = (rows: Row[], reports: Receipt[], verdict: Verdict): void => {
@@ -130,34 +195,26 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     const told = new Set(reports);
     receipts = receipts.filter((receipt) => !told.has(receipt));
     if (verdict.kind === "refused") {
-      counts.refused += queue.remove(rows).length;
+      counts.refused += outbox.remove(rows, () => "refused").length;
       return;
     }
     counts.killed = verdict.killed;
     const status = new Map(rows.map((row, index) => [row, verdict.statuses[index]]));
-    for (const row of queue.remove(rows.filter((row) => status.get(row) !== "retry"))) {
-      const fate = status.get(row);
-      counts[fate === "rejected" ? "rejected" : fate === "dropped" ? "excluded" : "sent"] += 1;
+    const fate = (row: Row): Fate => status.get(row) as Fate;
+    for (const row of outbox.remove(rows.filter((row) => status.get(row) !== "retry"), fate)) {
+      counts[fate(row) === "rejected" ? "rejected" : fate(row) === "dropped" ? "excluded" : "sent"] += 1;
     }
   };
 
-  /** One batch; whether the next may follow at once. */
-  const sendOne = async (): Promise<boolean> => {
-    await transport.refreshToken();
-    const rows = nextBatch(queue.rows(), most, BATCH_BYTES);
-    const reports = receipts.slice(0, MOST_RECEIPTS);
-    if (rows.length === 0 && reports.length === 0) return false;
-    const answer = await transport.send(transport.envelope(rows, reports), false);
-    const verdict = judge(answer.status, answer.body, rows);
-    settle(rows, reports, verdict);
+  /** Whether the next batch may follow at once. */
+  const conclude = (rows: Row[], verdict: Verdict, answer: Answer): boolean => {
+    unanswered = answer.status === 0 && page?.navigator.onLine !== false ? unanswered + 1 : 0;
     if (verdict.kind === "halve") {
       most = Math.max(1, Math.floor(rows.length / 2));
       return true;
     }
     if (verdict.kind === "again" || (verdict.kind === "settled" && verdict.statuses.includes("retry"))) {
-      const named = answer.status === 429 || answer.status === 503 ? retryAfter(answer.retryAfter, clockwork.now()) : undefined;
-      asked = named === undefined ? 0 : clockwork.now() + named;
-      wait(named ?? backoff(failures, clockwork.random()));
+      wait(answer.status === 429 || answer.status === 503 ? retryAfter(answer.retryAfter, clockwork.now()) : undefined);
       return false;
     }
     failures = 0;
@@ -165,13 +222,50 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     return true;
   };
 
+  const sendOne = async (leased: boolean): Promise<boolean> => {
+    await transport.refreshToken();
+    const rows = nextBatch(outbox.rows(), failures < BREAKER_FAILURES ? most : 1, BATCH_BYTES);
+    const reports = receipts.slice(0, MOST_RECEIPTS);
+    if (stopped || (rows.length === 0 && reports.length === 0)) return false;
+    const before = failures;
+    const answer = await transport.send(transport.envelope(rows, reports), false);
+    const verdict = judge(answer.status, answer.body, rows);
+    settle(rows, reports, verdict);
+    const more = conclude(rows, verdict, answer);
+    const lease = leased ? { owner: self, lease: more ? clockwork.now() + LEASE_MS : 0 } : undefined;
+    await outbox.settle(lease || before + failures > 0 ? { ...standing(), ...lease } : undefined);
+    return more;
+  };
+
+  const round = async (leased: boolean): Promise<void> => {
+    let mine = true;
+    const found = await disk?.read(leased ? (all) => {
+      const claim = claimLease(all, self, clockwork.now());
+      mine = claim !== undefined;
+      return claim;
+    } : undefined).catch(() => undefined);
+    unread = false;
+    if (!mine) {
+      notBefore = clockwork.ticks() + LEASE_WAIT_MS;
+      return;
+    }
+    if (found) {
+      adopt(found.standing);
+      outbox.merge(found.kept);
+    }
+    while (!stopped && clockwork.ticks() >= notBefore && (await sendOne(leased)));
+    if (leased && found) await outbox.settle({ ...standing(), owner: self, lease: 0 });
+  };
+
   const drain = async (): Promise<void> => {
     try {
       // The page may be inside a call to us: never start a request in its time.
-      await Promise.resolve();
-      while (!stopped && clockwork.now() >= notBefore && (await sendOne()));
+      await outbox.write();
+      if (stopped || clockwork.ticks() < Math.max(notBefore, started)) return;
+      if (disk) await takeTurn(guard(() => page?.navigator.locks, undefined), lane, round);
+      else await round(false);
     } catch {
-      wait(backoff(failures, clockwork.random()));
+      wait();
     } finally {
       running = undefined;
       arm();
@@ -180,80 +274,86 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
 
   const flush = (): Promise<void> => (running ??= drain());
 
-  const sendLeaving = (rows: Row[], reports: Receipt[]): void => {
-    const body = transport.envelope(rows, reports);
-    const size = byteLength(body);
-    leavingBytes += size;
-    for (const row of rows) row.leaving = true;
-    void transport.send(body, true).then((answer) => {
-      leavingBytes -= size;
-      for (const row of rows) row.leaving = false;
-      settle(rows, reports, judge(answer.status, answer.body, rows));
-      arm();
-    });
-  };
-
-  /** Rows stay queued: if the page lives on they settle, or are sent again under the same ids. */
+  /**
+   * Sends what waits in requests that outlive the page: when it goes, and while the store is not open yet, which takes a new
+   * browser profile up to 0.2 s. Rows stay where they are: if the page lives on they settle, or are
+   * sent again under the same ids.
+   */
   const leave = (): void => {
+    if (started === Infinity) return;
+    void outbox.write();
+    // A service that asked for silence gets it: what is on disk can wait for the next page.
+    if (asked && clockwork.ticks() < notBefore && outbox.onDisk()) return;
     const empty = byteLength(transport.envelope([], [])) + 16;
-    let left = KEEPALIVE_BYTES - leavingBytes;
-    const chunks: Row[][] = [];
-    for (const row of queue.rows()) {
-      const chunk = chunks[chunks.length - 1];
-      const joins = chunk !== undefined && chunk[0]?.who === row.who;
-      const cost = row.bytes + 1 + (joins ? 0 : empty);
-      if (row.leaving || cost > left) continue;
-      left -= cost;
-      if (joins) chunk.push(row);
-      else chunks.push([row]);
+    for (const { rows, receipts: reports } of part(outbox.rows(), receipts.slice(0, MOST_RECEIPTS), KEEPALIVE_BYTES - leavingBytes, empty)) {
+      const body = transport.envelope(rows, reports);
+      const size = byteLength(body);
+      leavingBytes += size;
+      for (const row of rows) row.leaving = true;
+      void transport.send(body, true).then((answer) => {
+        leavingBytes -= size;
+        for (const row of rows) row.leaving = false;
+        settle(rows, reports, judge(answer.status, answer.body, rows));
+        void outbox.settle();
+        arm();
+      });
     }
-    // Receipts only get what the events leave over.
-    if (chunks.length === 0) left -= empty;
-    const reports: Receipt[] = [];
-    for (const receipt of receipts.slice(0, MOST_RECEIPTS)) {
-      left -= byteLength(JSON.stringify(receipt)) + 1;
-      if (left < 0) break;
-      reports.push(receipt);
-    }
-    if (chunks.length === 0 && reports.length > 0) chunks.push([]);
-    chunks.forEach((rows, at) => sendLeaving(rows, at === chunks.length - 1 ? reports : []));
   };
 
   const unwatch = page
     ? watchPage(page, {
-        leave,
+        leave() {
+          on?.leave();
+          leave();
+        },
+        storage: (key) => on?.storage(key),
         online() {
+          if (started === Infinity) return;
+          hurry = true;
           failures = 0;
-          notBefore = asked;
+          if (!asked) notBefore = 0;
+          // The others shall not wait for what is over.
+          void outbox.settle(standing());
           arm();
         },
       })
     : () => undefined;
 
-  /** A rested queue gets one more try for each new thing to send. */
-  const wake = (): void => {
-    if (failures > maxRetries) failures = maxRetries;
-    arm();
-  };
-
   return {
-    trackEvent(event) {
-      if (stopped) return;
-      const text = JSON.stringify(event);
-      queue.push({ who: JSON.stringify([event.user_id, event.anonymous_id]), text, bytes: byteLength(text), at: clockwork.now(), leaving: false });
-      wake();
+    start() {
+      started = clockwork.ticks();
+      outbox.open();
+      arm();
+    },
+    trackEvent(event, metadata) {
+      if (stopped) return settledAs(event.event_id, "off");
+      const row = outbox.add(event, metadata);
+      const final = (): boolean => row.fate !== undefined && !(awaitAnswer && row.place === row.fate);
+      return {
+        id: row.id,
+        then: (done, failed) =>
+          new Promise<Fate>((resolve) => {
+            const told = (fate: Fate): void => {
+              if (final()) resolve(fate);
+              else (row.told ??= []).push(told);
+            };
+            if (row.fate) told(row.fate);
+            else (row.told ??= []).push(told);
+          }).then(done, failed),
+      };
     },
     receipt(receipt) {
       if (stopped) return;
-      if (receipts.length === 0) receiptsSince = clockwork.now();
+      if (receipts.length === 0) receiptsSince = clockwork.ticks();
       receipts.push(receipt);
       if (receipts.length > 2 * MOST_RECEIPTS) receipts.shift();
-      wake();
+      arm();
     },
     flush,
     discard() {
       receipts = [];
-      return queue.clear().length;
+      started = Infinity;
+      return outbox.clear();
     },
     async shutdown() {
       await flush();
@@ -262,6 +362,6 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       clockwork.cancel(timer);
       unwatch();
     },
-    stats: () => ({ queued: queue.rows().length, dropped: queue.dropped(), ...counts }),
+    stats,
   };
 }

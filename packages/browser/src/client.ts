@@ -1,11 +1,11 @@
-/** One call, one id, every destination. The public methods never throw and return the event's id at once. */
-import { createBackendClient, type BackendConfiguration, type BackendStats } from "./backend";
+/** One call, one id, every destination. The public methods never throw and give the event's id at once. */
+import { createBackendClient, settledAs, type BackendConfiguration, type BackendStats, type Tracked } from "./backend";
 import { createGate, standing } from "./consent";
 import type { Environment, Page } from "./environment";
-import { eventName, snapshot, uuid7, withoutText, type Consent, type Destination, type Metadata, type Receipt, type WireEvent } from "./event";
+import { eventName, frozen, uuid7, withoutText, type Consent, type Destination, type Metadata, type Receipt, type WireEvent } from "./event";
 import { guard } from "./guard";
-import { createIdentity } from "./identity";
-import { nothing } from "./nothing";
+import { createIdentity, STORAGE_KEY } from "./identity";
+import { nothing, off } from "./nothing";
 
 /** The service refuses longer addresses, and with them the event. */
 export const MOST_URL_CHARACTERS = 4096;
@@ -35,6 +35,7 @@ export interface MessageInput {
 
 /** Every event tracked is in exactly one of the counts below `tracked`. */
 export interface Stats extends BackendStats {
+  /** Events that the page tracked here. */
   tracked: number;
   /** Waiting for consent. */
   held: number;
@@ -43,17 +44,17 @@ export interface Stats extends BackendStats {
 }
 
 export interface Analytics {
-  trackEvent(event: { name: string; value?: string | number; metadata?: Metadata }): string;
-  trackInteraction(action: string, target: string, metadata?: Metadata): string;
-  trackFeatureUsage(feature: string, action: string, metadata?: Metadata): string;
-  trackConversion(type: string, value?: string | number, metadata?: Metadata): string;
-  trackError(error: unknown, context?: Metadata): string;
+  trackEvent(event: { name: string; value?: string | number; metadata?: Metadata }): Tracked;
+  trackInteraction(action: string, target: string, metadata?: Metadata): Tracked;
+  trackFeatureUsage(feature: string, action: string, metadata?: Metadata): Tracked;
+  trackConversion(type: string, value?: string | number, metadata?: Metadata): Tracked;
+  trackError(error: unknown, context?: Metadata): Tracked;
   /** Sent as `message_sent`, whoever wrote it. */
-  trackMessage(message: MessageInput): string;
+  trackMessage(message: MessageInput): Tracked;
   /** Sent as `page_view`, with the name as its value. */
-  page(name?: string, metadata?: Metadata): string;
+  page(name?: string, metadata?: Metadata): Tracked;
   /** From now on events carry this user; the event `identify` links the user to the anonymous id. */
-  identify(userId: string, metadata?: Metadata): string;
+  identify(userId: string, metadata?: Metadata): Tracked;
   /** Signing out: no user, a new anonymous id and a new session. */
   reset(): void;
   consent(state: Consent): void;
@@ -74,10 +75,11 @@ interface Call {
   message?: MessageInput;
 }
 
-type Unsigned = Omit<WireEvent, "anonymous_id" | "session_id" | "sequence" | "consent">;
+type Unsigned = Omit<WireEvent, "event_metadata" | "anonymous_id" | "session_id" | "sequence" | "consent">;
 
 interface Held {
   event: Unsigned;
+  metadata: string | undefined;
   call: Call;
   at: number;
   /** How often the page had signed out before this event. */
@@ -103,19 +105,23 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   const draw = uuid7(clockwork.now, environment.fill);
   const denied = configuration.respectDoNotTrack === true && standing(page.navigator).doNotTrack;
   const gate = createGate<Held>(denied ? "denied" : configuration.requireConsent ? "pending" : "granted");
-  const identity = createIdentity(() => page.localStorage, draw, gate.state() === "granted");
-  const backend = createBackendClient(configuration, clockwork, page);
+  const identity = createIdentity(() => page.localStorage, draw, gate.state() === "granted", clockwork.ticks);
+  const backend = createBackendClient(configuration, clockwork, page, {
+    leave: identity.save,
+    storage: (key) => key === STORAGE_KEY && identity.reread(),
+  });
+  if (gate.state() === "granted") backend.start();
   let tracked = 0;
   let discarded = 0;
   let resets = 0;
   let stopped = false;
 
-  const toVendors = (event: Unsigned, { category, action, label, message }: Call): void => {
+  const toVendors = (event: Unsigned, frozenMetadata: string | undefined, { category, action, label, message }: Call): void => {
     const blocked = standing(page.navigator).sharingDenied;
     for (const destination of destinations) {
       const status = guard<Receipt["status"]>(() => {
         if (blocked) return "blocked";
-        const metadata = withoutText(event.event_metadata ?? {}, message?.content);
+        const metadata = withoutText(frozenMetadata ?? "{}", message?.content);
         if (messageContentToVendors && message) metadata["message_content"] = message.content;
         const taken = destination.send({ id: event.event_id, name: event.event_name, value: event.event_value, metadata, category, action, label: label ?? event.event_name });
         return taken ? "handed" : "absent";
@@ -124,24 +130,24 @@ function start(configuration: Configuration, environment: Environment, page: Pag
     }
   };
 
-  const deliver = (event: Unsigned, call: Call, at: number): void => {
-    backend.trackEvent({ ...event, ...identity.next(at), consent: "granted" });
-    toVendors(event, call);
+  const deliver = (event: Unsigned, metadata: string | undefined, call: Call, at: number): Tracked => {
+    const kept = backend.trackEvent({ ...event, ...identity.next(at), consent: "granted" }, metadata);
+    toVendors(event, metadata, call);
+    return kept;
   };
 
-  const track = (call: Call): string => {
+  const track = (call: Call): Tracked => {
     const { message } = call;
     const id = draw();
-    if (stopped) return id;
+    if (stopped) return settledAs(id, "off");
     const at = clockwork.now();
     const user = identity.userId();
-    const metadata = snapshot(call.metadata);
+    const metadata = frozen(call.metadata);
     const context = guard(() => describe(page), undefined);
     const event: Unsigned = {
       event_id: id,
       event_name: call.name,
       ...(call.value === undefined || call.value === null ? {} : { event_value: String(call.value) }),
-      ...(metadata ? { event_metadata: metadata } : {}),
       ...(user ? { user_id: user } : {}),
       client_timestamp: new Date(at).toISOString(),
       ...(message ? { message_content: message.content } : {}),
@@ -150,10 +156,13 @@ function start(configuration: Configuration, environment: Environment, page: Pag
       source: "sdk",
     };
     tracked += 1;
-    if (gate.state() === "granted") deliver(event, call, at);
-    else if (gate.state() === "pending") gate.hold({ event, call, at, resets, bytes: JSON.stringify(event).length });
-    else discarded += 1;
-    return id;
+    if (gate.state() === "granted") return deliver(event, metadata, call, at);
+    if (gate.state() === "pending") {
+      gate.hold({ event, metadata, call, at, resets, bytes: JSON.stringify(event).length + (metadata?.length ?? 0) });
+      return settledAs(id, "held");
+    }
+    discarded += 1;
+    return settledAs(id, "discarded");
   };
 
   const renew = (times: number): void => {
@@ -163,17 +172,17 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   /** Ids of storage may be read only now, so held events get theirs here, with each sign-out in its place. */
   const release = (waiting: readonly Held[]): void => {
     let before = 0;
-    for (const { event, call, at, resets: count } of waiting) {
+    for (const { event, metadata, call, at, resets: count } of waiting) {
       renew(count - before);
       before = count;
-      deliver(event, call, at);
+      deliver(event, metadata, call, at);
     }
     renew(resets - before);
     resets = 0;
   };
 
   /** A call from the page: whatever it hands us, it gets an id or nothing, never an exception. */
-  const call = (make: () => Call): string => guard(() => track(make()), "");
+  const call = (make: () => Call): Tracked => guard(() => track(make()), off);
 
   return {
     trackEvent: (event) => call(() => ({ name: eventName(event.name), value: event.value, metadata: event.metadata, category: "event", action: event.name })),
@@ -205,13 +214,19 @@ function start(configuration: Configuration, environment: Environment, page: Pag
         if (next === gate.state() || !["granted", "denied", "pending"].includes(next)) return;
         const waiting = gate.move(next);
         identity.persist(next === "granted");
-        if (next === "granted") release(waiting);
+        if (next === "granted") {
+          backend.start();
+          release(waiting);
+        }
         if (next === "denied") {
           identity.forget();
           discarded += waiting.length + backend.discard();
         }
       }, undefined),
-    flush: () => backend.flush(),
+    flush() {
+      identity.save();
+      return backend.flush();
+    },
     shutdown() {
       stopped = true;
       return backend.shutdown();

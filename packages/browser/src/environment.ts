@@ -6,11 +6,15 @@ export type Page = Window & typeof globalThis;
 export interface Clockwork {
   /** Milliseconds since 1970. */
   now(): number;
+  /** Milliseconds of a clock that nobody can set: waits are measured on it. */
+  ticks(): number;
   /** At least 0, below 1. */
   random(): number;
   after(work: () => void, milliseconds: number): unknown;
   cancel(timer: unknown): void;
   fetch: typeof fetch;
+  /** Gzip, off the main thread, where the browser can. */
+  pack?: ((text: string) => Promise<ArrayBuffer>) | undefined;
 }
 
 export interface Environment {
@@ -22,10 +26,15 @@ export interface Environment {
 
 const clockwork: Clockwork = {
   now: () => Date.now(),
+  ticks: () => performance.now(),
   random: () => Math.random(),
   after: (work, milliseconds) => setTimeout(work, milliseconds),
   cancel: (timer) => clearTimeout(timer as number),
   fetch: (input, init) => fetch(input, init),
+  pack:
+    typeof CompressionStream === "undefined"
+      ? undefined
+      : (text) => new Response(new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"))).arrayBuffer(),
 };
 
 export const surroundings = (): Environment => ({

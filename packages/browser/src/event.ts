@@ -68,12 +68,17 @@ export function snapshot(metadata: unknown): Metadata | undefined {
   return copy;
 }
 
+/** The metadata as JSON, taken now. Almost always the page's object can be written as it is, which is the cheapest. */
+export function frozen(metadata: unknown): string | undefined {
+  if (typeof metadata !== "object" || metadata === null) return undefined;
+  const text = Array.isArray(metadata) ? undefined : guard(() => JSON.stringify(metadata), undefined);
+  return text?.startsWith("{") ? text : JSON.stringify(snapshot(metadata));
+}
+
 /** A copy for vendors: without the text of a message, under whatever key and however deep. */
-export const withoutText = (metadata: Metadata, text: string | undefined): Metadata =>
-  JSON.parse(
-    JSON.stringify(metadata, (key, value: unknown) =>
-      key === "message_content" || (text !== undefined && (key === "content" || (text !== "" && value === text))) ? undefined : value,
-    ),
+export const withoutText = (metadata: string, text: string | undefined): Metadata =>
+  JSON.parse(metadata, (key, value: unknown) =>
+    key === "message_content" || (text !== undefined && (key === "content" || (text !== "" && value === text))) ? undefined : value,
   ) as Metadata;
 
 /**

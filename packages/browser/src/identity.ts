@@ -17,6 +17,10 @@ export interface Ids {
 export interface Identity {
   /** Ids for an event of that time; counts the session's sequence on. */
   next(at: number): Ids;
+  /** Another tab has written. */
+  reread(): void;
+  /** Writes down how far the session has counted. */
+  save(): void;
   userId(): string | undefined;
   identify(user: string | undefined): void;
   /** A new anonymous id and session. */
@@ -35,38 +39,60 @@ function parse(text: string): Stored | undefined {
   return whole ? { anonymous, session, started: Number(started), seen: Number(seen), sequence: Number(sequence) } : undefined;
 }
 
-export function createIdentity(storage: () => Storage | undefined, draw: () => string, allowed: boolean): Identity {
+/** An event's session is written down at once; how far it has counted, at most so often: each write is told to every tab. */
+export const SAVE_MS = 1_000;
+
+/**
+ * Ids live in memory and are written down on the side, so that a call costs no storage. What another tab wrote is
+ * read again when the browser says so.
+ */
+export function createIdentity(storage: () => Storage | undefined, draw: () => string, allowed: boolean, ticks: () => number): Identity {
   let memory: Stored | undefined;
   let user: string | undefined;
+  let stale = true;
+  let saved = -Infinity;
   // Reading the property alone throws where storage is blocked.
   const open = (): Storage | undefined => (allowed ? storage() : undefined);
 
-  const read = (): Stored | undefined =>
-    guard(() => {
-      const text = open()?.getItem(STORAGE_KEY);
-      return text ? parse(text) : undefined;
-    }, undefined) ?? memory;
-  const write = (state: Stored): void => {
-    memory = state;
-    guard(() => open()?.setItem(STORAGE_KEY, JSON.stringify(state)), undefined);
+  const read = (): Stored | undefined => {
+    if (stale) {
+      const text = guard(() => open()?.getItem(STORAGE_KEY), undefined);
+      const known = text ? guard(() => parse(text), undefined) : undefined;
+      // Two tabs count one session: the further count is the true one.
+      if (known && !(memory?.session === known.session && memory.sequence > known.sequence)) memory = known;
+      stale = false;
+    }
+    return memory;
+  };
+  const save = (): void => {
+    if (!memory) return;
+    saved = ticks();
+    guard(() => open()?.setItem(STORAGE_KEY, JSON.stringify(memory)), undefined);
+  };
+  const renew = (anonymous: string, at: number): Stored => {
+    memory = { anonymous, ...newSession(draw(), at) };
+    save();
+    return memory;
   };
 
   return {
     next(at) {
-      let state = read() ?? { anonymous: draw(), ...newSession(draw(), at) };
-      if (isOver(state, at)) state = { anonymous: state.anonymous, ...newSession(draw(), at) };
-      write({ ...state, seen: Math.max(at, state.seen), sequence: state.sequence + 1 });
+      let state = read() ?? renew(draw(), at);
+      if (isOver(state, at)) state = renew(state.anonymous, at);
+      memory = { ...state, seen: Math.max(at, state.seen), sequence: state.sequence + 1 };
+      if (ticks() - saved > SAVE_MS) save();
       return { anonymous_id: state.anonymous, session_id: state.session, sequence: state.sequence };
     },
+    save,
+    reread: () => void (stale = true),
     userId: () => user,
     identify(value) {
       user = value;
     },
-    renew(at) {
-      write({ anonymous: draw(), ...newSession(draw(), at) });
-    },
+    renew: (at) => void renew(draw(), at),
     persist(value) {
       allowed = value;
+      stale = true;
     },
     forget() {
       memory = undefined;

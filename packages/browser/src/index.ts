@@ -3,8 +3,9 @@ import { createBackendClient, type BackendClient, type BackendConfiguration } fr
 import { createClient, type Analytics, type Configuration } from "./client";
 import { surroundings } from "./environment";
 
-export type { BackendClient, BackendConfiguration, BackendStats } from "./backend";
+export type { BackendClient, BackendConfiguration, BackendStats, Tracked } from "./backend";
 export type { Analytics, Configuration, MessageInput, Stats } from "./client";
+export type { Fate } from "./outbox";
 export type { Consent, Destination, Metadata, Receipt, VendorEvent, WireEvent } from "./event";
 
 /** The service: one call sends an event to every destination under one id. */
@@ -13,5 +14,7 @@ export const createAnalytics = (configuration: Configuration): Analytics => crea
 /** Our own service's client alone, for those who already make their events. */
 export function BackendAnalyticsClient(configuration: BackendConfiguration): BackendClient {
   const { clockwork, window: page } = surroundings();
-  return createBackendClient(configuration, clockwork, page);
+  const client = createBackendClient(configuration, clockwork, page);
+  client.start();
+  return client;
 }

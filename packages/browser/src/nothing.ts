@@ -1,7 +1,9 @@
 /** The service that does nothing: on a server, when switched off, and where no provider is mounted. */
+import { settledAs } from "./backend";
 import type { Analytics } from "./client";
 
-const none = (): string => "";
+export const off = settledAs("", "off");
+const none = (): typeof off => off;
 const settled = (): Promise<void> => Promise.resolve();
 const ignore = (): void => undefined;
 
@@ -18,5 +20,5 @@ export const nothing: Analytics = {
   consent: ignore,
   flush: settled,
   shutdown: settled,
-  stats: () => ({ tracked: 0, queued: 0, held: 0, sent: 0, rejected: 0, excluded: 0, refused: 0, dropped: 0, discarded: 0, killed: false }),
+  stats: () => ({ tracked: 0, queued: 0, held: 0, sent: 0, rejected: 0, excluded: 0, refused: 0, dropped: 0, discarded: 0, recovered: 0, elsewhere: 0, retried: 0, storage: "memory", blocked: false, killed: false }),
 };

@@ -5,7 +5,8 @@ export const MOST_EVENTS = 1_000;
 export const MOST_BYTES = 1 << 20;
 
 export interface Queue<Row> {
-  push(row: Row): void;
+  /** Gives back the rows that had to make room. */
+  push(row: Row): Row[];
   rows(): readonly Row[];
   /** Takes these rows out; gives back those that were still there. */
   remove(rows: Iterable<Row>): Row[];
@@ -21,12 +22,16 @@ export function createQueue<Row extends { bytes: number }>(): Queue<Row> {
   let dropped = 0;
   return {
     push(row) {
+      const gone: Row[] = [];
       rows.push(row);
       bytes += row.bytes;
       while (rows.length > MOST_EVENTS || (bytes > MOST_BYTES && rows.length > 1)) {
-        bytes -= rows.shift()?.bytes ?? 0;
+        const oldest = rows.shift() as Row;
+        bytes -= oldest.bytes;
         dropped += 1;
+        gone.push(oldest);
       }
+      return gone;
     },
     rows: () => rows,
     remove(gone) {

@@ -1,31 +1,24 @@
 /**
  * One request: the envelope, a time limit, and what browsers allow a page that goes away.
  *
- * Key and token travel in the envelope as text/plain, so no request needs a preflight, and the last one of a page, which
- * can carry no headers of its own, is like every other.
+ * Key and token travel in the envelope as text/plain, so the last request of a page, which can carry no headers of its
+ * own, is like every other. Larger bodies are packed, off the main thread, where the browser can.
  */
 import type { Clockwork } from "./environment";
 import type { Receipt } from "./event";
+import { within } from "./within";
 
 /** Browsers give all keepalive requests of a page 64 KiB together, and the page has its own. */
 export const KEEPALIVE_BYTES = 56 * 1024;
 /** A request or token that hangs must not hold back every event behind it. */
 export const MOST_SEND_MS = 30_000;
 export const MOST_TOKEN_MS = 10_000;
+/** Smaller bodies are not worth packing. */
+const PACK_CHARACTERS = 1_024;
 
 const SDK = { name: "@twintrack/browser", version: "0.1.0" };
 
-/** An event as it waits: turned into text once, when it was tracked. */
-export interface Row {
-  /** Who did it. A batch carries one identity. */
-  who: string;
-  text: string;
-  bytes: number;
-  at: number;
-  /** Under way in a request that outlives the page. */
-  leaving: boolean;
-}
-
+/** `status` 0: no answer came; -1: none came in time. */
 export interface Answer {
   status: number;
   body: string;
@@ -33,8 +26,8 @@ export interface Answer {
 }
 
 export interface Transport {
-  envelope(rows: readonly Row[], receipts: readonly Receipt[]): string;
-  /** Never rejects: without an answer the status is 0. */
+  envelope(rows: readonly { text: string }[], receipts: readonly Receipt[]): string;
+  /** Never rejects. */
   send(body: string, keepalive: boolean): Promise<Answer>;
   /** Asks for the token of the signed-in user, and keeps it in memory for the page's last request. */
   refreshToken(): Promise<void>;
@@ -44,55 +37,55 @@ export interface Service {
   endpoint: string;
   writeKey: string;
   getToken: (() => string | undefined | null | Promise<string | undefined | null>) | undefined;
+  /** What the batch says about the SDK itself. */
+  health(): object;
 }
 
-export function createTransport({ endpoint, writeKey, getToken }: Service, clockwork: Clockwork): Transport {
+export function createTransport({ endpoint, writeKey, getToken, health }: Service, clockwork: Clockwork): Transport {
   let token: string | undefined;
-
-  const within = <T>(work: Promise<T>, milliseconds: number, late: () => T): Promise<T> =>
-    new Promise((resolve, reject) => {
-      const timer = clockwork.after(() => resolve(late()), milliseconds);
-      work.then(resolve, reject).finally(() => clockwork.cancel(timer));
-    });
+  let { pack } = clockwork;
 
   return {
     envelope(rows, receipts) {
       const rest = JSON.stringify({
         ...(receipts.length > 0 ? { receipts } : {}),
         sent_at: new Date(clockwork.now()).toISOString(),
-        sdk: SDK,
+        sdk: { ...SDK, health: health() },
         key: writeKey,
         ...(token ? { token } : {}),
       });
       return `{"events":[${rows.map((row) => row.text).join(",")}],${rest.slice(1)}`;
     },
     async send(body, keepalive) {
-      const nothing: Answer = { status: 0, body: "", retryAfter: null };
       const halt = typeof AbortController === "undefined" ? undefined : new AbortController();
+      const none = (status: number): Answer => ({ status, body: "", retryAfter: null });
+      const packer = keepalive || body.length < PACK_CHARACTERS ? undefined : pack;
       const request = async (): Promise<Answer> => {
         const answer = await clockwork.fetch(endpoint, {
           method: "POST",
-          body,
-          headers: { "Content-Type": "text/plain" },
+          body: packer ? await packer(body) : body,
+          headers: { "Content-Type": "text/plain", ...(packer ? { "Content-Encoding": "gzip" } : {}) },
           credentials: "omit",
           ...(keepalive ? { keepalive } : {}),
           ...(halt ? { signal: halt.signal } : {}),
         });
         return { status: answer.status, retryAfter: answer.headers.get("Retry-After"), body: await answer.text() };
       };
-      try {
-        return await within(request(), MOST_SEND_MS, () => {
-          halt?.abort();
-          return nothing;
-        });
-      } catch {
-        return nothing;
+      const answer = await within(clockwork, request(), MOST_SEND_MS, () => {
+        halt?.abort();
+        return none(-1);
+      }).catch(() => none(0));
+      if (packer && (answer.status === 0 || answer.status === 415)) {
+        // Something on the way may not let packed bodies through: the next one goes plain, and this one again.
+        pack = undefined;
+        if (answer.status) return none(0);
       }
+      return answer;
     },
     async refreshToken() {
       if (!getToken) return;
       try {
-        token = (await within(Promise.resolve(getToken()), MOST_TOKEN_MS, () => undefined)) ?? undefined;
+        token = (await within(clockwork, Promise.resolve(getToken()), MOST_TOKEN_MS, () => undefined)) ?? undefined;
       } catch {
         // Without a token the events count as claimed by the same person; holding them back could lose them.
         token = undefined;

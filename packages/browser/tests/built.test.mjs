@@ -24,7 +24,7 @@ describe("the package", () => {
     const code = `import { createAnalytics } from "@twintrack/browser";
       globalThis.fetch = () => { throw new Error("sent"); };
       const analytics = createAnalytics({ endpoint: "/e", writeKey: "k" });
-      const id = analytics.trackMessage(undefined) + analytics.trackEvent({ name: "a" });
+      const id = analytics.trackMessage(undefined).id + analytics.trackEvent({ name: "a" }).id;
       await analytics.flush(); await analytics.shutdown();
       console.log(JSON.stringify([id, analytics.stats().tracked]));`;
     expect(node("module", code)).toBe('["",0]\n');
@@ -34,7 +34,7 @@ describe("the package", () => {
     const sent = [];
     const target = { addEventListener() {}, removeEventListener() {} };
     const page = {
-      ...target, setTimeout, clearTimeout, TextEncoder, AbortController, crypto,
+      ...target, setTimeout, clearTimeout, performance, TextEncoder, AbortController, crypto,
       document: { ...target, title: "", referrer: "" }, location: { href: "https://x.example/", pathname: "/" }, navigator: { language: "en" },
       fetch: (_, init) => {
         sent.push(JSON.parse(init.body));
@@ -45,7 +45,7 @@ describe("the package", () => {
     vm.createContext(page);
     vm.runInContext(readFileSync(new URL("../dist/twintrack.global.js", import.meta.url), "utf8"), page);
     const analytics = vm.runInContext('twintrack.createAnalytics({ endpoint: "/e", writeKey: "k", destinations: [twintrack.gtm()] })', page);
-    const id = analytics.trackEvent({ name: "a" });
+    const id = analytics.trackEvent({ name: "a" }).id;
     await analytics.flush();
     expect(sent.map((envelope) => envelope.events.map((event) => event.event_id))).toEqual([[id]]);
     expect(page.dataLayer).toHaveLength(1);

@@ -22,6 +22,7 @@ function world() {
   let respond: (events: WireEvent[]) => Response = (events) => accepted(events);
   const clockwork: Clockwork = {
     now: () => now,
+    ticks: () => now,
     random: () => 0.5,
     after: (work, milliseconds) => {
       const timer = { at: now + milliseconds, work };
@@ -88,6 +89,7 @@ describe("delivery", () => {
   it("sends a lone event after the flush interval and removes it once answered", async () => {
     const w = world();
     const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork);
+    client.start();
     client.trackEvent(wire("1"));
     await w.advance(1_999);
     expect(w.sent).toHaveLength(0);
@@ -99,6 +101,7 @@ describe("delivery", () => {
   it("keeps the same ids through 503, cut answers and wrong sums, and loses nothing", async () => {
     const w = world();
     const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork);
+    client.start();
     const answers = [
       () => new Response("", { status: 503, headers: { "Retry-After": "3" } }),
       () => { throw new TypeError("cut"); },
@@ -118,6 +121,7 @@ describe("delivery", () => {
   it("sends again only what was answered retry", async () => {
     const w = world();
     const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork);
+    client.start();
     let first = true;
     w.answer((events) => {
       if (!first) return accepted(events);
@@ -133,6 +137,7 @@ describe("delivery", () => {
   it("halves a batch that is too large and never mixes identities", async () => {
     const w = world();
     const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork);
+    client.start();
     w.answer((events) => (events.length > 1 ? new Response("", { status: 413 }) : accepted(events)));
     for (const id of ["1", "2"]) client.trackEvent(wire(id, "ann"));
     client.trackEvent(wire("3", "bob"));
@@ -140,10 +145,13 @@ describe("delivery", () => {
     expect(w.sent.map((sent) => sent.events.map((event) => event.event_id))).toEqual([["1", "2"], ["1"], ["2"], ["3"]]);
   });
 
-  it("drops the oldest beyond the cap and counts them", () => {
+  it("drops the oldest beyond the cap and counts them", async () => {
     const w = world();
     const client = createBackendClient({ endpoint: "/e", writeKey: "k", batchSize: 5_000 }, w.clockwork);
+    client.start();
+    w.answer(() => new Response("", { status: 503 }));
     for (let i = 0; i < 1_005; i++) client.trackEvent(wire(String(i)));
+    await w.advance(25);
     expect(client.stats()).toMatchObject({ queued: 1_000, dropped: 5 });
   });
 
@@ -164,7 +172,7 @@ describe("one call", () => {
     const w = world();
     const seen: VendorEvent[] = [];
     const { analytics } = service(w, { destinations: [recorder("statsig", seen), recorder("gtm", seen)] });
-    const id = analytics.trackMessage({ content: "secret text", threadId: "t" });
+    const id = analytics.trackMessage({ content: "secret text", threadId: "t" }).id;
     await w.advance(2_000);
     expect(seen.map((event) => event.id)).toEqual([id, id]);
     expect(JSON.stringify(seen)).not.toContain("secret text");
@@ -196,7 +204,7 @@ describe("consent and identity", () => {
     const w = world();
     const seen: VendorEvent[] = [];
     const { analytics, page } = service(w, { requireConsent: true, destinations: [recorder("gtm", seen)] });
-    const ids = [analytics.trackEvent({ name: "a" }), analytics.trackEvent({ name: "b" })];
+    const ids = [analytics.trackEvent({ name: "a" }).id, analytics.trackEvent({ name: "b" }).id];
     await w.advance(10_000);
     expect([w.sent.length, seen.length, page.localStorage.length]).toEqual([0, 0, 0]);
     analytics.consent("granted");
@@ -235,7 +243,7 @@ describe("consent and identity", () => {
 
   it("does nothing without a window", () => {
     const nothing = createClient({ endpoint: "/e", writeKey: "k" }, { window: undefined, clockwork: world().clockwork, fill: () => undefined });
-    expect(nothing.trackEvent({ name: "x" })).toBe("");
+    expect(nothing.trackEvent({ name: "x" }).id).toBe("");
   });
 });
 

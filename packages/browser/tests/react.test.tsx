@@ -54,7 +54,7 @@ describe("the hook", () => {
       return null;
     };
     await mount(<Probe />);
-    expect(found?.trackEvent({ name: "a" })).toBe("");
+    expect(found?.trackEvent({ name: "a" }).id).toBe("");
     await expect(found?.flush()).resolves.toBeUndefined();
   });
 

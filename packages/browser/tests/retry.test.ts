@@ -43,10 +43,10 @@ describe("an answer", () => {
 });
 
 describe("the wait", () => {
-  it("is anywhere up to a second doubled per failure, five minutes at most", () => {
-    expect([0, 1, 2, 3, 8, 9, 400].map((n) => backoff(n, 1))).toEqual([1_000, 2_000, 4_000, 8_000, 256_000, MOST_MS, MOST_MS]);
+  it("is anywhere up to four seconds doubled per failure, five minutes at most", () => {
+    expect([0, 1, 2, 3, 8, 9, 400].map((n) => backoff(n, 1))).toEqual([4_000, 8_000, 16_000, 32_000, MOST_MS, MOST_MS, MOST_MS]);
     expect(backoff(5, 0)).toBe(0);
-    expect(backoff(3, 0.25)).toBe(2_000);
+    expect(backoff(3, 0.25)).toBe(8_000);
   });
 
   it("is what the service asked for, in seconds or as a date", () => {

@@ -21,7 +21,7 @@ describe("one call", () => {
     const stage = createStage();
     const vendor = recorder();
     const analytics = stage.open({ destinations: [statsig(vendor), gtm()] });
-    const id = analytics.trackConversion("Upgrade Plan", 29, { plan: "pro", seats: 3, deep: { a: [1] }, none: null });
+    const id = analytics.trackConversion("Upgrade Plan", 29, { plan: "pro", seats: 3, deep: { a: [1] }, none: null }).id;
     await analytics.flush();
     expect(vendor.calls).toEqual([{ name: "conversion_upgrade_plan", value: "29", metadata: { plan: "pro", seats: "3", deep: '{"a":[1]}', event_id: id } }]);
     expect(page["dataLayer"]).toEqual([
@@ -69,7 +69,7 @@ describe("a vendor", () => {
     const vendor = recorder();
     const broken = { logEvent: () => { throw new Error("blocked"); } };
     const analytics = stage.open({ destinations: [statsig(broken), statsig(() => undefined), statsig(vendor), gtm()] });
-    const id = analytics.trackEvent({ name: "a" });
+    const id = analytics.trackEvent({ name: "a" }).id;
     await analytics.flush();
     expect(vendor.calls).toHaveLength(1);
     expect(stage.ids()).toEqual([id]);
@@ -99,7 +99,7 @@ describe("a vendor", () => {
     stage.page.navigator.globalPrivacyControl = true;
     const vendor = recorder();
     const analytics = stage.open({ destinations: [statsig(vendor), gtm()] });
-    const id = analytics.trackEvent({ name: "a" });
+    const id = analytics.trackEvent({ name: "a" }).id;
     await analytics.flush();
     expect(vendor.calls).toEqual([]);
     expect(page["dataLayer"]).toBeUndefined();
@@ -154,7 +154,7 @@ describe("the page", () => {
   it("is left alone when switched off", () => {
     const stage = createStage();
     const analytics = stage.open({ enabled: false });
-    expect(analytics.trackEvent({ name: "a" })).toBe("");
+    expect(analytics.trackEvent({ name: "a" }).id).toBe("");
     expect([stage.listening(), stage.timers(), stage.items.size]).toEqual([0, 0, 0]);
   });
 });
@@ -216,9 +216,9 @@ describe("consent", () => {
     const stage = createStage();
     const vendor = recorder();
     const analytics = stage.open({ requireConsent: true, destinations: [statsig(vendor)] });
-    const sent = [analytics.trackEvent({ name: "a" })];
+    const sent = [analytics.trackEvent({ name: "a" }).id];
     await stage.pass(5_000);
-    sent.push(analytics.trackEvent({ name: "b" }));
+    sent.push(analytics.trackEvent({ name: "b" }).id);
     stage.hide();
     await stage.pass(60_000);
     expect([stage.sent.length, stage.items.size, vendor.calls.length, analytics.stats().held]).toEqual([0, 0, 0, 2]);

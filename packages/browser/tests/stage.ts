@@ -67,6 +67,7 @@ export function createStage() {
     fill: (bytes) => void crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>),
     clockwork: {
       now: () => now,
+      ticks: () => now,
       random: () => 1,
       after(work, milliseconds) {
         const timer = { at: now + milliseconds, work };
@@ -120,6 +121,6 @@ export function createStage() {
 
 /** Every tracked event is in exactly one place. */
 export const balance = (analytics: Analytics): number => {
-  const { tracked, queued, held, sent, rejected, excluded, refused, dropped, discarded } = analytics.stats();
-  return tracked - (queued + held + sent + rejected + excluded + refused + dropped + discarded);
+  const { tracked, recovered, queued, held, sent, rejected, excluded, refused, dropped, discarded, elsewhere } = analytics.stats();
+  return tracked + recovered - (elsewhere + queued + held + sent + rejected + excluded + refused + dropped + discarded);
 };

@@ -20,7 +20,7 @@ export const Chat = ({ onTracked }: { onTracked: Track }): ReactNode => {
     submit.preventDefault();
     const content = draft.trim();
     if (!content) return;
-    onTracked(analytics.trackMessage({ content, threadId: thread.id, metadata: { surface: "demo" } }), "message_sent", content);
+    onTracked(analytics.trackMessage({ content, threadId: thread.id, metadata: { surface: "demo" } }).id, "message_sent", content);
     const reply = REPLIES[(thread.messages.length / 2) % REPLIES.length] ?? "";
     const added: Message[] = [
       { from: "you", text: content },
@@ -33,7 +33,7 @@ export const Chat = ({ onTracked }: { onTracked: Track }): ReactNode => {
     const made = newThread(threads.length + 1);
     setThreads([...threads, made]);
     setOpen(made.id);
-    onTracked(analytics.trackInteraction("create", "thread", { thread_id: made.id }), "create_thread");
+    onTracked(analytics.trackInteraction("create", "thread", { thread_id: made.id }).id, "create_thread");
   };
   const fillIn = (): void => {
     setDraft(SAMPLE);
@@ -76,14 +76,14 @@ export const Chat = ({ onTracked }: { onTracked: Track }): ReactNode => {
           type="button"
           className={controls.button}
           data-testid="feature"
-          onClick={() => onTracked(analytics.trackFeatureUsage("summarise", "opened", { thread_id: thread.id }), "feature_summarise_opened")}
+          onClick={() => onTracked(analytics.trackFeatureUsage("summarise", "opened", { thread_id: thread.id }).id, "feature_summarise_opened")}
         >
           Summarise thread
         </button>
-        <button type="button" className={controls.button} data-testid="conversion" onClick={() => onTracked(analytics.trackConversion("upgrade", 29, { plan: "pro" }), "conversion_upgrade")}>
+        <button type="button" className={controls.button} data-testid="conversion" onClick={() => onTracked(analytics.trackConversion("upgrade", 29, { plan: "pro" }).id, "conversion_upgrade")}>
           Upgrade to Pro
         </button>
-        <button type="button" className={controls.button} data-testid="error" onClick={() => onTracked(analytics.trackError(new Error("the export failed"), { feature: "export" }), "error_occurred")}>
+        <button type="button" className={controls.button} data-testid="error" onClick={() => onTracked(analytics.trackError(new Error("the export failed"), { feature: "export" }).id, "error_occurred")}>
           Cause an error
         </button>
       </div>
@@ -98,7 +98,7 @@ const Person = ({ onTracked }: { onTracked: Track }): ReactNode => {
   const signIn = (): void => {
     const name = "ada@example.com";
     setPerson(name);
-    onTracked(analytics.identify(name, { plan: "free" }), "identify");
+    onTracked(analytics.identify(name, { plan: "free" }).id, "identify");
   };
   const signOut = (): void => {
     analytics.reset();

@@ -1,0 +1,40 @@
+/** The last requests of a page: what may go in them, within the browser's budget for all that are under way. Pure. */
+import type { Receipt } from "./event";
+import { byteLength } from "./queue";
+import type { Row } from "./outbox";
+
+export interface Parting {
+  rows: Row[];
+  receipts: Receipt[];
+}
+
+/**
+ * One request per identity, the events first. Rows of other pages are left out: they lie on disk. Receipts only get what the
+ * events leave over.
+ *
+ * Units: `budget` and `empty`, the envelope around the events, in bytes.
+ */
+export function part(rows: readonly Row[], receipts: readonly Receipt[], budget: number, empty: number): Parting[] {
+  let left = budget;
+  const parts: Parting[] = [];
+  for (const row of rows) {
+    const last = parts[parts.length - 1];
+    const joins = last?.rows[0]?.who === row.who;
+    const cost = row.bytes + 1 + (joins ? 0 : empty);
+    if (row.leaving || row.found || cost > left) continue;
+    left -= cost;
+    if (last && joins) last.rows.push(row);
+    else parts.push({ rows: [row], receipts: [] });
+  }
+  if (parts.length === 0) left -= empty;
+  const reports: Receipt[] = [];
+  for (const receipt of receipts) {
+    left -= byteLength(JSON.stringify(receipt)) + 1;
+    if (left < 0) break;
+    reports.push(receipt);
+  }
+  if (reports.length === 0) return parts;
+  if (parts.length === 0) parts.push({ rows: [], receipts: [] });
+  (parts[parts.length - 1] as Parting).receipts = reports;
+  return parts;
+}

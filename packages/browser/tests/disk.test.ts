@@ -1,0 +1,186 @@
+/** What lies on disk outlives the page: several pages over one store, as tabs and visits have it. */
+import { IDBFactory } from "fake-indexeddb";
+import { describe, expect, it } from "vitest";
+
+import { SLICE_MS } from "../src/outbox";
+import { claimLease, LEASE_MS } from "../src/turn";
+import { accept, balance, createStage, refuse, type Sent } from "./stage";
+
+const many = 20;
+
+/** A stage whose pages have a store, and where things on disk come to rest before anything is looked at. */
+const shop = (factory = new IDBFactory()) => {
+  const stage = createStage();
+  Object.assign(stage.page, { indexedDB: factory });
+  return {
+    stage,
+    factory,
+    /** Moves the clock in small steps: a store answers in turns of the event loop, not of the clock. */
+    async pass(milliseconds: number) {
+      for (let n = 0; n < many; n++) {
+        await stage.pass(milliseconds / many);
+        for (let i = 0; i < 5; i++) await new Promise((resolve) => setTimeout(resolve, 0));
+      }
+    },
+  };
+};
+
+describe("an event on disk", () => {
+  it("is there once it is awaited, and not before its slice", async () => {
+    const { stage, pass } = shop();
+    const tracked = stage.open().trackEvent({ name: "a" });
+    let fate: string | undefined;
+    void tracked.then((told) => (fate = told));
+    await pass(SLICE_MS - 5);
+    expect(fate).toBeUndefined();
+    await pass(10);
+    expect(fate).toBe("disk");
+  });
+
+  it("is sent by the next page when its own is gone before it could", async () => {
+    const first = shop();
+    const id = first.stage.open().trackEvent({ name: "a" }).id;
+    await first.pass(SLICE_MS * 2);
+    expect(first.stage.sent).toHaveLength(0);
+    const next = shop(first.factory);
+    const analytics = next.stage.open();
+    await next.pass(3_000);
+    expect(next.stage.ids()).toEqual([id]);
+    expect(analytics.stats()).toMatchObject({ recovered: 1, sent: 1, queued: 0, storage: "disk" });
+    expect(balance(analytics)).toBe(0);
+  });
+
+  it("is not sent by a third page once it is settled", async () => {
+    const first = shop();
+    first.stage.open().trackEvent({ name: "a" });
+    await first.pass(3_000);
+    expect(first.stage.sent).toHaveLength(1);
+    const next = shop(first.factory);
+    next.stage.open();
+    await next.pass(3_000);
+    expect(next.stage.sent).toHaveLength(0);
+  });
+
+  it("is forgotten when consent is withdrawn, also for later pages", async () => {
+    const first = shop();
+    const analytics = first.stage.open();
+    analytics.trackEvent({ name: "a" });
+    await first.pass(SLICE_MS * 2);
+    analytics.consent("denied");
+    await first.pass(100);
+    const next = shop(first.factory);
+    next.stage.open();
+    await next.pass(3_000);
+    expect([...first.stage.sent, ...next.stage.sent]).toEqual([]);
+  });
+
+  it("is not written while consent is pending", async () => {
+    const { stage, pass, factory } = shop();
+    stage.open({ requireConsent: true }).trackEvent({ name: "a" });
+    stage.fire("online");
+    stage.hide();
+    await pass(5_000);
+    expect(await factory.databases()).toEqual([]);
+  });
+});
+
+describe("two tabs", () => {
+  it("send one another's events, and each knows what became of its own", async () => {
+    const one = shop();
+    const two = shop(one.factory);
+    const [a, b] = [one.stage.open(), two.stage.open()];
+    a.trackEvent({ name: "a" });
+    b.trackEvent({ name: "b" });
+    await Promise.all([one.pass(100), two.pass(100)]);
+    await one.pass(3_000);
+    expect(one.stage.events().map(({ event_name }) => event_name).sort()).toEqual(["a", "b"]);
+    await two.pass(3_000);
+    expect(two.stage.sent).toHaveLength(0);
+    expect(a.stats()).toMatchObject({ sent: 2, recovered: 1, queued: 0 });
+    expect(b.stats()).toMatchObject({ elsewhere: 1, queued: 0 });
+    expect([balance(a), balance(b)]).toEqual([0, 0]);
+  });
+
+  it("keep together the silence that the service asked one of them for, also over a load", async () => {
+    const one = shop();
+    one.stage.respond(() => refuse(503, { "Retry-After": "120" }));
+    one.stage.open().trackEvent({ name: "a" });
+    await one.pass(3_000);
+    expect(one.stage.sent).toHaveLength(1);
+    const two = shop(one.factory);
+    two.stage.open().trackEvent({ name: "b" });
+    await two.pass(60_000);
+    expect(two.stage.sent).toHaveLength(0);
+    await two.pass(70_000);
+    expect(two.stage.ids()).toHaveLength(2);
+  });
+});
+
+describe("a store that fails", () => {
+  it("costs no event: all goes on in memory, and is reported", async () => {
+    const { stage, pass } = shop();
+    Object.assign(stage.page, { indexedDB: { open: () => { throw new DOMException("no", "SecurityError"); } } });
+    const analytics = stage.open();
+    const tracked = analytics.trackEvent({ name: "a" });
+    await pass(SLICE_MS * 2);
+    expect(await tracked).toBe("memory");
+    await pass(3_000);
+    expect(stage.ids()).toEqual([tracked.id]);
+    expect(analytics.stats()).toMatchObject({ sent: 1, queued: 0, storage: "memory" });
+    expect((JSON.parse(stage.sent[0]?.body ?? "") as { sdk: { health: object } }).sdk.health).toMatchObject({ storage: "memory" });
+  });
+
+  it("that never answers holds up nothing for long", async () => {
+    const { stage, pass } = shop();
+    Object.assign(stage.page, { indexedDB: { open: () => ({}) } });
+    const analytics = stage.open();
+    const { id } = analytics.trackEvent({ name: "a" });
+    await pass(20_000);
+    expect(stage.ids()).toEqual([id]);
+    expect(analytics.stats()).toMatchObject({ sent: 1, storage: "memory" });
+  });
+});
+
+describe("a clock that is set", () => {
+  it("back by a year delays nothing, in this page or the next", async () => {
+    const first = shop();
+    first.stage.respond(() => refuse(503, { "Retry-After": "60" }));
+    first.stage.open().trackEvent({ name: "a" });
+    await first.pass(3_000);
+    const next = shop(first.factory);
+    next.stage.jump(-365 * 86_400_000);
+    next.stage.open();
+    await next.pass(70_000);
+    expect(next.stage.ids()).toHaveLength(1);
+  });
+});
+
+describe("what an awaited event waits for", () => {
+  it("is the service's answer where the page wants that", async () => {
+    const { stage, pass } = shop();
+    const answers: ((sent: Sent) => Response)[] = [() => refuse(500), (sent) => accept(sent)];
+    stage.respond((sent) => (answers.shift() as (sent: Sent) => Response)(sent));
+    let fate: string | undefined;
+    void stage.open({ awaitAnswer: true }).trackEvent({ name: "a" }).then((told) => (fate = told));
+    await pass(3_000);
+    expect(fate).toBeUndefined();
+    await pass(6_000);
+    expect(fate).toBe("accepted");
+  });
+});
+
+describe("the lease", () => {
+  const held = { id: "~" as const, failures: 2, until: 5, span: 5, asked: false, owner: "a", lease: 1_000 };
+
+  it("is another tab's until it ends or is given back", () => {
+    expect(claimLease({ kept: [], standing: held }, "b", 999)).toBeUndefined();
+    expect(claimLease({ kept: [], standing: held }, "b", 1_000)).toMatchObject({ owner: "b", failures: 2, lease: 1_000 + LEASE_MS });
+    expect(claimLease({ kept: [], standing: { ...held, lease: 0 } }, "b", 1)).toMatchObject({ owner: "b" });
+    expect(claimLease({ kept: [], standing: held }, "a", 1)).toMatchObject({ owner: "a" });
+    expect(claimLease({ kept: [], standing: undefined }, "b", 1)).toMatchObject({ owner: "b", failures: 0 });
+  });
+
+  it("that would last longer than any was made by a clock that went back, and holds nobody up", () => {
+    expect(claimLease({ kept: [], standing: { ...held, lease: LEASE_MS + 10 } }, "b", 5)).toMatchObject({ owner: "b" });
+  });
+});
