@@ -50,15 +50,17 @@ test-python: setup build
 
 bench: setup
 	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.index
 
 # Delivery of the browser SDK under faults, a hundred seeds of each.
 bench-sdk: setup build
 	@sh .ci/chromium
 	$(BIN)/python -m benchmarks.sdk
 
-# kill -9 at random, so often that rare orders of things happen.
+# kill -9 at random, so often that rare orders of things happen; then memory over ten minutes of load.
 soak: setup
 	TWINTRACK_SOAK_ROUNDS=$${TWINTRACK_SOAK_ROUNDS:-200} $(BIN)/python -m pytest -q tests/faults/test_kill.py
+	$(BIN)/python -m benchmarks.resident
 
 docs: setup
 	$(BIN)/python docs/generate.py
