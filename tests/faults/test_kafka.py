@@ -355,5 +355,5 @@ def test_serve_without_the_client_says_what_to_install(tmp_path: Path) -> None:
         env={**os.environ, "TWINTRACK_SPOOL": "kafka://127.0.0.1:9/events"},
     )
     assert done.returncode == 1
-    assert "pip install -r requirements-kafka.txt" in done.stderr
+    assert "pip install 'twintrack[kafka]'" in done.stderr
     assert "Traceback" not in done.stderr

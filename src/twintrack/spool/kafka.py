@@ -33,7 +33,7 @@ def _client() -> Any:
     except ImportError as error:
         raise SettingsError(
             "TWINTRACK_SPOOL names a topic, but the Kafka client is not installed",
-            hint="pip install 'twintrack[kafka]', or: pip install -r requirements-kafka.txt",
+            hint="pip install 'twintrack[kafka]'",
         ) from error
     return confluent_kafka
 
