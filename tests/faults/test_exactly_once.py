@@ -177,8 +177,12 @@ def test_rows_that_the_store_lost_with_the_machine_are_inserted_again(tmp_path: 
         service.send(events)
         service.settle()
         service.services.store.command(f"ALTER TABLE analytics.events DELETE WHERE {lost} SETTINGS mutations_sync = 2")
+    shutil.rmtree(tmp_path / "data" / "spool" / "claims")  # without a clean mark it is thrown away
     with restarted(tmp_path / "data", boot="after") as service:
         until(lambda: not service.services.spool.reconciling)
+        assert_each_once(service, 40)
+        until(lambda: not service.services.spool.rebuilding)
+        assert service.send(events)["duplicate"] == 40
         assert_each_once(service, 40)
 
 

@@ -14,6 +14,8 @@ import pytest
 from tests.spool.kit import delivery, fresh, killed, opened, rows_of, send, tally
 from twintrack.errors import ChunkDamaged, SpoolFormat, Unavailable
 from twintrack.spool import segment
+from twintrack.spool.claims import project_tag
+from twintrack.spool.known import Wanted
 from twintrack.spool.local import LocalSpool
 from twintrack.spool.segment import HEADER_BYTES
 from twintrack.testing import ManualClock
@@ -144,6 +146,53 @@ def test_id_is_not_forgotten_before_its_chunk_is_loaded(tmp_path: Path) -> None:
     clock.advance(30 * 86_400)  # the store is away for a month
     spool.sweep()
     assert spool.holds(old[0], "demo")
+    spool.close()
+
+
+def test_id_that_is_forgotten_while_it_is_sent_again_is_looked_up(tmp_path: Path) -> None:
+    """The loader makes room between the writer's look at the bound and its transaction."""
+
+    class Meanwhile(list[bytes]):
+        times = 0
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield from super().__iter__()
+            self.times += 1
+            if self.times == 2:
+                spool.known.raise_to(born + 1)
+                assert spool.claims.forget_older(born + 1, 1000) == 1
+
+    clock = ManualClock()
+    spool = opened(tmp_path / "spool", clock)
+    spool.begin_restore()
+    spool.restored()
+    [old], born = fresh(clock, 1), clock.milliseconds()
+    assert send(spool, [old]) == [True]
+    clock.advance(60)
+    [new], tag = fresh(clock, 1), project_tag("demo")
+    claimed = spool.known.claim([Wanted([old.bytes], tag, True), Wanted(Meanwhile([new.bytes]), tag, True)])
+    claimed.transaction.abort()
+    assert claimed.late == [True, False]
+    spool.close()
+
+
+@pytest.mark.parametrize("place", ["log", "chunk"])
+def test_id_that_found_no_room_is_claimed_before_the_index_is_filled_again(tmp_path: Path, place: str) -> None:
+    """It waits when the store is read for the ids it holds, and is loaded after that."""
+    spool = opened(tmp_path / "spool")
+    ids = fresh(count=3)
+    spool.known.lose(park=True)
+    assert send(spool, ids) == [True] * 3
+    if place == "chunk":
+        spool.freeze()
+    spool.claims.discard()  # stands for an index that had no room for them
+    spool.sweep()
+    assert spool.rebuilding
+    spool.begin_restore()
+    load_all(spool)
+    spool.restored()
+    assert not spool.rebuilding
+    assert send(spool, ids) == [False] * 3
     spool.close()
 
 

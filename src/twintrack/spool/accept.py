@@ -197,6 +197,8 @@ class Writer:
                     for i, fresh in zip(w.ids, verdict, strict=True)
                     if fresh
                 ]
+        else:
+            self._known.lose()  # a filling of the index that began meanwhile does not know of these
         fresh = sum(record.events() for record in records)
         self._balance.appended(end, records, fresh)
         if not self._unclaimed:

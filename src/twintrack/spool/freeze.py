@@ -68,7 +68,7 @@ class Freezer:
             self._log.forget(epoch)
         more = self._balance.frozen(cursor)
         if any(lost and not record.project for record, lost in read):
-            self._balance.count_again(self._tail(cursor, end))
+            self._balance.count_again(self.tail(end))
         return len(read), more
 
     def _write(self, groups: dict[Group, Gathered]) -> list[Frozen]:
@@ -113,7 +113,9 @@ class Freezer:
             if self._ledger.place(frozen.chunk.chunk_id) is None:
                 chunks.path(self._folder, frozen.chunk.chunk_id).unlink(missing_ok=True)
 
-    def _tail(self, cursor: Position, end: Position) -> Iterator[Record]:
+    def tail(self, end: Position) -> Iterator[Record]:
+        """What the log holds between the cursor and a place."""
+        cursor = self._ledger.cursor()
         for epoch in sorted(e for e in list(self._log.ends) if cursor.epoch <= e <= end.epoch):
             start = cursor if epoch == cursor.epoch else Position(epoch, 0)
             for _, found in self._log.read(start, end if epoch == end.epoch else None):

@@ -95,14 +95,20 @@ class KnownIds:
     def claim(self, wanted: list[Wanted]) -> Claimed:
         """Claims what is free. An index without room forgets its oldest ids; in the end it asks the store for all."""
         keys = [[i + w.tag for i in w.ids] for w in wanted]
-        for _ in range(2):
-            late = [not w.recent or min(w.ids, default=b"") < self._bound for w in wanted]
+        without_room = 0
+        while without_room < 2:
+            bound = self._bound
+            late = [not w.recent or min(w.ids, default=b"") < bound for w in wanted]
             try:
                 transaction, verdicts = self._claims.claim(list(zip(keys, late, strict=True)))
-                return Claimed(transaction, verdicts, late)
             except IndexFull:
+                without_room += 1
                 if not self._make_room():
                     break
+                continue
+            if bound == self._bound:
+                return Claimed(transaction, verdicts, late)
+            transaction.abort()  # the loader forgot ids before the transaction began; what is free may be forgotten
         log.error("spool_index_full")
         self.lose(park=True)
         late = [True] * len(wanted)
@@ -119,6 +125,8 @@ class KnownIds:
             return self._claims.forget_older(bound, share) > 0
         except IndexFull:
             return False
+        finally:
+            self.raise_to(bound)  # also for a filling that began meanwhile
 
     def add(self, keys: Iterable[tuple[bytes, bool]]) -> None:
         """Claims (key, late) pairs that are known to be accepted, or stops claiming to know them."""

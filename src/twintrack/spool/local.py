@@ -91,6 +91,8 @@ class LocalSpool:
             self.claims.discard()
             self.known.lose()
         if lost or not clean:
+            # A crash between loading a chunk and telling the index leaves its ids late.
+            self.known.settle_late()
             self._claim_chunks(lost=lost)
         self._recover(unclaimed=lost or not clean)
         # The new boot's number is kept only when the store has been compared with the chunks.
@@ -115,12 +117,7 @@ class LocalSpool:
     # -- start and stop ------------------------------------------------------------------------------------------
 
     def _claim_chunks(self, *, lost: bool) -> None:
-        """Claims the ids of chunks again: of all that wait where the index is lost, else of those on the late side.
-
-        A crash between loading a chunk and telling the index leaves its ids late, so all late ids count as loaded
-        first.
-        """
-        self.known.settle_late()
+        """Claims the ids of chunks again: of all that wait where the index is lost, else of those on the late side."""
         for chunk in self.ledger.chunks("lookup", "frozen", "quarantined"):
             if chunk.kind is Kind.EVENTS and (lost or chunk.lookup):
                 try:
@@ -233,6 +230,11 @@ class LocalSpool:
     def begin_restore(self) -> int:
         since = max(0, self._clock.milliseconds() - self._sizes.window_days * 86_400_000)
         self.known.begin_restore(since)
+        # What is not in the store yet may be there behind the reader's back, and nothing says that it is claimed: the
+        # index may have had no room for it, or the store may have lost it.
+        self._claim_chunks(lost=True)
+        for record in self._freezer.tail(self._writer.readable):
+            self.known.add_record(record, project_tag(record.project))
         return since
 
     def restore(self, ids: Iterable[tuple[str, bytes]]) -> None:
