@@ -53,7 +53,7 @@ bench: setup
 
 # kill -9 at random, so often that rare orders of things happen.
 soak: setup
-	TWINTRACK_SOAK_ROUNDS=$${TWINTRACK_SOAK_ROUNDS:-200} $(BIN)/python -m pytest -q tests/faults/test_kill.py
+	TWINTRACK_SOAK_ROUNDS=$${TWINTRACK_SOAK_ROUNDS:-200} $(BIN)/python -m pytest -q -s tests/faults/test_kill.py
 
 docs: setup
 	$(BIN)/python docs/generate.py
