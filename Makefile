@@ -59,7 +59,7 @@ bench-sdk: setup build
 
 # kill -9 at random, so often that rare orders of things happen; then memory over ten minutes of load.
 soak: setup
-	TWINTRACK_SOAK_ROUNDS=$${TWINTRACK_SOAK_ROUNDS:-200} $(BIN)/python -m pytest -q tests/faults/test_kill.py
+	TWINTRACK_SOAK_ROUNDS=$${TWINTRACK_SOAK_ROUNDS:-200} $(BIN)/python -m pytest -q -s tests/faults/test_kill.py
 	$(BIN)/python -m benchmarks.resident
 
 docs: setup

@@ -37,6 +37,8 @@ class Freezer:
 
     def freeze(self, end: Position) -> tuple[int, bool]:
         """Freezes up to a chunk's worth of rows; how many records it read, and whether more stand before `end`."""
+        if self._ledger.settle_doubt():
+            chunks.remove_unnamed(self._folder, self._ledger.named())
         start = cursor = self._ledger.cursor()
         groups: dict[Group, Gathered] = {}
         read: list[tuple[Record, int]] = []  # with events that are lost
@@ -108,9 +110,9 @@ class Freezer:
             self._balance.moved(lost_fates)
 
     def _discard(self, written: list[Frozen]) -> None:
-        """Deletes files that no ledger row names. Where the ledger cannot say, the next start does."""
-        for frozen in written:
-            if self._ledger.place(frozen.chunk.chunk_id) is None:
+        """Deletes files that no ledger row names; what the ledger may yet name stays until that is settled."""
+        if not self._ledger.in_doubt:
+            for frozen in written:
                 chunks.path(self._folder, frozen.chunk.chunk_id).unlink(missing_ok=True)
 
     def tail(self, end: Position) -> Iterator[Record]:

@@ -48,6 +48,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         """Raises: SpoolFormat, before anything is changed."""
         self._lock = threading.RLock()
+        self.in_doubt = False  # whether a transaction failed at its end and may stand there after a kill
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             self._check_format()
@@ -87,13 +88,28 @@ class Ledger:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
             if kind is None:
+                self.in_doubt = True
                 self._db.execute("COMMIT")
+                self.in_doubt = False
         finally:
             try:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
             finally:
                 self._lock.release()
+
+    def settle_doubt(self) -> bool:
+        """Whether a transaction had failed at its end; from now on it is surely undone.
+
+        What could not be synced stands whole in SQLite's journal until another write takes its place: a process that is
+        killed before finds it there and counts it as done.
+        """
+        with self._lock:
+            if not self.in_doubt:
+                return False
+            self.put("doubt", 0)
+            self.in_doubt = False
+            return True
 
     def get(self, name: str, default: int = 0) -> int:
         with self._lock:
@@ -189,6 +205,11 @@ class Ledger:
                 states,
             ).fetchall()
         return [Chunk(r[0], Kind(r[1]), r[2], r[3], r[4], r[5] == "lookup", r[6], r[7]) for r in rows]
+
+    def named(self) -> set[str]:
+        """Ids of all chunks."""
+        with self._lock:
+            return {r[0] for r in self._db.execute("SELECT chunk_id FROM chunks")}
 
     def out_of_grace(self, milliseconds: int, most_bytes: int) -> list[str]:
         """Loaded chunks that were settled before a time, and the oldest of those that together take too many bytes."""

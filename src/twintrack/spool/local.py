@@ -128,8 +128,7 @@ class LocalSpool:
 
     def _recover(self, *, unclaimed: bool) -> None:
         """Reads the log's tail, claims again what a crash may have left unclaimed, and opens a new epoch."""
-        states = ("lookup", "frozen", "loaded", "quarantined", "damaged")
-        chunks.remove_unnamed(self._chunk_folder, {c.chunk_id for c in self.ledger.chunks(*states)})
+        chunks.remove_unnamed(self._chunk_folder, self.ledger.named())
         cursor = self.ledger.cursor()
         last = cursor
         for epoch in sorted(self._log.ends):

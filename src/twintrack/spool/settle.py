@@ -85,8 +85,8 @@ class Settling:
                 if chunk.import_id and fates:
                     ledger.count_import(chunk.import_id, found=sum(events for *_, events in fates))
         except BaseException:
-            for frozen in written:
-                if self._ledger.place(frozen.chunk.chunk_id) is None:
+            if not self._ledger.in_doubt:  # else the next freeze deletes what is not named
+                for frozen in written:
                     chunks.path(self._folder, frozen.chunk.chunk_id).unlink(missing_ok=True)
             raise
         chunks.path(self._folder, chunk.chunk_id).unlink(missing_ok=True)
