@@ -138,7 +138,7 @@ class _Stamp:
         if batch is not None:
             batch.at, batch.level = at, method
             return line
-        return {"at": at, "level": method, **line}
+        return {"at": at, "level": method, "event": line.pop("event", ""), **line}
 
 
 def _json(_: Any, __: str, line: Line) -> bytes:
