@@ -46,6 +46,7 @@ class FaultProxy:
         self.inserts: Fault = PASS
         self.questions: Fault = PASS  # of what names our tables or the engine's and is no insert
         self.others: Fault = PASS
+        self.deletions: Fault = PASS
         self.poison = b""  # inserts that hold these bytes meet `poisoned`
         self.poisoned: Fault = PASS
         self.met: Counter[str] = Counter()
@@ -71,7 +72,7 @@ class FaultProxy:
 
     def mend(self) -> None:
         """From now on everything passes; what hangs is cut."""
-        self.inserts = self.questions = self.others = self.poisoned = PASS
+        self.inserts = self.questions = self.others = self.deletions = self.poisoned = PASS
         self._released.set()
         self._released = threading.Event()
 
@@ -99,6 +100,8 @@ class FaultProxy:
                     fault = self.inserts if is_insert else self.others
                     if not is_insert and b"analytics" in asked and fault is PASS:
                         fault = self.questions
+                    if b"ALTER TABLE" in asked and b" DELETE " in asked:
+                        fault = self.deletions
                     if is_insert and self.poison and self.poison in message[1]:
                         fault = self.poisoned
                     if is_insert:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import random
+import resource
 import signal
 import threading
 import time
@@ -67,6 +68,31 @@ def test_engine_killed_again_and_again_under_load_keeps_each_event_once(service:
         os.kill(engine_of(os.getpid()), signal.SIGKILL)
     assert_exact(service, sent)
     assert_recovered(service)
+
+
+def test_engine_that_finds_no_descriptors_starts_when_there_are_some(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.send(events(5))
+    service.settle()
+    engine = engine_of(os.getpid())
+    written = ""
+
+    def tried() -> bool:
+        nonlocal written
+        written += capsys.readouterr().out
+        watching = any(thread.name == "engine-watch" for thread in threading.enumerate())
+        return "engine_not_started" in written or not watching
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        os.kill(engine, signal.SIGKILL)
+        until(tried)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    service.send(events(5))
+    assert_exact(service, 10)
 
 
 def test_question_answers_503_while_the_engine_starts_again(service: Service) -> None:

@@ -7,7 +7,7 @@ from tests.conftest import open_service
 from tests.faults.proxy import FaultProxy
 from tests.server import Server
 from twintrack.clock import month_of
-from twintrack.load.reconcile import remove_rows
+from twintrack.load.reconcile import remove_rows, wait_for_deletions
 from twintrack.load.rollup import compare, months, rebuild
 from twintrack.store.grants import SERVICE, grants
 from twintrack.testing import wire_event
@@ -42,6 +42,7 @@ def test_service_asks_a_server_for_nothing_beyond_its_grants(tmp_path: Path) -> 
         assert service.sql("SELECT count() FROM events").status_code == 200
         chunk = service.services.spool.in_grace()[1][0]
         remove_rows(service.services.store, [chunk])
+        wait_for_deletions(service.services.store)
         service.services.loader.stop()
         service.services.spool.reinsert((), (month_of(service.services.clock.milliseconds() / 1000), 0))
         assert set(service.services.spool.stale_months()) - {0} <= set(months(service.services.store))

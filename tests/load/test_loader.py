@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from twintrack.clock import month_of
 from twintrack.event import Tenancy
 from twintrack.load.loader import Loader
 from twintrack.load.retry import State
+from twintrack.load.rollup import compare
 from twintrack.spool.protocol import Delivery, Slab
 from twintrack.testing import ManualClock, uuid7, wire_event
 
@@ -319,6 +321,88 @@ def test_stop_with_a_slow_store_ends_within_seconds_and_keeps_the_rest(bench: Be
     assert [chunk.rows for chunk in bench.spool.pending()] == [100, 100]
     bench.run(5)
     assert bench.stored() == 500
+
+
+def test_stop_ends_the_pass_that_is_under_way(bench: Bench, proxy: FaultProxy) -> None:
+    """A backlog of hours is one pass: asked to stop at its first insert, the loader starts no insert after 15 s."""
+    bench.loader.step()
+    proxy.inserts = BUSY
+    for _ in range(5):
+        bench.send(100)
+        bench.loader.step()
+    proxy.mend()
+    begun, asked = threading.Event(), threading.Event()
+
+    def reached(place: str) -> None:
+        if place == "before_insert":
+            begun.set()
+            assert asked.wait(30)
+            bench.clock.advance(6.0)
+
+    metrics = bench.service.services.metrics
+    slow = Loader(
+        bench.spool, bench.store, bench.clock, metrics, age_milliseconds=0, chunk_rows=100, reached=reached
+    )
+    slow.start()
+    assert begun.wait(30)
+    stop = threading.Thread(target=slow.stop)
+    stop.start()
+    end = time.monotonic() + 30
+    while not slow._stopping.is_set():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    asked.set()
+    stop.join(30)
+    assert bench.stored() == 300
+    bench.clock.advance(600)
+    bench.run(5)
+    assert bench.stored() == 500
+
+
+def test_nothing_is_inserted_before_chunks_are_compared_after_the_machine_went_down(
+    bench: Bench, proxy: FaultProxy
+) -> None:
+    """Also where the store is away at first, so that the smallest insert is a probe; here one that is refused."""
+    bench.send(3)
+    bench.loader.step()
+    proxy.poison, proxy.poisoned = b'"a.b"', BUSY
+    bench.poison(1, {0: b'{"a.b":1,"a":{"b":2}}'})
+    bench.loader.step()
+    assert (bench.stored(), bench.loader.breaker.state) == (4, State.OPEN)
+    bench.store.command("ALTER TABLE analytics.events DELETE WHERE 1 SETTINGS mutations_sync = 2")
+    bench.spool.suspect()  # as a start of another boot does
+    bench.spool.reconciling = True
+    proxy.mend()
+    bench.clock.advance(600)
+    bench.run(5)
+    assert bench.stored() == 4
+    assert len(bench.spool.ledger.chunks("quarantined")) == 1
+
+
+@pytest.mark.parametrize("lost", [Fault("cut_answer"), Fault("answer_after"), Fault("cut_request")], ids=str)
+def test_lost_answer_to_the_deletion_of_refused_rows_loses_and_doubles_none(
+    bench: Bench, proxy: FaultProxy, lost: Fault
+) -> None:
+    """A view refuses rows that raw has taken already; it is mended before the chunk is tried again."""
+    bench.store.command("CREATE TABLE analytics.numbers (n UInt64) ENGINE = MergeTree ORDER BY n")
+    bench.store.command(
+        "CREATE MATERIALIZED VIEW analytics.numbers_feed TO analytics.numbers AS"
+        " SELECT toUInt64(assumeNotNull(event_value)) AS n FROM analytics.events"
+    )
+    try:
+        proxy.deletions = lost
+        bench.send(2, event_value="no number")
+        bench.loader.step()
+        assert bench.loader.breaker.state is State.OPEN
+    finally:
+        bench.store.command("DROP TABLE analytics.numbers_feed SYNC")
+        bench.store.command("DROP TABLE analytics.numbers SYNC")
+    proxy.mend()
+    bench.clock.advance(600)
+    bench.run(5)
+    assert bench.spool.pending() == []
+    assert bench.stored() == 2
+    assert compare(bench.store) == []
 
 
 def test_disk_that_takes_no_chunk_file_stops_no_insert_of_a_frozen_one(bench: Bench) -> None:

@@ -296,6 +296,21 @@ def test_quarantined_event_whose_copy_was_stored_meanwhile_is_replayed_as_a_dupl
     spool.close()
 
 
+def test_two_commands_at_once_replay_a_chunk_once(tmp_path: Path) -> None:
+    spool = opened(tmp_path / "spool")
+    send(spool, fresh(count=1))
+    spool.freeze()
+    spool.bisect(spool.pending()[0], "INCORRECT_DATA (117)")
+    [chunk] = spool.ledger.chunks("quarantined")
+    spool.replay()
+    spool._settling.replay(chunk)  # of a command that had read the list before
+    load_all(spool)
+    spool._settling.replay(chunk)
+    assert spool.pending() == []
+    assert (tally(spool, "quarantined"), tally(spool, "stored"), spool.depth().events) == (0, 1, 0)
+    spool.close()
+
+
 def test_bit_flip_in_the_log_loses_one_record_counts_it_and_reads_on(tmp_path: Path) -> None:
     spool = opened(tmp_path / "spool", segment_bytes=1 << 20)
     ids = [fresh(count=2) for _ in range(3)]

@@ -110,6 +110,8 @@ class Loader:
 
     def stop(self) -> None:
         """Loads what is accepted, as far as the store takes it within seconds, then ends. The rest is safe on disk."""
+        if not self._stopping.is_set():
+            self._until = self._clock.monotonic_seconds() + _LAST_SECONDS  # also for the pass that is under way
         self._stopping.set()
         self._spool.wake()
         if self._thread is not None:
@@ -157,8 +159,6 @@ class Loader:
             self._stopping.wait(self._age_seconds * (_BUSY_PATIENCE if self._busy else 1))
 
     def _turns(self, *, last: bool = False) -> None:
-        if last:
-            self._until = self._clock.monotonic_seconds() + _LAST_SECONDS
         try:
             while self.step() and (last or not self._stopping.is_set()) and not self._overdue():
                 pass
@@ -179,9 +179,7 @@ class Loader:
         if self.breaker.state is State.OPEN:
             return self._freeze_whole_chunks()
         try:
-            if self.breaker.state is State.HALF_OPEN:
-                self._probe()
-            worked = self._upkeep.before()
+            worked = self._probe() if self.breaker.state is State.HALF_OPEN else self._upkeep.before()
             worked |= self._aside("index", self._upkeep.fill_index)
             moved = self._settle()
             return self._aside("rollups", self._upkeep.mend_rollups) or moved or worked
@@ -214,9 +212,10 @@ class Loader:
         frozen = sum(chunk.rows for chunk in self._spool.pending() if chunk.kind is Kind.EVENTS)
         return self._spool.depth().events - frozen >= self._chunk_rows and self._freeze()
 
-    def _probe(self) -> None:
+    def _probe(self) -> bool:
         """A question of nothing, the schema, and the smallest insert that waits; then the breaker is closed.
 
+        Nothing is inserted before chunks were compared with the store where that is due; whether it was.
         Raises: StoreError.
         """
         self._store.probe()
@@ -226,6 +225,7 @@ class Loader:
                 raise StoreDenied(
                     f"the store lacks migrations: {', '.join(lacking)}", hint="run `twintrack migrate` against it"
                 )
+        worked = self._upkeep.before()
         waiting = [chunk for chunk in self._spool.pending() if not chunk.lookup]
         if self.breaker.failures and waiting:
             self._try(min(waiting, key=lambda chunk: (self._holds(chunk), chunk.rows)))
@@ -233,6 +233,7 @@ class Loader:
             log.info("store_back", failures=self.breaker.failures)
         self.breaker = self.breaker.succeeded()
         self._troubles.pop("store", None)
+        return worked
 
     def _settle(self) -> bool:
         """One pass over the log and all chunks.
@@ -249,6 +250,8 @@ class Loader:
         while self._aside("look-up", self._look_up_next):
             moved = True
             for rest in self._spool.pending():
+                if self._overdue():
+                    return False
                 if not rest.lookup:
                     self._try(rest)
         return moved

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
+from twintrack.errors import StoreUnavailable
 from twintrack.spool.protocol import Chunk, Kind, Spool
 from twintrack.store.protocol import Store
 from twintrack.store.schema import DATABASE
@@ -50,6 +51,7 @@ def reconcile(spool: Spool, store: Store) -> None:
 
     Raises: StoreError.
     """
+    wait_for_deletions(store)
     maybe, loaded = spool.in_grace()
     again: list[Chunk] = []
     settle: list[Chunk] = []
@@ -91,6 +93,18 @@ def rows_of(store: Store, chunks: Iterable[Chunk]) -> dict[str, int]:
         )
         found.update((chunk_id, rows) for chunk_id, rows in answer.rows)
     return found
+
+
+def wait_for_deletions(store: Store) -> None:
+    """A deletion whose answer was lost goes on in the store, and a count of its rows would be wrong a moment later.
+
+    Raises: StoreUnavailable while one goes on; StoreError.
+    """
+    asked = f"SELECT count() FROM system.mutations WHERE database = '{DATABASE}' AND table = 'events' AND NOT is_done"
+    if store.select(asked).rows[0][0]:
+        raise StoreUnavailable(
+            "rows are still being deleted in the store", hint="loading goes on after that; see system.mutations"
+        )
 
 
 def remove_rows(store: Store, chunks: Iterable[Chunk]) -> None:

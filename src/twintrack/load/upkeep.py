@@ -51,7 +51,8 @@ class Upkeep:
     def refused(self, chunk: Chunk) -> None:
         """Before a chunk is halved: where a view refused it, raw has its rows already. Raises: StoreError."""
         if chunk.kind is Kind.EVENTS and rows_of(self._store, [chunk]):
-            # The token of deleted rows is remembered: killed between here and the halving, only a count can tell.
+            # The token of deleted rows is remembered: where the deletion's answer is lost, or this process ends before
+            # the halving, only a count can tell.
             self._spool.suspect()
             self._spool.reinsert((), (chunk.month, 0))
             remove_rows(self._store, [chunk])

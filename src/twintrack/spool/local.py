@@ -250,6 +250,7 @@ class LocalSpool:
 
     def suspect(self) -> None:
         self.ledger.put("boot", _SUSPECT)
+        self.reconciling = True
 
     def reconciled(self) -> None:
         if not self.reconciling and self.ledger.get("boot") == self._boot:

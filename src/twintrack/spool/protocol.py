@@ -166,7 +166,7 @@ class Spool(Protocol):
         ...
 
     def suspect(self) -> None:
-        """Durably: should this process end now, the next one compares chunks with the store."""
+        """Durably: before the next insert, of this process or the next one, chunks are compared with the store."""
         ...
 
     def reconciled(self) -> None:

@@ -107,6 +107,8 @@ class Settling:
         """Puts a quarantined chunk back where it stood. Its ids may have come again since, so they are looked up."""
         places = self._ledger.places(chunk.chunk_id) if chunk.kind is Kind.EVENTS else {}
         with self._ledger as ledger:
+            if ledger.state(chunk.chunk_id) != "quarantined":
+                return  # another command has put it back meanwhile
             state = "lookup" if chunk.kind is Kind.EVENTS else "frozen"
             ledger.settle(chunk.chunk_id, state, "", self._clock.milliseconds())
             for place, events in places.items():

@@ -89,11 +89,13 @@ class EngineProcess:
                 return
             log.error("engine_died", code=code)
             self._died()
-            self._closing.wait(pause)
+            if self._closing.wait(pause):
+                return
             try:
                 self._process = self._start()
                 pause = _FIRST_PAUSE_SECONDS
-            except StoreUnavailable:
+            except (StoreUnavailable, OSError) as error:  # the system may have no descriptor or process left for now
+                log.error("engine_not_started", kind=type(error).__name__)
                 pause = min(_MOST_PAUSE_SECONDS, pause * 2)
 
     def close(self) -> None:

@@ -17,8 +17,8 @@ def grants(cluster: str = "") -> list[str]:
         f"GRANT{on} SELECT, INSERT, ALTER DELETE ON {DATABASE}.* TO {SERVICE}",
         # `rollup rebuild` makes a month in a table beside and puts it in place.
         f"GRANT{on} CREATE TABLE, DROP TABLE ON {DATABASE}.* TO {SERVICE}",
-        # These say which tables, columns and months there are.
-        *(f"GRANT{on} SELECT ON system.{table} TO {SERVICE}" for table in ("tables", "columns", "parts")),
+        # These say which tables, columns and months there are, and whether rows are still being removed.
+        *(f"GRANT{on} SELECT ON system.{table} TO {SERVICE}" for table in ("tables", "columns", "parts", "mutations")),
         f"GRANT{on} CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER TABLE, SELECT, INSERT ON {DATABASE}.*"
         f" TO {MIGRATOR}",
         f"GRANT{on} SELECT ON system.tables TO {MIGRATOR}",
