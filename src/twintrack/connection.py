@@ -24,8 +24,9 @@ log = structlog.get_logger()
 # read is bounded by that read.
 _HEAD_BYTES = 64 << 10
 _HEAD_LINES = 100
-# A body that was refused is read on for a while, or the client never sees why; then the connection is cut.
-_UNREAD_BYTES = 1 << 20
+# A body that was refused is read on and thrown away, for as long as any body may take: a client that sends it all before
+# it reads would lose the answer when the connection is cut under it. What is larger than any body may be is cut.
+_UNREAD_BYTES = 64 << 20
 _WRITE_SECONDS = 30.0
 
 
