@@ -7,7 +7,6 @@ Prints what the backlog was, in events, bytes and lag, and how fast it went.
 
 import argparse
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -18,8 +17,8 @@ from typing import Any
 
 import httpx2 as httpx
 
-from benchmarks.ingest import BATCH, CONNECTIONS, Served, post
-from benchmarks.mix import events
+from benchmarks.resident import Stream
+from benchmarks.service import BATCH, Served, offer
 from twintrack.settings import load_settings
 from twintrack.store.embedded import EngineProcess, open_store
 from twintrack.store.migrate import migrate
@@ -35,21 +34,6 @@ def spool_bytes(folder: Path) -> int:
     return sum(f.stat().st_size for name in ("log", "chunks") for f in (folder / "spool" / name).iterdir())
 
 
-async def offer(served: Served, rate: int, seconds: float) -> int:
-    started, sent, seed = time.monotonic(), 0, 0
-    while (passed := time.monotonic() - started) < seconds:
-        due = int(rate * passed) - sent
-        if due < BATCH * CONNECTIONS:
-            await asyncio.sleep(0.05)
-            continue
-        seed += 1
-        made = events(min(due, 20 * BATCH), seed=seed, start_milliseconds=time.time_ns() // 1_000_000 - 1000)
-        bodies = [json.dumps(made[i : i + BATCH]).encode() for i in range(0, len(made), BATCH)]
-        await post(served.address, bodies, served.write, CONNECTIONS)
-        sent += len(made)
-    return sent
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=60)
@@ -62,10 +46,11 @@ def main() -> None:
     os.environ |= {"TWINTRACK_STORE": engine.url, "TWINTRACK_STORE_ANSWER_SECONDS": "5"}
     served = Served()
     try:
-        asyncio.run(offer(served, given.rate, 3))
+        asyncio.run(offer(served.address, Stream(served.write, given.rate, 3), given.rate))
         os.kill(engine.process_id, signal.SIGSTOP)
         try:
-            sent = asyncio.run(offer(served, given.rate, given.seconds))
+            stream = Stream(served.write, given.rate, given.seconds)
+            sent = BATCH * len(asyncio.run(offer(served.address, stream, given.rate)))
             before, size = state(served), spool_bytes(served.folder)
         finally:
             os.kill(engine.process_id, signal.SIGCONT)
