@@ -63,6 +63,7 @@ def test_room_knows_only_what_the_design_lets_it_know(folder: str, forbidden: tu
         ("clickhouse_connect", {"store/clickhouse.py"}),
         ("chdb", {"store/engine.py"}),
         ("lmdb", {"spool/claims.py"}),
+        ("confluent_kafka", {"spool/kafka.py"}),
         ("sqlite3", {"spool/ledger.py"}),
     ],
 )

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
 from twintrack.crash import crash_at
 from twintrack.demo import SignInLink, demo_routes
-from twintrack.errors import DataFolderInUse, RequestError, TwintrackError, Unavailable
+from twintrack.errors import DataFolderInUse, RequestError, SettingsError, TwintrackError, Unavailable
 from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
@@ -30,7 +30,10 @@ from twintrack.metrics import Metrics
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
+from twintrack.spool.kafka import Address, Broker
+from twintrack.spool.kafka_spool import KafkaSpool
 from twintrack.spool.local import LocalSpool, SpoolSizes
+from twintrack.spool.protocol import WholeSpool
 from twintrack.store.embedded import open_store
 from twintrack.store.migrate import migrate
 from twintrack.store.protocol import Store
@@ -58,7 +61,7 @@ class Services:
     metrics: Metrics
     control: Control
     store: Store
-    spool: LocalSpool
+    spool: WholeSpool
     loader: Loader
     executor: Executor
     receiver: Receiver
@@ -94,8 +97,37 @@ def lock_folder(data: Path, wait_seconds: float) -> int:
             time.sleep(0.05)
 
 
-def build(settings: Settings, clock: Clock | None = None) -> Services:
+def open_spool(settings: Settings, clock: Clock, metrics: Metrics, reached: Callable[[str], None]) -> WholeSpool:
+    """The spool that `TWINTRACK_SPOOL` names. Raises: SettingsError, SpoolFormat, Unavailable."""
+    sizes = SpoolSizes(
+        settings.index_bytes,
+        settings.spool_bytes,
+        settings.segment_bytes,
+        settings.disk_reserve_bytes,
+        settings.chunk_rows,
+        settings.chunk_grace_seconds,
+        settings.chunk_grace_bytes,
+        settings.id_window_days,
+    )
+    if settings.spool == "local":
+        boot = settings.boot or boot_id()
+        return LocalSpool(settings.data / "spool", clock, metrics, sizes, boot=boot, reached=reached)
+    return KafkaSpool(
+        settings.data / "kafka",
+        Broker(Address.of(settings.spool), settings.kafka_properties),
+        settings.control_url,
+        clock,
+        metrics,
+        sizes,
+        timeout_seconds=settings.kafka_timeout_seconds,
+        catch_up_messages=settings.kafka_catch_up_messages,
+    )
+
+
+def build(settings: Settings, clock: Clock | None = None, *, only_load: bool = False) -> Services:
     """Opens control, store and spool of a data folder and starts the loader. The caller holds the folder's lock."""
+    if settings.spool == "local" and not settings.load:
+        raise SettingsError("a local spool is loaded by its own node", hint="TWINTRACK_LOAD=false needs kafka://...")
     clock = clock or SystemClock()
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = Metrics()
@@ -104,23 +136,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     if store.engine == "chdb":
         migrate(store)
     reached = crash_at(settings.crash_point)
-    spool = LocalSpool(
-        settings.data / "spool",
-        clock,
-        metrics,
-        SpoolSizes(
-            settings.index_bytes,
-            settings.spool_bytes,
-            settings.segment_bytes,
-            settings.disk_reserve_bytes,
-            settings.chunk_rows,
-            settings.chunk_grace_seconds,
-            settings.chunk_grace_bytes,
-            settings.id_window_days,
-        ),
-        boot=settings.boot or boot_id(),
-        reached=reached,
-    )
+    spool = open_spool(settings, clock, metrics, reached)
     loader = Loader(
         spool,
         store,
@@ -131,7 +147,8 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         backoff_seconds=settings.store_backoff_seconds,
         reached=reached,
     )
-    loader.start()
+    if settings.load or only_load:
+        loader.start()
     return Services(
         settings,
         clock,
@@ -275,6 +292,7 @@ def _health(app: FastAPI, services: Services) -> None:
         body = {
             "ready": not reason,
             "reason": reason or None,
+            "spool": services.spool.works() if isinstance(services.spool, KafkaSpool) else {"kind": "local"},
             "store": {"engine": services.store.engine, **services.loader.condition()},
         }
         return JSONResponse(body, 503 if reason else 200)

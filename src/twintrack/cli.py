@@ -32,7 +32,7 @@ from twintrack.demo import DEMO
 from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.sample import ECOM
-from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, serve
+from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, load, serve
 from twintrack.settings import Settings, load_settings
 from twintrack.store.cluster import NOTE, render
 from twintrack.store.embedded import open_store
@@ -109,6 +109,12 @@ def serve_command(
 ) -> None:
     """Accept events, load them into the store, serve the dashboard."""
     serve(_settings(data, config, host=host, port=port), demo=demo)
+
+
+@app.command("load")
+def load_command(data: Data = None, config: Config = None) -> None:
+    """Load from the topic into the server, beside the nodes that serve; needs kafka:// and a ClickHouse server."""
+    load(_settings(data, config))
 
 
 @keys_app.command("create")
@@ -412,7 +418,9 @@ def main() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer() if json_logs else structlog.dev.ConsoleRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger("info" if "serve" in sys.argv[1:2] else "error"),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            "info" if sys.argv[1:2] in (["serve"], ["load"]) else "error"
+        ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

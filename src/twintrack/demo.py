@@ -21,7 +21,7 @@ from twintrack.event import Tenancy
 from twintrack.query.execute import Executor
 from twintrack.query.routes import set_cookie
 from twintrack.settings import Settings
-from twintrack.spool.local import LocalSpool
+from twintrack.spool.protocol import WholeSpool
 from twintrack.trace.fate import fate
 
 DEMO = Tenancy("demo", "local")
@@ -91,7 +91,7 @@ class SignInLink:
 
 
 def demo_routes(
-    control: Control, settings: Settings, spool: LocalSpool, executor: Executor, clock: Clock, link: SignInLink
+    control: Control, settings: Settings, spool: WholeSpool, executor: Executor, clock: Clock, link: SignInLink
 ) -> APIRouter:
     router = APIRouter(tags=["demo"], include_in_schema=False)
     sandbox = Sandbox(clock)

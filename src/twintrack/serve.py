@@ -1,4 +1,4 @@
-"""Runs the service: the public address and the control socket on one loop, and a stop that drains."""
+"""Runs the service, or a loader alone: the public address and the control socket on one loop, and a stop that drains."""
 
 import asyncio
 import contextlib
@@ -66,8 +66,25 @@ def serve(settings: Settings, *, demo: bool) -> None:
     """
     if demo and settings.host not in ("127.0.0.1", "::1", "localhost"):
         raise SettingsError("--demo binds loopback only", hint="leave --host out, or serve without --demo")
+    _work(settings, demo=demo, door=True)
+
+
+def load(settings: Settings) -> None:
+    """Loads from the topic until SIGTERM or SIGINT, beside the nodes that serve.
+
+    Raises: DataFolderInUse, SettingsError.
+    """
+    if settings.spool == "local" or settings.store_url.startswith("chdb:"):
+        raise SettingsError(
+            "a loader of its own needs a topic and a server",
+            hint="set TWINTRACK_SPOOL=kafka://... and TWINTRACK_STORE=http(s)://...; a local spool is loaded by `serve`",
+        )
+    _work(settings, demo=False, door=False)
+
+
+def _work(settings: Settings, *, demo: bool, door: bool) -> None:
     lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
-    services = build(settings)
+    services = build(settings, only_load=not door)
     # Batches are decoded into thousands of short-lived objects without cycles; collecting for them is wasted time.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -76,7 +93,7 @@ def serve(settings: Settings, *, demo: bool) -> None:
     try:
         # uvloop sends small answers at once; asyncio leaves Nagle's delay on sockets it did not make.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(services, demo=demo))
+            runner.run(_run(services, demo=demo) if door else _run_loader(services))
     finally:
         services.close()
         (settings.data / SOCKET).unlink(missing_ok=True)
@@ -101,22 +118,53 @@ async def _run(services: Services, *, demo: bool) -> None:
             server_header=False,
         )
     )
-    control = _Server(
+    control = _control_server(services)
+    commands = control_socket(settings.data)
+    _stop_on_signals(services, public, control)
+    print(_welcome(address, link, settings), flush=True)
+    await asyncio.gather(public.serve(sockets=[listener]), control.serve(sockets=[commands]))
+
+
+async def _run_loader(services: Services) -> None:
+    control = _control_server(services)
+    commands = control_socket(services.settings.data)
+    _stop_on_signals(services, control)
+    print(f"Twintrack loads {services.settings.spool.partition('?')[0]}\n  stop       Ctrl-C", flush=True)
+    await control.serve(sockets=[commands])
+
+
+def _control_server(services: Services) -> _Server:
+    return _Server(
         uvicorn.Config(
             command_app(services), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10
         )
     )
-    loop = asyncio.get_running_loop()
 
+
+def _stop_on_signals(services: Services, *servers: _Server) -> None:
     def stop() -> None:
-        public.should_exit = control.should_exit = True
-        loop.call_later(_QUERY_GRACE_SECONDS, services.executor.cancel)
+        for server in servers:
+            server.should_exit = True
+        asyncio.get_running_loop().call_later(_QUERY_GRACE_SECONDS, services.executor.cancel)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    commands = control_socket(settings.data)
-    print(_welcome(address, link, settings), flush=True)
-    await asyncio.gather(public.serve(sockets=[listener]), control.serve(sockets=[commands]))
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+
+
+def _nodes(settings: Settings) -> str:
+    """Whether other nodes may stand beside this one."""
+    if settings.spool == "local":
+        if settings.store_url.startswith("chdb:"):
+            return ""
+        return (
+            "\n  nodes      one: with TWINTRACK_SPOOL=local an id is remembered by this node alone; several need"
+            " TWINTRACK_SPOOL=kafka://..."
+        )
+    if settings.store_url.startswith("chdb:"):
+        return "\n  nodes      one: the embedded store belongs to this node; several need TWINTRACK_STORE=http(s)://..."
+    if settings.control_url.startswith("sqlite:"):
+        return "\n  nodes      of this machine: TWINTRACK_CONTROL is a file here; nodes elsewhere need a database they share"
+    return "\n  nodes      any number with the same TWINTRACK_SPOOL, TWINTRACK_STORE and TWINTRACK_CONTROL"
 
 
 def _welcome(address: str, link: SignInLink | None, settings: Settings) -> str:
@@ -127,7 +175,7 @@ def _welcome(address: str, link: SignInLink | None, settings: Settings) -> str:
         return (
             f"Twintrack serves {address}\n"
             f"  sign in    {command} keys create --role owner --data {settings.data}\n"
-            f"  stop       Ctrl-C; accepted events are loaded first"
+            f"  stop       Ctrl-C; accepted events are loaded first{_nodes(settings)}"
         )
     return (
         f"Twintrack is up.\n\n"

@@ -44,6 +44,27 @@ class Settings(BaseSettings):
         description="Most memory of the embedded engine; beyond it queries fail and inserts wait.",
     )
     control: str = Field("", description="SQLAlchemy URL of the control data (empty: SQLite in `DATA`).")
+    spool: str = Field(
+        "local",
+        description="`local`: the data folder, for one node; `kafka://host:9092,other:9092/topic` for several nodes"
+        " (`?partitions=3&replication=3` serve to make the topic).",
+    )
+    load: bool = Field(
+        True, description="Whether `serve` loads too. `false` where `twintrack load` does; needs a topic."
+    )
+    kafka_options: SecretStr = Field(
+        SecretStr(""),
+        description="Comma-separated librdkafka properties, such as `security.protocol=SASL_SSL,sasl.username=...`.",
+    )
+    kafka_timeout_seconds: float = Field(
+        3.0, gt=0.1, description="How long a message may take before it goes to the fallback on this node's disk."
+    )
+    kafka_catch_up_messages: int = Field(
+        200_000,
+        ge=0,
+        description="Messages that a loader reads again to complete its index of a partition; where more are missing,"
+        " ids are looked up in the store until it was read.",
+    )
     jwt_secret: SecretStr = Field(
         SecretStr(""), description="Secret of HS256 user tokens; empty: no token is ever verified."
     )
@@ -91,6 +112,25 @@ class Settings(BaseSettings):
         for part in filter(None, (p.strip() for p in value.split(","))):
             ip_network(part)
         return value
+
+    @field_validator("spool")
+    @classmethod
+    def _spool(cls, value: str) -> str:
+        if value != "local" and not value.startswith("kafka://"):
+            raise ValueError("`local` or `kafka://host:9092/topic`")
+        return value
+
+    @field_validator("kafka_options")
+    @classmethod
+    def _properties(cls, value: SecretStr) -> SecretStr:
+        if any("=" not in part for part in filter(None, value.get_secret_value().split(","))):
+            raise ValueError("property=value,property=value")
+        return value
+
+    @property
+    def kafka_properties(self) -> dict[str, str]:
+        parts = filter(None, self.kafka_options.get_secret_value().split(","))
+        return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parts)}
 
     @field_validator("store")
     @classmethod

@@ -158,6 +158,16 @@ class Claims:
         except lmdb.MapFullError as error:
             raise IndexFull from error
 
+    def get(self, name: str, default: int = 0) -> int:
+        """A number that is kept in the index and lost with it."""
+        with self._env.begin() as transaction:
+            found = transaction.get(name.encode())
+        return default if found is None else int(found)
+
+    def put(self, name: str, value: int) -> None:
+        with self._env.begin(write=True) as transaction:
+            transaction.put(name.encode(), b"%d" % value)
+
     def settle_late(self) -> None:
         """Treats every late id as loaded: whoever knows better claims those that are not again."""
         while True:

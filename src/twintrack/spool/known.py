@@ -9,12 +9,11 @@ filled again from the store). An id born before `since`, one that is no UUIDv7 a
 import contextlib
 import threading
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
 from twintrack.spool.claims import Claims, IndexFull, claim_key, is_timed, split_ids
-from twintrack.spool.ledger import Ledger
 from twintrack.spool.segment import Record
 
 log = structlog.get_logger()
@@ -24,6 +23,14 @@ _FULL_SHARE = 0.9
 _ROOMY_SHARE = 0.8
 _SWEEP_IDS = 200_000
 _LEAST_EVICTED = 1_000
+
+
+class Notes(Protocol):
+    """Where `since` is kept: durable, or lost together with the index."""
+
+    def get(self, name: str, default: int = 0) -> int: ...
+
+    def put(self, name: str, value: int) -> None: ...
 
 
 class Wanted(NamedTuple):
@@ -43,14 +50,14 @@ class Claimed(NamedTuple):
 
 
 class KnownIds:
-    def __init__(self, claims: Claims, ledger: Ledger) -> None:
-        self._claims, self._ledger = claims, ledger
+    def __init__(self, claims: Claims, notes: Notes) -> None:
+        self._claims, self._notes = claims, notes
         self._lock = threading.Lock()  # writer and loader both change what is known
         self._parked = False  # the index could not be filled again for want of room
         self._losses = 0
         self._restoring = (0, 0)  # (since, losses when it began)
         self._evicted = 0
-        self._set(ledger.get("known_since", NOTHING))
+        self._set(notes.get("known_since", NOTHING))
 
     def _set(self, since: int) -> None:
         self._since = since
@@ -71,14 +78,14 @@ class KnownIds:
             if self._since == NOTHING:
                 self._evicted = max(self._evicted, milliseconds)
             elif milliseconds > self._since:
-                self._ledger.put("known_since", milliseconds)
+                self._notes.put("known_since", milliseconds)
                 self._set(milliseconds)
 
     def lose(self, *, park: bool = False) -> None:
         """Durably: every id is looked up, until the index is filled from the store again; parked, until there is room."""
         with self._lock:
             if self._since != NOTHING:
-                self._ledger.put("known_since", NOTHING)
+                self._notes.put("known_since", NOTHING)
                 self._set(NOTHING)
             self._losses += 1
             self._parked |= park
@@ -164,7 +171,7 @@ class KnownIds:
         with self._lock:
             if losses == self._losses:
                 since = max(since, self._evicted)
-                self._ledger.put("known_since", since)
+                self._notes.put("known_since", since)
                 self._set(since)
 
     # -- forget --------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ frozen before their first insert and never decided again.
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple, Protocol
+from uuid import UUID
 
 from twintrack.event import Tenancy
 
@@ -173,3 +174,44 @@ class Spool(Protocol):
         ...
 
     def depth(self) -> Depth: ...
+
+
+class Fates(Protocol):
+    """What a spool remembers of events that went no further, and of imports."""
+
+    def refusal(self, event_id: str, project: str) -> tuple[str, str, int] | None:
+        """(status, reason, received) of the last refusal of an id."""
+        ...
+
+    def import_counts(self, import_id: str) -> tuple[int, int]:
+        """(found in the store, loaded) of one import."""
+        ...
+
+
+class WholeSpool(Spool, Protocol):
+    """A spool as the composition root and those who look at it see it."""
+
+    @property
+    def ledger(self) -> Fates: ...
+
+    def why_not_ready(self) -> str:
+        """Why no event can be accepted durably now; empty where it can."""
+        ...
+
+    def tallies(self) -> dict[tuple[str, str, str, str], int]:
+        """Events by (project, environment, outcome, reason) since the spool was made."""
+        ...
+
+    def holds(self, event_id: UUID, project: str) -> bool:
+        """Whether the id was accepted and is remembered here."""
+        ...
+
+    def quarantined(self, event_id: UUID, project: str) -> bool: ...
+
+    def waiting_for(self, import_id: str) -> bool:
+        """Whether anything of an import is not settled."""
+        ...
+
+    def close(self) -> None:
+        """Ends after the loader."""
+        ...

@@ -7,13 +7,13 @@ from twintrack.clock import iso
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
 from twintrack.query.execute import Executor
-from twintrack.spool.local import LocalSpool
+from twintrack.spool.protocol import WholeSpool
 from twintrack.store.schema import DATABASE
 
 _HIDDEN = ("project", "environment")
 
 
-async def fate(event_id: str, tenancy: Tenancy, spool: LocalSpool, executor: Executor) -> dict[str, Any]:
+async def fate(event_id: str, tenancy: Tenancy, spool: WholeSpool, executor: Executor) -> dict[str, Any]:
     """Stages, stored row, what was masked, and the receipts of one event.
 
     Raises: RequestError 400 for what is no id, 404 where the id is outside the record.

@@ -10,13 +10,13 @@ from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.outcomes import Status
 from twintrack.query.execute import Executor
-from twintrack.spool.local import LocalSpool
+from twintrack.spool.protocol import WholeSpool
 from twintrack.store.schema import DATABASE
 
 _MOST_IN_DOUBT = 1_000  # chunks; one that failed stands among the oldest
 
 
-def fates(spool: LocalSpool, tenancy: Tenancy | None) -> dict[tuple[str, str], int]:
+def fates(spool: WholeSpool, tenancy: Tenancy | None) -> dict[tuple[str, str], int]:
     """Events by (outcome, reason), of one tenancy or of all."""
     found: dict[tuple[str, str], int] = {}
     for (project, environment, outcome, reason), events in spool.tallies().items():
@@ -55,7 +55,7 @@ def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool
 
 
 async def pipeline_state(
-    spool: LocalSpool,
+    spool: WholeSpool,
     loader: Loader,
     executor: Executor,
     clock: Clock,
@@ -100,7 +100,7 @@ async def pipeline_state(
     }
 
 
-async def _in_doubt(spool: LocalSpool, executor: Executor, where: str, parameters: dict[str, str]) -> int:
+async def _in_doubt(spool: WholeSpool, executor: Executor, where: str, parameters: dict[str, str]) -> int:
     """Rows that the store has and has not acknowledged: their chunk waits to be sent again, so they are in the spool."""
     ids = ", ".join(f"'{chunk.chunk_id}'" for chunk in spool.pending()[:_MOST_IN_DOUBT])
     if not ids:

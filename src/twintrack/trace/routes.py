@@ -10,14 +10,14 @@ from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission
-from twintrack.spool.local import LocalSpool
+from twintrack.spool.protocol import WholeSpool
 from twintrack.trace.fate import fate
 from twintrack.trace.live import activity, live
 from twintrack.trace.pipeline_state import pipeline_state
 
 
 def trace_routes(
-    spool: LocalSpool,
+    spool: WholeSpool,
     loader: Loader,
     executor: Executor,
     clock: Clock,

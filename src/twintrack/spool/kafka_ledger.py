@@ -1,0 +1,301 @@
+"""What the loaders of a topic decided, where any of them can read it: in the control data, by SQLAlchemy.
+
+A partition's verdicts form a chain: each begins at the offset where the last one ended, and the step from one to the
+next is a compare-and-set. Whoever is overtaken has decided nothing. A verdict, its chunks and its counts are one
+transaction. Loaders may die, pause and come back in any order: the group's membership only saves work.
+"""
+
+import json
+import secrets
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, create_engine, delete, event, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from twintrack.spool.chunks import next_token
+from twintrack.spool.kafka_tables import (
+    LEDGER_LENGTH,
+    chunks,
+    heads,
+    imports,
+    metadata,
+    refused,
+    stale_months,
+    tallies,
+    topics,
+)
+from twintrack.spool.kafka_verdict import Decided, Refusal, Tally
+from twintrack.spool.protocol import Chunk, Kind
+
+_MOST_REFUSED = 100_000
+
+
+class Overtaken(Exception):
+    """Another loader has decided this already; nothing was written."""
+
+
+class Verdicts:
+    def __init__(self, url: str, topic: str) -> None:
+        self._topic = topic
+        sqlite = url.startswith("sqlite")
+        self._engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
+        if sqlite:
+
+            @event.listens_for(self._engine, "connect")
+            def _durable(connection: Any, _: Any) -> None:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+
+        metadata.create_all(self._engine)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def opened(self) -> tuple[str, int] | None:
+        """(ledger, partitions) of the topic; None where it was never opened."""
+        with self._engine.connect() as db:
+            found = db.execute(select(topics.c.ledger, topics.c.partitions).where(topics.c.topic == self._topic))
+            row = found.first()
+        return (row[0], row[1]) if row else None
+
+    def open(self, partitions: int) -> tuple[str, int]:
+        """Opens the topic's chains, once and for all of its nodes."""
+        try:
+            with self._engine.begin() as db:
+                ledger = secrets.token_hex(LEDGER_LENGTH // 2)
+                db.execute(insert(topics).values(topic=self._topic, ledger=ledger, partitions=partitions))
+                for number in range(partitions):
+                    db.execute(insert(heads).values(topic=self._topic, partition=number, next_offset=0, suspect=0))
+        except IntegrityError:
+            pass  # another node was first
+        opened = self.opened()
+        assert opened is not None
+        return opened
+
+    def head(self, partition: int) -> int:
+        with self._engine.connect() as db:
+            where = (heads.c.topic == self._topic) & (heads.c.partition == partition)
+            return int(db.execute(select(heads.c.next_offset).where(where)).scalar_one())
+
+    def heads(self) -> dict[int, int]:
+        """Each partition's head."""
+        with self._engine.connect() as db:
+            found = db.execute(select(heads.c.partition, heads.c.next_offset).where(heads.c.topic == self._topic))
+            return {row[0]: row[1] for row in found}
+
+    def quarantined(self, partition: int | None = None) -> list[bytes]:
+        """The rows in quarantine."""
+        where = (chunks.c.topic == self._topic) & (chunks.c.state == "quarantined")
+        where &= chunks.c.kind == Kind.EVENTS.value
+        if partition is not None:
+            where &= chunks.c.partition == partition
+        with self._engine.connect() as db:
+            return [bytes(row[0]) for row in db.execute(select(chunks.c.content).where(where))]
+
+    def unsettled(self, partition: int) -> list[Decided]:
+        """Chunks to load, in order."""
+        where = (chunks.c.topic == self._topic) & (chunks.c.state == "open") & (chunks.c.partition == partition)
+        with self._engine.connect() as db:
+            found = db.execute(select(chunks).where(where).order_by(chunks.c.first_offset, chunks.c.place))
+            return [
+                Decided(
+                    Chunk(
+                        row.chunk_id,
+                        Kind(row.kind),
+                        row.month,
+                        row.rows,
+                        row.token,
+                        bool(row.lookup),
+                        row.import_id,
+                        row.received_milliseconds,
+                    ),
+                    row.partition,
+                    row.first_offset,
+                    row.end_offset,
+                    zlib.decompress(row.kept),
+                    Counter({(p, e): n for p, e, n in json.loads(row.places)}),
+                )
+                for row in found
+            ]
+
+    def decide(
+        self,
+        partition: int,
+        first: int,
+        end: int,
+        decided: Sequence[Decided],
+        counts: Counter[Tally],
+        refusals: Sequence[Refusal],
+    ) -> None:
+        """The verdict about offsets from `first` to before `end`, in one transaction.
+
+        Raises: Overtaken where `first` is not the partition's head any more.
+        """
+        with self._engine.begin() as db:
+            where = (heads.c.topic == self._topic) & (heads.c.partition == partition) & (heads.c.next_offset == first)
+            if db.execute(update(heads).where(where).values(next_offset=end)).rowcount != 1:
+                raise Overtaken
+            self._add(db, decided)
+            self._tally(db, counts)
+            if refusals:
+                db.execute(insert(refused), [refusal._asdict() for refusal in refusals])
+
+    def replace(self, chunk_id: str, decided: Sequence[Decided], counts: Counter[Tally], import_id: str = "") -> None:
+        """Puts chunks of the same range in the place of one. Raises: Overtaken."""
+        with self._engine.begin() as db:
+            where = (chunks.c.chunk_id == chunk_id) & (chunks.c.state == "open")
+            if db.execute(delete(chunks).where(where)).rowcount != 1:
+                raise Overtaken
+            self._add(db, decided)
+            self._tally(db, counts)
+            if import_id:
+                self._count_import(db, import_id, found=counts.total(), loaded=0)
+
+    def settle(
+        self,
+        decided: Decided,
+        state: str,
+        reason: str,
+        counts: Counter[Tally],
+        now_milliseconds: int,
+        content: bytes | None = None,
+    ) -> None:
+        """The store has the chunk, or will never take it. Raises: Overtaken."""
+        with self._engine.begin() as db:
+            where = (chunks.c.chunk_id == decided.chunk.chunk_id) & (chunks.c.state == "open")
+            values = {"state": state, "reason": reason, "settled_milliseconds": now_milliseconds, "content": content}
+            if db.execute(update(chunks).where(where).values(values)).rowcount != 1:
+                raise Overtaken
+            self._tally(db, counts)
+            if decided.chunk.import_id and state == "loaded":
+                self._count_import(db, decided.chunk.import_id, found=0, loaded=decided.chunk.rows)
+
+    def reinsert(self, again: Sequence[Decided], months: Iterable[int]) -> list[Decided]:
+        """Gives chunks that are not loaded other tokens and marks months, in one transaction. Raises: Overtaken."""
+        renewed = [one._replace(chunk=one.chunk._replace(token=next_token(one.chunk.token))) for one in again]
+        with self._engine.begin() as db:
+            for one in renewed:
+                where = (chunks.c.chunk_id == one.chunk.chunk_id) & (chunks.c.state == "open")
+                if db.execute(update(chunks).where(where).values(token=one.chunk.token)).rowcount != 1:
+                    raise Overtaken
+            known = set(db.execute(select(stale_months.c.month).where(stale_months.c.topic == self._topic)).scalars())
+            for month in sorted(set(months) - known):
+                db.execute(insert(stale_months).values(topic=self._topic, month=month))
+        return renewed
+
+    def stale_months(self) -> list[int]:
+        with self._engine.connect() as db:
+            found = db.execute(select(stale_months.c.month).where(stale_months.c.topic == self._topic))
+            return sorted(found.scalars())
+
+    def month_rebuilt(self, month: int) -> None:
+        with self._engine.begin() as db:
+            where = (stale_months.c.topic == self._topic) & (stale_months.c.month == month)
+            db.execute(delete(stale_months).where(where))
+
+    def suspect(self, partitions: Iterable[int], suspect: bool) -> None:
+        """Durably: whether whoever adopts these partitions compares their open chunks with the store."""
+        with self._engine.begin() as db:
+            where = (heads.c.topic == self._topic) & heads.c.partition.in_(list(partitions))
+            db.execute(update(heads).where(where).values(suspect=int(suspect)))
+
+    def is_suspect(self, partition: int) -> bool:
+        with self._engine.connect() as db:
+            where = (heads.c.topic == self._topic) & (heads.c.partition == partition)
+            return bool(db.execute(select(heads.c.suspect).where(where)).scalar_one())
+
+    def _add(self, db: Connection, decided: Sequence[Decided]) -> None:
+        if not decided:
+            return
+        values = [
+            {
+                **one.chunk._asdict(),
+                "kind": one.chunk.kind.value,
+                "lookup": int(one.chunk.lookup),
+                "topic": self._topic,
+                "partition": one.partition,
+                "first_offset": one.first,
+                "end_offset": one.end,
+                "place": place,
+                "kept": zlib.compress(one.kept),
+                "places": json.dumps([[*who, rows] for who, rows in one.places.items()]),
+                "state": "open",
+                "reason": "",
+            }
+            for place, one in enumerate(decided)
+        ]
+        db.execute(insert(chunks), values)
+
+    def _tally(self, db: Connection, counts: Counter[Tally]) -> None:
+        # In one order, so that two loaders never wait for each other in a circle.
+        for tally, events in sorted(counts.items()):
+            if not events:
+                continue
+            values = dict(zip(("project", "environment", "outcome", "reason"), tally, strict=True))
+            where = tallies.c.topic == self._topic
+            for name, value in values.items():
+                where &= tallies.c[name] == value
+            self._upsert(db, tallies, where, {"topic": self._topic, **values}, {"events": events})
+
+    def _count_import(self, db: Connection, import_id: str, *, found: int, loaded: int) -> None:
+        where = imports.c.import_id == import_id
+        self._upsert(db, imports, where, {"import_id": import_id}, {"found": found, "loaded": loaded})
+
+    @staticmethod
+    def _upsert(db: Connection, table: Table, where: Any, key: dict[str, Any], more: dict[str, int]) -> None:
+        """Adds to a row of counts, or makes it."""
+        added = {name: table.c[name] + number for name, number in more.items()}
+        if db.execute(update(table).where(where).values(added)).rowcount:
+            return
+        try:
+            with db.begin_nested():
+                db.execute(insert(table).values({**key, **more}))
+        except IntegrityError:
+            db.execute(update(table).where(where).values(added))
+
+    def tallies(self) -> dict[Tally, int]:
+        """Events by (project, environment, outcome, reason), of all nodes, since the topic was opened."""
+        with self._engine.connect() as db:
+            found = db.execute(select(tallies).where(tallies.c.topic == self._topic))
+            return {(row.project, row.environment, row.outcome, row.reason): row.events for row in found}
+
+    def open_imports(self, import_id: str) -> bool:
+        """Whether a chunk of an import is not settled."""
+        where = (chunks.c.topic == self._topic) & (chunks.c.state == "open") & (chunks.c.import_id == import_id)
+        with self._engine.connect() as db:
+            return db.execute(select(chunks.c.chunk_id).where(where).limit(1)).first() is not None
+
+    def import_counts(self, import_id: str) -> tuple[int, int]:
+        """(found in the store, loaded) of one import."""
+        with self._engine.connect() as db:
+            row = db.execute(select(imports.c.found, imports.c.loaded).where(imports.c.import_id == import_id)).first()
+        return (row[0], row[1]) if row else (0, 0)
+
+    def refusal(self, event_id: str, project: str) -> tuple[str, str, int] | None:
+        """(status, reason, received) of the last refusal of an id."""
+        where = (refused.c.event_id == event_id) & (refused.c.project == project)
+        columns = (refused.c.status, refused.c.reason, refused.c.received_milliseconds)
+        with self._engine.connect() as db:
+            row = db.execute(select(*columns).where(where).order_by(refused.c.sequence.desc()).limit(1)).first()
+        return (row[0], row[1], row[2]) if row else None
+
+    def waiting(self) -> tuple[int, int | None]:
+        """(events decided and not loaded, when the oldest was received), over all loaders."""
+        where = (chunks.c.topic == self._topic) & (chunks.c.state == "open") & (chunks.c.kind == Kind.EVENTS.value)
+        columns = (func.coalesce(func.sum(chunks.c.rows), 0), func.min(chunks.c.received_milliseconds))
+        with self._engine.connect() as db:
+            row = db.execute(select(*columns).where(where)).one()
+        return int(row[0]), row[1]
+
+    def forget(self, settled_before: int, refused_before: int, partitions: Iterable[int]) -> None:
+        """Deletes loaded chunks and refusals from before these times."""
+        with self._engine.begin() as db:
+            where = (chunks.c.topic == self._topic) & (chunks.c.state == "loaded")
+            where &= chunks.c.partition.in_(list(partitions)) & (chunks.c.settled_milliseconds < settled_before)
+            db.execute(delete(chunks).where(where))
+            newest = db.execute(select(func.max(refused.c.sequence))).scalar() or 0
+            gone = refused.c.received_milliseconds < refused_before
+            db.execute(delete(refused).where(gone | (refused.c.sequence <= newest - _MOST_REFUSED)))

@@ -1,0 +1,435 @@
+"""The durable queue of several nodes: a topic. Ingest appends to it, loaders share its partitions.
+
+Append is kafka_door.py. Freeze: each partition's messages become a verdict (kafka_partition.py), which is in
+the control data before the first insert (kafka_verdicts.py). One verdict of a partition is open at a time, so
+everything before it is in the store.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from twintrack.clock import Clock
+from twintrack.errors import SettingsError, Unavailable
+from twintrack.metrics import Metrics
+from twintrack.spool.chunks import identity_of, place_of
+from twintrack.spool.claims import claim_key
+from twintrack.spool.kafka import Broker, Member
+from twintrack.spool.kafka_door import Door
+from twintrack.spool.kafka_fallback import Fallback
+from twintrack.spool.kafka_ledger import Overtaken, Verdicts
+from twintrack.spool.kafka_message import Message, decode, partition_of
+from twintrack.spool.kafka_partition import Fetch, Partition, Read, discard_indexes
+from twintrack.spool.kafka_verdict import Decided, Tally, take_apart
+from twintrack.spool.local import SpoolSizes
+from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
+from twintrack.spool.segment import Record
+
+log = structlog.get_logger()
+_SESSION_SECONDS = 10.0
+_POLL_SECONDS = 0.1
+_READ_MESSAGES = 5_000
+_REFUSED_DAYS = 7
+
+
+class KafkaSpool:
+    """Shape: `folder/fallback`, `folder/indexes/PARTITION`. One process owns the folder, any number the topic."""
+
+    def __init__(
+        self,
+        folder: Path,
+        broker: Broker,
+        control_url: str,
+        clock: Clock,
+        metrics: Metrics,
+        sizes: SpoolSizes,
+        *,
+        timeout_seconds: float,
+        catch_up_messages: int,
+    ) -> None:
+        self._clock, self._metrics, self._broker = clock, metrics, broker
+        self._sizes, self._chunk_rows = sizes, sizes.chunk_rows
+        self._window_milliseconds = sizes.window_days * 86_400_000
+        self._folder, self._catch_up_messages = folder, catch_up_messages
+        self.ledger = Verdicts(control_url, broker.address.topic)
+        ledger, self._partition_count = self.ledger.opened() or self.ledger.open(broker.partitions())
+        self._ledger_id = ledger
+        self._clean = folder / "clean"
+        if not self._clean.exists():
+            discard_indexes(folder / "indexes")
+        self._clean.unlink(missing_ok=True)
+        self._partitions: dict[int, Partition] = {}
+        self._lock = threading.Lock()  # of the partitions' indexes, which readers ask too
+        self._restoring: set[int] = set()
+        self._held = False
+        self._stopping = False
+        self._joined: Member | None = None
+        self._door = Door(
+            Fallback(folder / "fallback", sizes.spool_bytes),
+            broker.sender(timeout_seconds),
+            clock,
+            metrics,
+            ledger=ledger,
+            partitions=self._partition_count,
+        )
+
+    def close(self) -> None:
+        """Ends after the loader. What the fallback holds stays for the next start."""
+        self._door.close()
+        if self._joined is not None:
+            self._joined.close()
+        self._drop(set(self._partitions))
+        self._clean.touch()
+        self.ledger.close()
+
+    async def append(self, delivery: Delivery) -> list[bool]:
+        await self._door.append(delivery)
+        # Copies are found by the loader, and counted there.
+        return [True] * sum(len(slab.ids) for slab in delivery.slabs)
+
+    def why_not_ready(self) -> str:
+        """Why no event can be accepted durably now; empty where it can."""
+        return self._door.why_not_ready()
+
+    def works(self) -> dict[str, Any]:
+        """What takes events now, for `/readyz`."""
+        return self._door.works()
+
+    @property
+    def _member(self) -> Member:
+        """This loader in the group, from its first step on: a node that does not load is no member."""
+        if self._joined is None:
+            self._joined = self._broker.member(_SESSION_SECONDS)
+        return self._joined
+
+    # -- take partitions over and read them ----------------------------------------------------------------------
+
+    def wait(self, seconds: float) -> bool:
+        for _ in range(max(1, round(seconds / _POLL_SECONDS))):
+            if self._stopping or self._member.gained or any(p.waiting for p in self._partitions.values()):
+                return True
+            self._hold(self._has_open())
+            self._receive(1, _POLL_SECONDS)
+        return False
+
+    def wake(self) -> None:
+        """The loader stops: nothing more is decided, what is decided is still settled."""
+        self._stopping = True
+
+    def freeze(self) -> int:
+        if self._stopping:
+            return 0
+        self._hold(self._has_open())
+        self._receive(_READ_MESSAGES, 0)
+        if self._member.gained or self._partitions.keys() - self._member.owned:
+            self._take_over()
+        if self._has_open():
+            return 0
+        while sum(p.rows_waiting for p in self._partitions.values()) < 2 * self._chunk_rows:
+            if not self._receive(_READ_MESSAGES, 0):
+                break
+        return sum(self._decide(partition) for partition in list(self._partitions.values()))
+
+    def _has_open(self) -> bool:
+        return any(partition.decided for partition in self._partitions.values())
+
+    def _hold(self, hold: bool) -> None:
+        """While something is decided and not loaded the topic is the queue, not our memory."""
+        if hold and not self._held:
+            self._member.pause()
+        elif self._held and not hold:
+            self._member.resume()
+        self._held = hold
+
+    def _receive(self, most: int, seconds: float) -> int:
+        messages = self._member.poll(most, seconds)
+        for number, offset, value in messages:
+            if number in self._partitions:
+                self._partitions[number].take(_read(number, offset, value))
+        return len(messages)
+
+    def _take_over(self) -> None:
+        """Gives up what the group took from us and adopts what it gave."""
+        gained = self._member.gained
+        self._drop(self._partitions.keys() - self._member.owned)
+        if not gained:
+            return
+        for number in sorted(gained):
+            if number not in self._partitions:
+                index = self._folder / "indexes" / str(number)
+                self._partitions[number] = Partition(number, index, self._sizes.index_bytes, self.ledger)
+            self._adopt(self._partitions[number])
+        self._read_on()
+        self._member.gained = set()
+        log.info("partitions_taken", partitions=sorted(gained))
+
+    def _adopt(self, partition: Partition) -> None:
+        self._restoring.discard(partition.number)
+        horizon = self._clock.milliseconds() - self._window_milliseconds
+        with self._lock:
+            oldest = self._member.oldest(partition.number)
+            partition.adopt(self._fetch(partition.number), oldest, self._catch_up_messages, horizon)
+
+    def _read_on(self) -> None:
+        self._member.read_from({number: partition.next_offset() for number, partition in self._partitions.items()})
+        self._held = False
+
+    def _drop(self, numbers: set[int]) -> None:
+        for number in numbers:
+            self._restoring.discard(number)
+            with self._lock:
+                self._partitions.pop(number).close()
+
+    def _fetch(self, number: int) -> Fetch:
+        return lambda first, end: (
+            _read(number, offset, value) for offset, value in self._member.fetch(number, first, end)
+        )
+
+    # -- decide and settle ---------------------------------------------------------------------------------------
+
+    def _decide(self, partition: Partition) -> int:
+        if any(read.message.ledger != self._ledger_id for read in partition.waiting):
+            raise SettingsError(
+                "the topic has messages of nodes with other control data",
+                hint="all nodes of a topic share one TWINTRACK_CONTROL; a new one needs a new topic",
+            )
+        try:
+            done = partition.decide(self._chunk_rows)
+        except Overtaken:
+            self._overtaken(partition)
+            return 1
+        if done:
+            self._commit(partition)
+        return done
+
+    def _overtaken(self, partition: Partition) -> None:
+        log.warning("partition_overtaken", partition=partition.number)
+        self._adopt(partition)
+        self._read_on()
+
+    def _commit(self, partition: Partition) -> None:
+        if not partition.decided:
+            self._member.commit({partition.number: partition.head})
+
+    def pending(self) -> list[Chunk]:
+        return [one.chunk for partition in self._partitions.values() for one in partition.decided.values()]
+
+    def _owner(self, chunk: Chunk) -> tuple[Partition, Decided] | None:
+        """Who has a chunk; None where it has been settled or given up."""
+        for partition in self._partitions.values():
+            if chunk.chunk_id in partition.decided:
+                return partition, partition.decided[chunk.chunk_id]
+        return None
+
+    def content(self, chunk: Chunk) -> bytes:
+        found = self._owner(chunk)
+        if found is None:
+            raise Unavailable("the chunk was given up", hint="its new owner loads it")
+        return found[0].content(chunk.chunk_id, self._fetch(found[0].number))
+
+    def identities(self, chunk: Chunk) -> list[tuple[str, bytes]]:
+        return [identity_of(row) for row in self.content(chunk).split(b"\n")]
+
+    def settle_lookup(self, chunk: Chunk, found: set[tuple[str, bytes]]) -> None:
+        content, owner = self.content(chunk), self._owner(chunk)
+        assert owner is not None
+        partition, one = owner
+        counts: Counter[Tally] = Counter()
+
+        seen = set(found)
+
+        def choose(_: int, row: bytes) -> int:
+            if (identity := identity_of(row)) not in seen:
+                seen.add(identity)
+                return 0
+            counts[(*place_of(row), "duplicate", "found_in_store")] += 1
+            return -1
+
+        parts = take_apart(one, content, 1, choose)
+        try:
+            partition.replace(one, parts, counts, chunk.import_id)
+        except Overtaken:
+            self._overtaken(partition)
+            return
+        partition.loaded(claim_key(event_id, project) for project, event_id in found)
+        self._commit(partition)
+
+    def bisect(self, chunk: Chunk, why: str) -> None:
+        content, owner = self.content(chunk), self._owner(chunk)
+        assert owner is not None
+        partition, one = owner
+        try:
+            if chunk.rows > 1:
+                partition.replace(
+                    one, take_apart(one, content, 2, lambda number, _: int(number >= chunk.rows // 2)), Counter()
+                )
+                return
+            counts = self._counted(one, "quarantined", "store_refused_data")
+            self.ledger.settle(one, "quarantined", why, counts, self._clock.milliseconds(), content)
+        except Overtaken:
+            self._overtaken(partition)
+            return
+        partition.forget(one)
+        self._commit(partition)
+
+    def damaged(self, chunk: Chunk) -> None:
+        owner = self._owner(chunk)
+        if owner is None:
+            return
+        partition, one = owner
+        counts = self._counted(one, "damaged", "chunk_file")
+        try:
+            self.ledger.settle(one, "damaged", "topic", counts, self._clock.milliseconds())
+        except Overtaken:
+            self._overtaken(partition)
+            return
+        partition.forget(one)
+        self._commit(partition)
+
+    def loaded(self, chunk: Chunk) -> None:
+        owner = self._owner(chunk)
+        if owner is None:
+            return
+        partition, one = owner
+        late = chunk.kind is Kind.EVENTS and (chunk.import_id or partition.has_late())
+        keys = [claim_key(event_id, project) for project, event_id in self.identities(chunk)] if late else []
+        try:
+            self.ledger.settle(one, "loaded", "", self._counted(one, "stored", ""), self._clock.milliseconds())
+        except Overtaken:
+            self._overtaken(partition)
+            return
+        partition.loaded(keys)
+        partition.forget(one)
+        self._commit(partition)
+
+    @staticmethod
+    def _counted(one: Decided, outcome: str, reason: str) -> Counter[Tally]:
+        if one.chunk.kind is not Kind.EVENTS:
+            return Counter()
+        return Counter({(*place, outcome, reason): rows for place, rows in one.places.items()})
+
+    # -- repair --------------------------------------------------------------------------------------------------
+
+    @property
+    def rebuilding(self) -> bool:
+        return any(partition.rebuilding for partition in self._partitions.values())
+
+    def begin_restore(self) -> int:
+        since = max(0, self._clock.milliseconds() - self._window_milliseconds)
+        self._restoring = {number for number, partition in self._partitions.items() if partition.rebuilding}
+        for number in self._restoring:
+            self._partitions[number].begin_restore(since)
+        return since
+
+    def restore(self, ids: Iterable[tuple[str, bytes]]) -> None:
+        mine: dict[int, list[tuple[str, bytes]]] = {number: [] for number in self._restoring}
+        for project, event_id in ids:
+            number = partition_of(event_id, project, self._partition_count)
+            if number in mine:
+                mine[number].append((project, event_id))
+        for number, found in mine.items():
+            self._partitions[number].restore(found)
+
+    def restored(self) -> None:
+        for number in self._restoring & self._partitions.keys():
+            self._partitions[number].restored()
+        self._restoring = set()
+
+    @property
+    def reconciling(self) -> bool:
+        return any(partition.suspect for partition in self._partitions.values())
+
+    def in_grace(self) -> tuple[list[Chunk], list[Chunk]]:
+        """Loaded chunks are the store's affair: a server syncs them, or has replicas."""
+        return self.pending(), []
+
+    def reinsert(self, again: Iterable[Chunk], months: Iterable[int]) -> None:
+        owned = [owner for chunk in again if (owner := self._owner(chunk))]
+        renewed = self.ledger.reinsert([one for _, one in owned], months)
+        for (partition, _), one in zip(owned, renewed, strict=True):
+            partition.decided[one.chunk.chunk_id] = one
+
+    def suspect(self) -> None:
+        self.ledger.suspect(self._partitions, True)
+
+    def reconciled(self) -> None:
+        self.ledger.suspect(self._partitions, False)
+        for partition in self._partitions.values():
+            partition.suspect = False
+
+    def stale_months(self) -> list[int]:
+        """Only a loader that has all partitions may make rollups again: no insert of another one runs meanwhile."""
+        return self.ledger.stale_months() if len(self._partitions) == self._partition_count else []
+
+    def month_rebuilt(self, month: int) -> None:
+        self.ledger.month_rebuilt(month)
+
+    def sweep(self) -> None:
+        """Deletes what has outlived its use, and is heard of by the group while the store is left alone."""
+        now = self._clock.milliseconds()
+        self.ledger.forget(now - self._sizes.grace_seconds * 1000, now - _REFUSED_DAYS * 86_400_000, self._partitions)
+        for partition in self._partitions.values():
+            partition.sweep(now, self._window_milliseconds)
+        self._hold(self._has_open())
+        self._receive(1, 0)
+
+    # -- look ----------------------------------------------------------------------------------------------------
+
+    def depth(self) -> Depth:
+        """Decided and not loaded by any loader; unread as far as we know of it, a message for one event; our fallback."""
+        events, oldest = self.ledger.waiting()
+        events += self._door.fallback.events()
+        ends = {number: offset + 1 for number, offset in self._door.newest.items()}
+        if self._joined is not None:
+            for number, end in self._joined.ends.items():
+                ends[number] = max(end, ends.get(number, 0))
+        heads = self.ledger.heads()
+        for number, partition in list(self._partitions.items()):
+            heads[number] = max(heads[number], partition.next_offset())
+            events += partition.rows_waiting
+            first = partition.oldest_waiting()
+            oldest = first if oldest is None else min(oldest, oldest if first is None else first)
+        events += sum(max(0, end - heads.get(number, 0)) for number, end in ends.items())
+        return Depth(events, self._door.fallback.size_bytes(), oldest)
+
+    def tallies(self) -> dict[Tally, int]:
+        """Events by (project, environment, outcome, reason) of all nodes, since the topic was opened."""
+        return self.ledger.tallies()
+
+    def holds(self, event_id: UUID, project: str) -> bool:
+        """Whether this loader knows the id, or it is in quarantine. Ids on their way to another loader are not known."""
+        number = partition_of(event_id.bytes, project, self._partition_count)
+        if self._lock.acquire(timeout=_POLL_SECONDS):
+            try:
+                if number in self._partitions and self._partitions[number].holds(event_id, project):
+                    return True
+            finally:
+                self._lock.release()
+        return self.quarantined(event_id, project)
+
+    def quarantined(self, event_id: UUID, project: str) -> bool:
+        number = partition_of(event_id.bytes, project, self._partition_count)
+        return (project, event_id.bytes) in map(identity_of, self.ledger.quarantined(number))
+
+    def waiting_for(self, import_id: str) -> bool:
+        """Whether anything that this process appended for an import is not settled."""
+        ends = self._door.ends(import_id)
+        if ends is None:
+            return True
+        heads = self.ledger.heads()
+        return any(heads[n] <= offset for n, offset in ends.items()) or self.ledger.open_imports(import_id)
+
+
+def _read(partition: int, offset: int, value: bytes) -> Read:
+    """A message as sent; where it is none of ours, one that holds nothing: it must not stop the others."""
+    try:
+        return Read(offset, decode(value))
+    except msgspec.DecodeError:
+        log.error("message_not_ours", partition=partition, offset=offset)
+        return Read(offset, Message("", b"", Record("", "", 0, "", {}, [], [])))

@@ -1,0 +1,79 @@
+"""The tables of a topic's verdicts, in the control data that all of its nodes share."""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+LEDGER_LENGTH = 16
+
+metadata = MetaData()
+topics = Table(
+    "spool_topics",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("ledger", String(LEDGER_LENGTH), nullable=False),
+    Column("partitions", Integer, nullable=False),
+)
+heads = Table(
+    "spool_heads",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),  # everything before it is decided
+    Column("suspect", Integer, nullable=False, default=0),  # its open chunks must be compared with the store
+)
+chunks = Table(
+    "spool_chunks",
+    metadata,
+    Column("chunk_id", String(36), primary_key=True),
+    Column("topic", String(249), nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("first_offset", BigInteger, nullable=False),
+    Column("end_offset", BigInteger, nullable=False),
+    Column("place", Integer, nullable=False),  # among the chunks of its range
+    Column("kind", String(20), nullable=False),
+    Column("month", Integer, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("kept", LargeBinary, nullable=False),  # a byte for each row of the range, 1 where it is kept; deflated
+    Column("token", String(80), nullable=False),  # ends in the hash of the rows
+    Column("lookup", Integer, nullable=False),
+    Column("import_id", String(64), nullable=False),
+    Column("received_milliseconds", BigInteger, nullable=False),
+    Column("places", Text, nullable=False),
+    Column("state", String(20), nullable=False),  # open, loaded, quarantined, damaged
+    Column("reason", String(100), nullable=False, default=""),
+    Column("content", LargeBinary),  # of a quarantined row: the topic forgets it
+    Column("settled_milliseconds", BigInteger),
+    Index("spool_chunks_by_state", "topic", "state", "partition"),
+)
+tallies = Table(
+    "spool_tallies",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("project", String(100), primary_key=True),
+    Column("environment", String(100), primary_key=True),
+    Column("outcome", String(40), primary_key=True),
+    Column("reason", String(60), primary_key=True),
+    Column("events", BigInteger, nullable=False),
+)
+imports = Table(
+    "spool_imports",
+    metadata,
+    Column("import_id", String(64), primary_key=True),
+    Column("found", BigInteger, nullable=False),
+    Column("loaded", BigInteger, nullable=False),
+)
+refused = Table(
+    "spool_refused",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("event_id", String(64), nullable=False, index=True),
+    Column("project", String(100), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("reason", String(60), nullable=False),
+    Column("received_milliseconds", BigInteger, nullable=False, index=True),
+)
+stale_months = Table(
+    "spool_stale_months",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("month", Integer, primary_key=True),  # whose rollups must be made again from raw
+)

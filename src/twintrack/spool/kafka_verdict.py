@@ -1,0 +1,158 @@
+"""What was decided about a range of offsets: which rows are kept, in which chunks, and what is counted.
+
+A verdict is made once, by the partition's loader, and is in the control data before the first insert. It names the rows
+by a byte each and holds their hash, so that whoever takes over makes the same chunk of the same messages again.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+from uuid import uuid4
+
+from twintrack.errors import ChunkDamaged
+from twintrack.spool.chunks import Gathered, Group, place_of
+from twintrack.spool.protocol import Chunk, Kind
+from twintrack.spool.segment import Record
+
+Place = tuple[str, str]  # project, environment
+Tally = tuple[str, str, str, str]  # project, environment, outcome, reason
+
+
+class Decided(NamedTuple):
+    """A chunk with where its rows stand in the topic."""
+
+    chunk: Chunk
+    partition: int
+    first: int
+    end: int
+    kept: bytes  # a byte for each row of the range
+    places: Counter[Place]
+
+
+class Refusal(NamedTuple):
+    event_id: str
+    project: str
+    status: str
+    reason: str
+    received_milliseconds: int
+
+
+class Verdict:
+    """A range on its way to being decided: rows by group, with a mark for each row of the range."""
+
+    def __init__(self, partition: int, first: int, end: int) -> None:
+        self.partition, self.first, self.end = partition, first, end
+        self.counts: Counter[Tally] = Counter()
+        self.refusals: list[Refusal] = []
+        self._rows = 0
+        self._groups: dict[Group, tuple[Gathered, bytearray]] = {}
+
+    def skip(self, record: Record) -> None:
+        self._rows += sum(part.rows for part in record.parts)
+
+    def judge(self, record: Record, answers: Iterator[tuple[list[bool], bool]]) -> None:
+        """Counts a message and keeps its rows whose ids were free. Shape: for each part (free, must be looked up)."""
+        place = (record.project, record.environment)
+        for fate, events in record.counts.items():
+            outcome, _, reason = fate.partition("|")
+            self.counts[(*place, outcome, reason)] += events
+        self.refusals += [Refusal(i, record.project, s, r, record.received) for i, s, r in record.refused]
+        for part in record.parts:
+            free, lookup = next(answers)
+            if part.kind == Kind.RECEIPTS.value:
+                self._keep(Group(Kind.RECEIPTS, part.month, False, ""), record, part.lines, [True] * part.rows)
+                continue
+            fresh = sum(free)
+            self.counts[(*place, "accepted", "")] += fresh
+            self.counts[(*place, "duplicate", "already_accepted")] += part.rows - fresh
+            lines = part.lines
+            if 0 < fresh < part.rows:
+                lines = b"\n".join(line for line, new in zip(lines.split(b"\n"), free, strict=True) if new)
+            self._keep(Group(Kind.EVENTS, part.month, lookup, record.import_id if lookup else ""), record, lines, free)
+
+    def _keep(self, group: Group, record: Record, lines: bytes, marks: list[bool]) -> None:
+        rows = sum(marks)
+        if rows:
+            gathered, kept = self._groups.setdefault(group, (Gathered(), bytearray()))
+            kept.extend(bytes(self._rows - len(kept)))
+            kept.extend(bytes(marks))
+            gathered.add(lines, rows, (record.project, record.environment), record.received)
+        self._rows += len(marks)
+
+    def finish(self) -> list[tuple[Decided, bytes]]:
+        return [
+            freeze(group, gathered, self.partition, self.first, self.end, bytes(kept.ljust(self._rows, b"\0")))
+            for group, (gathered, kept) in self._groups.items()
+        ]
+
+
+class Half:
+    """Some of the rows of a chunk, on their way into a chunk of their own."""
+
+    def __init__(self, rows: int) -> None:
+        self.gathered = Gathered()
+        self._kept = bytearray(rows)
+
+    def add(self, row: bytes, mark: int, received_milliseconds: int) -> None:
+        self.gathered.add(row, 1, place_of(row), received_milliseconds)
+        self._kept[mark] = 1
+
+    def finish(self, whole: Decided) -> tuple[Decided, bytes]:
+        chunk = whole.chunk
+        group = Group(chunk.kind, chunk.month, False, chunk.import_id)
+        return freeze(group, self.gathered, whole.partition, whole.first, whole.end, bytes(self._kept))
+
+
+def take_apart(one: Decided, content: bytes, into: int, choose: Callable[[int, bytes], int]) -> list[Half]:
+    """The rows of a chunk, dealt out: `choose` says for each row, by number and content, where it goes, -1 for nowhere."""
+    halves = [Half(len(one.kept)) for _ in range(into)]
+    marks = (mark for mark, kept in enumerate(one.kept) if kept)
+    for number, (row, mark) in enumerate(zip(content.split(b"\n"), marks, strict=True)):
+        chosen = choose(number, row)
+        if chosen >= 0:
+            halves[chosen].add(row, mark, one.chunk.received_milliseconds)
+    return halves
+
+
+def freeze(
+    group: Group, gathered: Gathered, partition: int, first: int, end: int, kept: bytes
+) -> tuple[Decided, bytes]:
+    content = b"\n".join(gathered.lines)
+    chunk_id = str(uuid4())
+    chunk = Chunk(
+        chunk_id,
+        group.kind,
+        group.month,
+        gathered.rows,
+        f"tt1:{chunk_id}:{hashlib.sha256(content).hexdigest()[:16]}",
+        group.lookup,
+        group.import_id,
+        gathered.received_milliseconds,
+    )
+    return Decided(chunk, partition, first, end, kept, gathered.places), content
+
+
+def replay(one: Decided, records: Iterable[Record]) -> bytes:
+    """The rows that a verdict keeps, out of the messages of its range.
+
+    Raises: ChunkDamaged where they are not the rows that were decided.
+    """
+    lines, row = [], 0
+    for record in records:
+        for part in record.parts:
+            marks = one.kept[row : row + part.rows]
+            row += part.rows
+            if all(marks):
+                lines.append(part.lines)
+            elif any(marks):
+                lines.append(
+                    b"\n".join(line for line, kept in zip(part.lines.split(b"\n"), marks, strict=True) if kept)
+                )
+    content = b"\n".join(lines)
+    if one.chunk.token.split(":")[2] != hashlib.sha256(content).hexdigest()[:16]:
+        raise ChunkDamaged(
+            f"the topic has other rows than chunk {one.chunk.chunk_id} was made of",
+            hint="docs/operations/kafka.md says what the topic must keep",
+        )
+    return content

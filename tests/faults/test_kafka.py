@@ -1,0 +1,374 @@
+"""Several nodes over a real topic: whatever breaks, each acknowledged id is one row, counted once, and counts add up."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from tests.broker import TestBroker, running_broker
+from tests.conftest import Service, open_service
+from tests.faults.proxy import Fault, FaultProxy
+from tests.server import Server
+from tests.wire import Wire
+from twintrack.commands import command_app
+from twintrack.event import RequestContext, Tenancy, limits
+from twintrack.ingest.decode import decode_one
+from twintrack.ingest.pipeline import Rules, prepare
+from twintrack.spool.kafka_spool import KafkaSpool
+from twintrack.spool.protocol import Delivery
+from twintrack.store.clickhouse import ClickHouse
+from twintrack.testing import wire_event
+
+# A broker gives a dead loader's partitions away after this.
+SESSION = "session.timeout.ms=2000,heartbeat.interval.ms=500"
+PARTITIONS = 2
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[TestBroker]:
+    with running_broker() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("engine"))
+    server.migrate()
+    yield server
+    server.close()
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
+@dataclass
+class Cluster:
+    """Nodes and loaders that share a topic, a control database and a server's store."""
+
+    folder: Path
+    topic: str
+    dsn: str
+    store: ClickHouse
+    nodes: list[Service] = field(default_factory=list)
+    loaders: list["subprocess.Popen[str]"] = field(default_factory=list)
+
+    def _settings(self, dsn: str | None) -> dict[str, Any]:
+        return {
+            "spool": self.topic,
+            "store": dsn or self.dsn,
+            "control": f"sqlite:///{self.folder / 'control.db'}",
+            "kafka_options": SESSION,
+            "kafka_timeout_seconds": 1.0,
+            "store_backoff_seconds": 0.5,
+        }
+
+    def node(self, *, load: bool = False, dsn: str | None = None, data: str = "", **more: Any) -> Service:
+        folder = self.folder / (data or f"node-{len(self.nodes)}")
+        node = open_service(folder, load=load, **{**self._settings(dsn), **more})
+        self.nodes.append(node)
+        return node
+
+    def close(self, node: Service) -> None:
+        self.nodes.remove(node)
+        node.services.close()
+
+    def loader(self, dsn: str | None = None) -> "subprocess.Popen[str]":
+        """`twintrack load` in a process of its own."""
+        number = len(self.loaders)
+        settings = {f"TWINTRACK_{name.upper()}": str(value) for name, value in self._settings(dsn).items()}
+        with (self.folder / f"loader-{number}.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "twintrack", "load", "--data", str(self.folder / f"loader-{number}")],
+                stdout=log,
+                stderr=log,
+                text=True,
+                env={**os.environ, **settings, "TWINTRACK_CHUNK_AGE_MILLISECONDS": "20"},
+            )
+        self.loaders.append(process)
+        return process
+
+    def log(self, number: int) -> str:
+        return (self.folder / f"loader-{number}.log").read_text()
+
+    def ids(self) -> Counter[str]:
+        return Counter(str(row[0]) for row in self.store.select("SELECT event_id FROM analytics.events").rows)
+
+    def count(self) -> int:
+        return int(self.store.select("SELECT count() FROM analytics.events").rows[0][0])
+
+    def check(self, acknowledged: set[str], received: int, node: Service) -> None:
+        """The promises: one row for each acknowledged id, rollups that agree, counts that explain every event."""
+        until(lambda: self.count() >= len(acknowledged), f"{len(acknowledged)} rows")
+        until(lambda: spool_of(node).depth().events == 0, "an empty spool")
+        assert self.ids() == Counter(dict.fromkeys(acknowledged, 1))
+        for rollup in ("events_hourly", "events_daily"):
+            rows = self.store.select(f"SELECT sum(event_count) FROM analytics.{rollup}").rows
+            assert rows == [(len(acknowledged),)], rollup
+        fates: Counter[str] = Counter()
+        for (_, _, outcome, reason), events in node.services.spool.tallies().items():
+            fates[f"late {outcome}" if reason == "found_in_store" else outcome] += events  # it was accepted before
+        assert fates["stored"] == len(acknowledged)
+        assert fates["accepted"] + fates["duplicate"] + fates["rejected"] + fates["dropped"] == received
+        report = doctor(node)
+        assert {c["check"]: c["ok"] for c in report["checks"]}["balance"], report
+
+
+def doctor(node: Service) -> dict[str, Any]:
+    asked = Service(node.services, "", "", "", "")
+    asked.app = command_app(node.services)  # type: ignore[assignment]
+    report: dict[str, Any] = asked.request("GET", "/doctor").json()
+    return report
+
+
+def spool_of(node: Service) -> KafkaSpool:
+    assert isinstance(node.services.spool, KafkaSpool)
+    return node.services.spool
+
+
+def ids_of(events: list[dict[str, Any]]) -> set[str]:
+    return {str(event["event_id"]) for event in events}
+
+
+@pytest.fixture
+def cluster(broker: TestBroker, engine: Server, tmp_path: Path) -> Iterator[Cluster]:
+    engine.empty()
+    made = Cluster(tmp_path, broker.url(uuid4().hex, PARTITIONS), engine.url(), engine.store)
+    yield made
+    for process in made.loaders:
+        process.kill()
+        process.wait()
+    for node in made.nodes:
+        node.services.close()
+
+
+@pytest.fixture
+def store_wire(engine: Server) -> Iterator[tuple[FaultProxy, str]]:
+    wire = FaultProxy(("127.0.0.1", engine.port))
+    yield wire, engine.url(wire.port)
+    wire.close()
+
+
+@pytest.fixture
+def whole_wire(broker: TestBroker) -> Iterator[Wire]:
+    """The wire to the broker, mended afterwards whatever the test did to it."""
+    yield broker.wire
+    broker.wire.deaf = False
+    with contextlib.suppress(OSError):
+        broker.wire.restore()
+
+
+def test_event_goes_over_the_topic_into_one_row(cluster: Cluster) -> None:
+    node = cluster.node(load=True)
+    events = [wire_event() for _ in range(50)]
+    old = [wire_event(event_id=str(uuid4())) for _ in range(5)]  # no UUIDv7: looked up in the store
+    bad = [{**wire_event(), "event_name": ""}]
+    answer = node.send(events + old + bad)
+    assert (answer["accepted"], answer["rejected"]) == (55, 1)
+    node.settle()
+    assert node.send(events + old)["accepted"] == 55  # copies are found behind the door
+    cluster.check(ids_of(events + old), 111, node)
+    assert node.get(f"/api/analytics/events/{bad[0]['event_id']}").json()["fate"] == "refused"
+    assert node.get(f"/api/analytics/events/{old[0]['event_id']}").json()["fate"] == "stored"
+
+
+def test_broker_away_leaves_events_in_the_fallback_and_counts_them_once(cluster: Cluster, whole_wire: Wire) -> None:
+    node = cluster.node(load=True)
+    events = [wire_event() for _ in range(40)]
+    assert node.send(events[:10])["accepted"] == 10
+    node.settle()
+    whole_wire.deaf = True  # the broker takes these and its word does not come back
+    assert node.send(events[10:20])["accepted"] == 10
+    whole_wire.cut()
+    for start in (20, 25, 20):
+        assert node.send(events[start : start + 5])["accepted"] == 5
+    ready = node.request("GET", "/readyz")
+    assert ready.status_code == 200
+    assert ready.json()["spool"]["broker"] != "ok"
+    assert ready.json()["spool"]["fallback_events"] == 25
+    cluster.close(node)  # and the node starts again while the broker is away
+    node = cluster.node(load=True, data="node-0")
+    assert node.send(events[30:])["accepted"] == 10
+    whole_wire.deaf = False
+    whole_wire.restore()
+    until(lambda: spool_of(node).works()["fallback_events"] == 0, "an empty fallback")
+    assert spool_of(node).works()["broker"] == "ok"
+    cluster.check(ids_of(events), 45, node)
+
+
+def test_loader_killed_between_insert_and_verdict_hands_over_the_same_rows(
+    cluster: Cluster, store_wire: tuple[FaultProxy, str]
+) -> None:
+    node = cluster.node()
+    events = [wire_event() for _ in range(200)]
+    wire, dsn = store_wire
+    first = cluster.loader(dsn)
+    until(lambda: "partitions_taken" in cluster.log(0), "the first loader")
+    wire.inserts = Fault("answer_after", 500)  # the store has the rows, and nobody is told
+    node.send(events)
+    until(cluster.count, "rows of an insert that nobody was told of")
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    node.send(events[:100])
+    cluster.loader()
+    cluster.check(ids_of(events), 300, node)
+
+
+def test_rebalance_in_mid_batch_and_a_loader_that_wakes_late_double_nothing(cluster: Cluster) -> None:
+    node = cluster.node()
+    sent: list[dict[str, Any]] = []
+
+    def send(batches: int) -> None:
+        for _ in range(batches):
+            batch = [wire_event() for _ in range(50)]
+            node.send(batch + sent[-10:])
+            sent.extend(batch)
+
+    first = cluster.loader()
+    send(5)
+    until(cluster.count, "the first rows")
+    cluster.loader()
+    while "partitions_taken" not in cluster.log(1):
+        send(1)
+    first.send_signal(signal.SIGSTOP)  # in the middle of whatever it does
+    taken = cluster.log(1).count("partitions_taken")
+    deadline = time.monotonic() + 30
+    while cluster.log(1).count("partitions_taken") == taken:
+        assert time.monotonic() < deadline, "the second loader did not take over"
+        send(1)
+    first.send_signal(signal.SIGCONT)
+    send(5)
+    batches = len(sent) // 50
+    cluster.check(ids_of(sent), len(sent) + 10 * (batches - 1), node)
+
+
+def test_doubled_messages_count_nowhere_and_two_nodes_with_the_same_ids_make_one_row(cluster: Cluster) -> None:
+    nodes = [cluster.node(), cluster.node()]
+    events = [wire_event() for _ in range(60)]
+    bad = {**wire_event(), "event_name": ""}
+    for node in nodes:
+        node.send([*events, bad])
+    double(cluster.topic)
+    node = cluster.node(load=True)
+    cluster.check(ids_of(events), 122, node)
+    double(cluster.topic)
+    node.send(events)
+    until(lambda: node.services.spool.tallies()[("demo", "local", "duplicate", "already_accepted")] == 120, "copies")
+    cluster.check(ids_of(events), 182, node)
+
+
+def double(topic: str) -> None:
+    """Sends every message of a topic again, as a producer does that was not told of its success."""
+    servers, name = urlsplit(topic).netloc, urlsplit(topic).path[1:]
+    reader = Consumer({"bootstrap.servers": servers, "group.id": "double", "enable.partition.eof": True})
+    writer = Producer({"bootstrap.servers": servers})
+    reader.assign([TopicPartition(name, number, 0) for number in range(PARTITIONS)])
+    found, ended = [], set()
+    while len(ended) < PARTITIONS:
+        for message in reader.consume(100, 1):
+            if message.error():
+                ended.add(message.partition())
+            else:
+                found.append(message)
+    assert found
+    for message in found:
+        writer.produce(name, message.value(), message.key(), partition=message.partition() or 0)
+    assert writer.flush(5) == 0
+    reader.close()
+
+
+def test_store_away_leaves_the_topic_as_the_queue(cluster: Cluster, store_wire: tuple[FaultProxy, str]) -> None:
+    wire, dsn = store_wire
+    node = cluster.node(load=True, dsn=dsn)
+    events = [wire_event() for _ in range(100)]
+    node.send(events[:10])
+    node.settle()
+    wire.refuse()
+    for start in range(10, 100, 10):
+        assert node.send(events[start : start + 10])["accepted"] == 10
+    until(lambda: node.services.loader.last_error, "the loader to notice")
+    assert len(node.services.spool.pending()) <= PARTITIONS  # one verdict of a partition is open at a time
+    assert node.services.spool.depth().events > 0
+    wire.listen()
+    cluster.check(ids_of(events), 100, node)
+
+
+@pytest.mark.parametrize("catch_up", [True, False], ids=["read from the topic", "looked up in the store"])
+def test_new_owner_without_an_index_knows_what_was_loaded_before(cluster: Cluster, catch_up: bool) -> None:
+    events = [wire_event() for _ in range(50)]
+    first = cluster.node(load=True)
+    first.send(events)
+    first.settle()
+    cluster.close(first)
+    second = cluster.node(load=True, kafka_catch_up_messages=100_000 if catch_up else 0)
+    second.send([*events, wire_event()])
+    until(lambda: cluster.count() == 51, "the new row")
+    second.send(events)
+    until(lambda: second.services.spool.tallies()[("demo", "local", "accepted", "")] >= 51, "the verdict")
+    cluster.check(set(cluster.ids()), 151, second)
+
+
+def test_poison_is_quarantined_for_good_and_its_neighbours_are_stored(cluster: Cluster) -> None:
+    node = cluster.node(load=True)
+    events = [wire_event() for _ in range(20)]
+    poison = wire_event()
+    spoil(node, [*events, poison], str(poison["event_id"]))
+    until(lambda: cluster.count() == 20, "the neighbours")
+    until(lambda: quarantined(node) == 1, "the quarantine")
+    cluster.close(node)
+    node = cluster.node(load=True)
+    node.send([poison])
+    until(lambda: node.services.spool.tallies().get(("demo", "local", "duplicate", "already_accepted")) == 1, "a copy")
+    assert node.get(f"/api/analytics/events/{poison['event_id']}").json()["fate"] == "quarantined"
+    cluster.check(ids_of(events), 22, node)
+
+
+def quarantined(node: Service) -> int:
+    return sum(n for (_, _, outcome, _), n in node.services.spool.tallies().items() if outcome == "quarantined")
+
+
+def spoil(node: Service, events: list[dict[str, Any]], event_id: str) -> None:
+    """Appends events of which one row is none that the store takes."""
+    now = node.services.clock.milliseconds()
+    context = RequestContext(Tenancy("demo", "local"), True, None, now, 0, "::", "", False)
+    rules = Rules(limits(), b"secret", False, False, True, 10)
+    prepared = prepare([decode_one(json.dumps(event).encode()) for event in events], context, rules)
+    slabs = []
+    for slab in prepared.slabs:
+        rows = [json.loads(line) for line in slab.lines.split(b"\n")]
+        for row in rows:
+            row[4] = "no time" if row[2] == event_id else row[4]
+        slabs.append(slab._replace(lines=b"\n".join(json.dumps(row).encode() for row in rows)))
+    asyncio.run(node.services.spool.append(Delivery(context.tenancy, now, slabs, [], [])))
+
+
+def test_serve_without_the_client_says_what_to_install(tmp_path: Path) -> None:
+    start = "import sys; sys.modules['confluent_kafka'] = None; from twintrack.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", start, "serve", "--port", "0", "--data", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "TWINTRACK_SPOOL": "kafka://127.0.0.1:9/events"},
+    )
+    assert done.returncode == 1
+    assert "pip install -r requirements-kafka.txt" in done.stderr
+    assert "Traceback" not in done.stderr
