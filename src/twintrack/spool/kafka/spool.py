@@ -1,7 +1,7 @@
 """The durable queue of several nodes: a topic. Ingest appends to it, loaders share its partitions.
 
-Append is kafka_door.py. Freeze: each partition's messages become a verdict (kafka_partition.py), which is in
-the control data before the first insert (kafka_verdicts.py). One verdict of a partition is open at a time, so
+Append is door.py. Freeze: each partition's messages become a verdict (partition.py), which is in
+the control data before the first insert (ledger.py). One verdict of a partition is open at a time, so
 everything before it is in the store.
 """
 
@@ -20,13 +20,13 @@ from twintrack.errors import SettingsError, Unavailable
 from twintrack.metrics import Metrics
 from twintrack.spool.chunks import identity_of, place_of
 from twintrack.spool.claims import claim_key
-from twintrack.spool.kafka import Broker, Member
-from twintrack.spool.kafka_door import Door
-from twintrack.spool.kafka_fallback import Fallback
-from twintrack.spool.kafka_ledger import Overtaken, Verdicts
-from twintrack.spool.kafka_message import Message, decode, partition_of
-from twintrack.spool.kafka_partition import Fetch, Partition, Read, discard_indexes
-from twintrack.spool.kafka_verdict import Decided, Tally, take_apart
+from twintrack.spool.kafka.broker import Broker, Member
+from twintrack.spool.kafka.door import Door
+from twintrack.spool.kafka.fallback import Fallback
+from twintrack.spool.kafka.ledger import Overtaken, Verdicts
+from twintrack.spool.kafka.message import Message, decode, partition_of
+from twintrack.spool.kafka.partition import Fetch, Partition, Read, discard_indexes
+from twintrack.spool.kafka.verdict import Decided, Tally, take_apart
 from twintrack.spool.local import SpoolSizes
 from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
 from twintrack.spool.segment import Record

@@ -1,6 +1,6 @@
 """One partition in the hands of its loader: what was read of it and is not decided, the index of its ids, its chunks.
 
-A verdict (kafka_verdict.py) covers a range of offsets and says of each row whether it is kept. It is written before the
+A verdict (verdict.py) covers a range of offsets and says of each row whether it is kept. It is written before the
 first insert and never made again, so that whoever takes over inserts the same rows under the same token. The index is a
 function of the topic up to the partition's head; ids that it cannot know are looked up in the store (known.py).
 """
@@ -14,9 +14,9 @@ from uuid import UUID
 
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.claims import Claims, claim_key, is_timed, project_tag, split_ids
-from twintrack.spool.kafka_ledger import Verdicts
-from twintrack.spool.kafka_message import Message
-from twintrack.spool.kafka_verdict import Decided, Half, Tally, Verdict, replay
+from twintrack.spool.kafka.ledger import Verdicts
+from twintrack.spool.kafka.message import Message
+from twintrack.spool.kafka.verdict import Decided, Half, Tally, Verdict, replay
 from twintrack.spool.known import KnownIds, Wanted
 from twintrack.spool.segment import Record
 

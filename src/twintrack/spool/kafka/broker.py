@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 
 from twintrack.errors import ChunkDamaged, SettingsError, Unavailable
-from twintrack.spool.kafka_message import Outgoing
+from twintrack.spool.kafka.message import Outgoing
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, Producer, TopicPartition

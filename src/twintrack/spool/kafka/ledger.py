@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Table, create_engine, delete, event, func, in
 from sqlalchemy.exc import IntegrityError
 
 from twintrack.spool.chunks import next_token
-from twintrack.spool.kafka_tables import (
+from twintrack.spool.kafka.tables import (
     LEDGER_LENGTH,
     chunks,
     heads,
@@ -27,7 +27,7 @@ from twintrack.spool.kafka_tables import (
     tallies,
     topics,
 )
-from twintrack.spool.kafka_verdict import Decided, Refusal, Tally
+from twintrack.spool.kafka.verdict import Decided, Refusal, Tally
 from twintrack.spool.protocol import Chunk, Kind
 
 _MOST_REFUSED = 100_000
