@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from twintrack.spool.chunks import identity_of
+from twintrack.spool.chunks import identity_of, place_of
 from twintrack.spool.claims import Claims, claim_key, is_timed, project_tag, split_ids
 from twintrack.spool.kafka.ledger import Verdicts
 from twintrack.spool.kafka.message import Message
-from twintrack.spool.kafka.verdict import Decided, Half, Tally, Verdict, replay
+from twintrack.spool.kafka.verdict import Decided, Half, Tally, Verdict, replay, take_apart
 from twintrack.spool.known import KnownIds, Wanted
 from twintrack.spool.segment import Record
 
@@ -197,22 +197,51 @@ class Partition:
             self._contents[chunk_id] = content
         return content
 
-    def replace(self, one: Decided, parts: list[Half], counts: Counter[Tally], import_id: str = "") -> None:
-        """Puts other chunks of the same rows in the place of one. Raises: Overtaken."""
+    def settle_lookup(self, one: Decided, content: bytes, found: set[tuple[str, bytes]]) -> None:
+        """Decides the rows that the store lacks, in place of the chunk. Raises: Overtaken, like all that follow."""
+        counts: Counter[Tally] = Counter()
+        seen = set(found)
+
+        def choose(_: int, row: bytes) -> int:
+            if (identity := identity_of(row)) not in seen:
+                seen.add(identity)
+                return 0
+            counts[(*place_of(row), "duplicate", "found_in_store")] += 1
+            return -1
+
+        self._replace(one, take_apart(one, content, 1, choose), counts)
+        self._known.loaded(claim_key(event_id, project) for project, event_id in found)
+
+    def bisect(self, one: Decided, content: bytes, why: str, now: int) -> None:
+        rows = one.chunk.rows
+        if rows == 1:
+            self.leave(one, "quarantined", why, "store_refused_data", now, content)
+            return
+        self._replace(one, take_apart(one, content, 2, lambda number, _: int(number >= rows // 2)), Counter())
+
+    def _replace(self, one: Decided, parts: list[Half], counts: Counter[Tally]) -> None:
+        """Puts other chunks of the same rows in the place of one."""
         decided = [part.finish(one) for part in parts if part.gathered.rows]
-        self._verdicts.replace(one.chunk.chunk_id, [d for d, _ in decided], counts, import_id)
-        self.forget(one)
+        self._verdicts.replace(one.chunk.chunk_id, [d for d, _ in decided], counts, one.chunk.import_id)
+        self._forget(one)
         for new, content in decided:
             self.decided[new.chunk.chunk_id] = new
             self._contents[new.chunk.chunk_id] = content
 
-    def forget(self, one: Decided) -> None:
+    def leave(self, one: Decided, outcome: str, why: str, reason: str, now: int, content: bytes | None = None) -> None:
+        """The chunk goes no further; the rows are kept where they are given."""
+        self._verdicts.settle(one, outcome, why, one.counted(outcome, reason), now, content)
+        self._forget(one)
+
+    def loaded(self, one: Decided, late: Iterable[bytes], now: int) -> None:
+        """The store has the chunk, and these ids that were late."""
+        self._verdicts.settle(one, "loaded", "", one.counted("stored", ""), now)
+        self._known.loaded(late)
+        self._forget(one)
+
+    def _forget(self, one: Decided) -> None:
         self.decided.pop(one.chunk.chunk_id, None)
         self._contents.pop(one.chunk.chunk_id, None)
-
-    def loaded(self, keys: Iterable[bytes]) -> None:
-        """Late ids that the store has now."""
-        self._known.loaded(keys)
 
     def has_late(self) -> bool:
         return self._claims.has_late()

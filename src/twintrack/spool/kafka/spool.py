@@ -6,8 +6,7 @@ everything before it is in the store.
 """
 
 import threading
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,7 +17,7 @@ import structlog
 from twintrack.clock import Clock
 from twintrack.errors import SettingsError, Unavailable
 from twintrack.metrics import Metrics
-from twintrack.spool.chunks import identity_of, place_of
+from twintrack.spool.chunks import identity_of
 from twintrack.spool.claims import claim_key
 from twintrack.spool.kafka.broker import Broker, Member
 from twintrack.spool.kafka.door import Door
@@ -26,7 +25,7 @@ from twintrack.spool.kafka.fallback import Fallback
 from twintrack.spool.kafka.ledger import Overtaken, Verdicts
 from twintrack.spool.kafka.message import Message, decode, partition_of
 from twintrack.spool.kafka.partition import Fetch, Partition, Read, discard_indexes
-from twintrack.spool.kafka.verdict import Decided, Tally, take_apart
+from twintrack.spool.kafka.verdict import Decided, Tally
 from twintrack.spool.local import SpoolSizes
 from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
 from twintrack.spool.segment import Record
@@ -236,83 +235,37 @@ class KafkaSpool:
     def identities(self, chunk: Chunk) -> list[tuple[str, bytes]]:
         return [identity_of(row) for row in self.content(chunk).split(b"\n")]
 
-    def settle_lookup(self, chunk: Chunk, found: set[tuple[str, bytes]]) -> None:
-        content, owner = self.content(chunk), self._owner(chunk)
-        assert owner is not None
-        partition, one = owner
-        counts: Counter[Tally] = Counter()
-
-        seen = set(found)
-
-        def choose(_: int, row: bytes) -> int:
-            if (identity := identity_of(row)) not in seen:
-                seen.add(identity)
-                return 0
-            counts[(*place_of(row), "duplicate", "found_in_store")] += 1
-            return -1
-
-        parts = take_apart(one, content, 1, choose)
-        try:
-            partition.replace(one, parts, counts, chunk.import_id)
-        except Overtaken:
-            self._overtaken(partition)
+    def _settle(self, chunk: Chunk, step: Callable[[Partition, Decided], None]) -> None:
+        """Takes a step with a chunk, unless another loader has taken it: then that one's is adopted."""
+        owner = self._owner(chunk)
+        if owner is None:
             return
-        partition.loaded(claim_key(event_id, project) for project, event_id in found)
-        self._commit(partition)
+        try:
+            step(*owner)
+        except Overtaken:
+            self._overtaken(owner[0])
+            return
+        self._commit(owner[0])
+
+    def settle_lookup(self, chunk: Chunk, found: set[tuple[str, bytes]]) -> None:
+        content = self.content(chunk)
+        self._settle(chunk, lambda partition, one: partition.settle_lookup(one, content, found))
 
     def bisect(self, chunk: Chunk, why: str) -> None:
-        content, owner = self.content(chunk), self._owner(chunk)
-        assert owner is not None
-        partition, one = owner
-        try:
-            if chunk.rows > 1:
-                partition.replace(
-                    one, take_apart(one, content, 2, lambda number, _: int(number >= chunk.rows // 2)), Counter()
-                )
-                return
-            counts = self._counted(one, "quarantined", "store_refused_data")
-            self.ledger.settle(one, "quarantined", why, counts, self._clock.milliseconds(), content)
-        except Overtaken:
-            self._overtaken(partition)
-            return
-        partition.forget(one)
-        self._commit(partition)
+        content, now = self.content(chunk), self._clock.milliseconds()
+        self._settle(chunk, lambda partition, one: partition.bisect(one, content, why, now))
 
     def damaged(self, chunk: Chunk) -> None:
-        owner = self._owner(chunk)
-        if owner is None:
-            return
-        partition, one = owner
-        counts = self._counted(one, "damaged", "chunk_file")
-        try:
-            self.ledger.settle(one, "damaged", "topic", counts, self._clock.milliseconds())
-        except Overtaken:
-            self._overtaken(partition)
-            return
-        partition.forget(one)
-        self._commit(partition)
+        now = self._clock.milliseconds()
+        self._settle(chunk, lambda partition, one: partition.leave(one, "damaged", "topic", "chunk_file", now))
 
     def loaded(self, chunk: Chunk) -> None:
-        owner = self._owner(chunk)
-        if owner is None:
-            return
-        partition, one = owner
-        late = chunk.kind is Kind.EVENTS and (chunk.import_id or partition.has_late())
-        keys = [claim_key(event_id, project) for project, event_id in self.identities(chunk)] if late else []
-        try:
-            self.ledger.settle(one, "loaded", "", self._counted(one, "stored", ""), self._clock.milliseconds())
-        except Overtaken:
-            self._overtaken(partition)
-            return
-        partition.loaded(keys)
-        partition.forget(one)
-        self._commit(partition)
+        def step(partition: Partition, one: Decided) -> None:
+            late = chunk.kind is Kind.EVENTS and (chunk.import_id or partition.has_late())
+            keys = [claim_key(event_id, project) for project, event_id in self.identities(chunk)] if late else []
+            partition.loaded(one, keys, self._clock.milliseconds())
 
-    @staticmethod
-    def _counted(one: Decided, outcome: str, reason: str) -> Counter[Tally]:
-        if one.chunk.kind is not Kind.EVENTS:
-            return Counter()
-        return Counter({(*place, outcome, reason): rows for place, rows in one.places.items()})
+        self._settle(chunk, step)
 
     # -- repair --------------------------------------------------------------------------------------------------
 
@@ -351,7 +304,12 @@ class KafkaSpool:
 
     def reinsert(self, again: Iterable[Chunk], months: Iterable[int]) -> None:
         owned = [owner for chunk in again if (owner := self._owner(chunk))]
-        renewed = self.ledger.reinsert([one for _, one in owned], months)
+        try:
+            renewed = self.ledger.reinsert([one for _, one in owned], months)
+        except Overtaken as error:
+            for partition, _ in owned:
+                self._overtaken(partition)
+            raise Unavailable("another loader has these chunks", hint="what it decided is read again") from error
         for (partition, _), one in zip(owned, renewed, strict=True):
             partition.decided[one.chunk.chunk_id] = one
 

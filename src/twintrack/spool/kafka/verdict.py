@@ -29,6 +29,12 @@ class Decided(NamedTuple):
     kept: bytes  # a byte for each row of the range
     places: Counter[Place]
 
+    def counted(self, outcome: str, reason: str) -> Counter[Tally]:
+        """Its events in an outcome; receipts stand outside the balance."""
+        if self.chunk.kind is not Kind.EVENTS:
+            return Counter()
+        return Counter({(*place, outcome, reason): rows for place, rows in self.places.items()})
+
 
 class Refusal(NamedTuple):
     event_id: str
