@@ -169,6 +169,19 @@ def test_second_copy_adds_nothing_when_the_first_is_stored(tmp_path: Path, boot:
         assert service.send(events)["duplicate"] == 40
 
 
+@pytest.mark.parametrize("lost", ["1", "user_id = 'bob'"], ids=["all", "some"])
+def test_rows_that_the_store_lost_with_the_machine_are_inserted_again(tmp_path: Path, lost: str) -> None:
+    """The engine remembers the chunk's token though its rows are gone, so they go in under another."""
+    events = batch(30) + [event | {"user_id": "bob"} for event in batch(10)]
+    with restarted(tmp_path / "data", boot="before") as service:
+        service.send(events)
+        service.settle()
+        service.services.store.command(f"ALTER TABLE analytics.events DELETE WHERE {lost} SETTINGS mutations_sync = 2")
+    with restarted(tmp_path / "data", boot="after") as service:
+        until(lambda: not service.services.spool.reconciling)
+        assert_each_once(service, 40)
+
+
 # -- behind the window -----------------------------------------------------------------------------------------------
 
 

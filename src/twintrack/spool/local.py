@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+import structlog
+
 from twintrack.clock import Clock
 from twintrack.errors import ChunkDamaged
 from twintrack.metrics import Metrics
@@ -27,6 +29,7 @@ from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind
 from twintrack.spool.segment import Damage, Position
 from twintrack.spool.settle import Settling
 
+log = structlog.get_logger()
 _SUSPECT = 2  # no boot has this number
 
 
@@ -148,11 +151,15 @@ class LocalSpool:
         whole = self._writer.stop()
         self._log.close()
         self.claims.close()
-        if whole:
-            with self.ledger as ledger:
-                ledger.set_end(self._log.end)
-                ledger.put("clean", 1)
-        self.ledger.close()
+        try:
+            if whole:
+                with self.ledger as ledger:
+                    ledger.set_end(self._log.end)
+                    ledger.put("clean", 1)
+        except Exception as error:  # a full disk: the next start reads the log as after a kill
+            log.error("spool_not_marked_clean", kind=type(error).__name__)
+        finally:
+            self.ledger.close()
 
     # -- accept --------------------------------------------------------------------------------------------------
 
