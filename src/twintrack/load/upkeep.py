@@ -36,7 +36,7 @@ class Upkeep:
     def mend_rollups(self) -> bool:
         """Makes marked months again where no insert is in doubt; whether it did. Raises: StoreError."""
         stale = self._spool.stale_months()
-        if not stale or self._spool.in_grace()[0]:
+        if not stale or not self._spool.alone or self._spool.in_grace()[0]:
             return False
         for month in stale:
             rebuild(self._store, month)
