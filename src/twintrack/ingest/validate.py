@@ -154,7 +154,10 @@ def _metadata(metadata: dict[str, Any], limits: Limits) -> Refusal | None:
                 elif isinstance(item, int) and not _INT_LEAST <= item <= _INT_MOST:
                     return _range()
     if keys > limits.metadata_keys:
-        return rejected(Reason.TOO_MANY_KEYS, f"event_metadata has more than {limits.metadata_keys} keys (metadata_keys); send fewer")
+        return rejected(
+            Reason.TOO_MANY_KEYS,
+            f"event_metadata has more than {limits.metadata_keys} keys (metadata_keys); send fewer",
+        )
     if dotted and collides(metadata):
         return rejected(
             Reason.COLLIDING_KEYS,

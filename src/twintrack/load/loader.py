@@ -111,7 +111,7 @@ class Loader:
     def stop(self) -> None:
         """Loads what is accepted, as far as the store takes it within seconds, then ends. The rest is safe on disk."""
         self._stopping.set()
-        self._spool.wake()
+        self._spool.last_call()
         if self._thread is not None:
             self._thread.join()
 
