@@ -207,7 +207,9 @@ def test_broker_away_leaves_events_in_the_fallback_and_counts_them_once(cluster:
     assert ready.status_code == 200
     assert ready.json()["spool"]["broker"] != "ok"
     assert ready.json()["spool"]["fallback_events"] == 25
+    begun = time.monotonic()
     cluster.close(node)  # and the node starts again while the broker is away
+    assert time.monotonic() - begun < 10  # the client alone would wait for the broker
     node = cluster.node(load=True, data="node-0")
     assert node.send(events[30:])["accepted"] == 10
     whole_wire.deaf = False

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 _ASK_SECONDS = 5.0
 _READ_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
+_CLOSE_SECONDS = 3.0
 _LARGEST_MESSAGE_BYTES = 1_000_000
 
 
@@ -202,7 +203,8 @@ class Member:
         self._group.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
     def close(self) -> None:
-        self._group.close()
+        """Leaves the group, so that others need not wait for the end of our session."""
+        _close(self._group)
         self.reader.close()
 
     def _assigned(self, group: "Consumer", partitions: list[Any]) -> None:
@@ -286,7 +288,7 @@ class Reader:
         )
 
     def close(self) -> None:
-        self._again.close()
+        _close(self._again)
 
     def oldest(self, partition: int) -> int:
         """The first offset that the topic still holds. Raises: Unavailable."""
@@ -329,6 +331,18 @@ class Reader:
     def _place(self, partition: int, offset: int = 0) -> "TopicPartition":
         place: TopicPartition = self._kafka.TopicPartition(self._topic, partition, offset)
         return place
+
+
+def _close(consumer: "Consumer") -> None:
+    """Closes a client, or leaves it to the end of the process: without a broker its own close waits for ever.
+
+    Nothing is lost by it: the group gives our partitions away when the session ends.
+    """
+    closing = threading.Thread(target=consumer.close, name="kafka-close", daemon=True)
+    closing.start()
+    closing.join(_CLOSE_SECONDS)
+    if closing.is_alive():
+        log.warning("kafka_not_closed", waited_seconds=_CLOSE_SECONDS)
 
 
 def _unreadable() -> SettingsError:
