@@ -31,8 +31,8 @@ from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
 from twintrack.spans import Spans, exported_spans
-from twintrack.spool.kafka import Address, Broker
-from twintrack.spool.kafka_spool import KafkaSpool
+from twintrack.spool.kafka.broker import Address, Broker
+from twintrack.spool.kafka.spool import KafkaSpool
 from twintrack.spool.local import LocalSpool, SpoolSizes
 from twintrack.spool.protocol import WholeSpool
 from twintrack.store.embedded import open_store

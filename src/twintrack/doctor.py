@@ -83,15 +83,11 @@ def _chunks(services: Services) -> Check:
     ledger = services.spool.ledger
     broken = ledger.check()
     if broken != "ok":
-        return Check("chunks", False, f"the ledger is damaged: {broken}", "stop, copy the data folder, and report this")
+        return Check("chunks", False, f"the ledger is damaged: {broken}", "stop, copy its database, and report this")
     faults = services.spool.unreadable()
     if faults:
-        return Check(
-            "chunks",
-            False,
-            f"{len(faults)} chunk files are gone or changed, the first is {faults[0]}",
-            "put the files back from a copy of the data folder; until then their events are counted as damaged",
-        )
+        first, why = next(iter(faults.items()))
+        return Check("chunks", False, f"{len(faults):,} cannot be read, the first is {first}: {why.message}", why.hint)
     quarantined = sum(chunk.rows for chunk in ledger.chunks("quarantined"))
     if quarantined:
         return Check(
@@ -100,7 +96,7 @@ def _chunks(services: Services) -> Check:
             f"{quarantined:,} rows stand in quarantine because the store refused them",
             "mend the cause, then `twintrack replay`",
         )
-    return Check("chunks", True, f"{len(services.spool.pending()):,} wait, every file is whole")
+    return Check("chunks", True, f"{len(services.spool.pending()):,} wait, every one can be read")
 
 
 def _schema(services: Services) -> Check:

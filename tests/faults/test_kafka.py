@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from tests.faults.proxy import Fault, FaultProxy
 from tests.server import Server
 from tests.wire import Wire
 from twintrack.commands import command_app
-from twintrack.spool.kafka_spool import KafkaSpool
+from twintrack.spool.kafka.spool import KafkaSpool
 from twintrack.store.clickhouse import ClickHouse
 from twintrack.testing import wire_event
 
@@ -125,11 +126,20 @@ class Cluster:
         assert {c["check"]: c["ok"] for c in report["checks"]}["balance"], report
 
 
-def doctor(node: Service) -> dict[str, Any]:
+def ask(node: Service, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    """What a command asks a node."""
     asked = Service(node.services, "", "", "", "")
     asked.app = command_app(node.services)  # type: ignore[assignment]
-    report: dict[str, Any] = asked.request("GET", "/doctor").json()
-    return report
+    answer: dict[str, Any] = asked.request(method, path, json=body).json()
+    return answer
+
+
+def doctor(node: Service) -> dict[str, Any]:
+    return ask(node, "GET", "/doctor")
+
+
+def chunks_check(node: Service) -> dict[str, Any]:
+    return next(check for check in doctor(node)["checks"] if check["check"] == "chunks")
 
 
 def spool_of(node: Service) -> KafkaSpool:
@@ -197,7 +207,9 @@ def test_broker_away_leaves_events_in_the_fallback_and_counts_them_once(cluster:
     assert ready.status_code == 200
     assert ready.json()["spool"]["broker"] != "ok"
     assert ready.json()["spool"]["fallback_events"] == 25
+    begun = time.monotonic()
     cluster.close(node)  # and the node starts again while the broker is away
+    assert time.monotonic() - begun < 10  # the client alone would wait for the broker
     node = cluster.node(load=True, data="node-0")
     assert node.send(events[30:])["accepted"] == 10
     whole_wire.deaf = False
@@ -342,6 +354,96 @@ def test_poison_is_quarantined_its_neighbours_stored_and_replayed_once_the_cause
 
 def quarantined(node: Service) -> int:
     return sum(n for (_, _, outcome, _), n in node.services.spool.tallies().items() if outcome == "quarantined")
+
+
+@pytest.fixture
+def strict_engine(engine: Server) -> Iterator[Callable[[], None]]:
+    """A store that takes only whole numbers as `event_value`, until it is mended."""
+
+    def mend() -> None:
+        engine.store.command("ALTER TABLE analytics.events MODIFY COLUMN event_value Nullable(String)")
+
+    engine.store.command("ALTER TABLE analytics.events MODIFY COLUMN event_value Nullable(UInt64)")
+    yield mend
+    mend()
+
+
+def test_doctor_over_a_topic_finds_nothing_wrong(cluster: Cluster) -> None:
+    nodes = [cluster.node(load=True), cluster.node()]
+    nodes[0].send([wire_event() for _ in range(20)])
+    until(lambda: cluster.count() == 20 and not nodes[0].services.spool.depth().events, "the rows")
+    for node in nodes:
+        report = doctor(node)
+        assert [check for check in report["checks"] if not check["ok"] or check["do"]] == []
+        assert report["ok"]
+
+
+def test_quarantined_chunk_is_put_back_by_any_node_and_stored_once(
+    cluster: Cluster, strict_engine: Callable[[], None]
+) -> None:
+    node, loader = cluster.node(), cluster.node(load=True)
+    events, poison = [wire_event() for _ in range(10)], wire_event(event_value="two")
+    node.send([*events, poison])
+    until(lambda: quarantined(node) == 1 and cluster.count() == 10, "the quarantine")
+    assert "1 rows stand in quarantine" in chunks_check(node)["says"]
+    assert ask(node, "POST", "/replay", {"event_id": str(uuid4())})["rows"] == 0
+    strict_engine()
+    assert ask(node, "POST", "/replay", {"event_id": poison["event_id"]})["rows"] == 1
+    until(lambda: not ask(node, "GET", "/replay")["waiting"], "the chunk that was put back")
+    node.send([poison])
+    until(
+        lambda: loader.services.spool.tallies().get(("demo", "local", "duplicate", "already_accepted")) == 1, "a copy"
+    )
+    cluster.check(ids_of([*events, poison]), 12, node)
+    assert doctor(node)["ok"]
+
+
+def test_row_in_quarantine_that_was_changed_is_named_and_stays(
+    cluster: Cluster, strict_engine: Callable[[], None]
+) -> None:
+    node = cluster.node(load=True)
+    node.send([wire_event(event_value="two")])
+    until(lambda: quarantined(node) == 1, "the quarantine")
+    with contextlib.closing(sqlite3.connect(cluster.folder / "control.db")) as db, db:
+        db.execute(
+            "UPDATE spool_chunks SET content = CAST(replace(content, 'two', 'six') AS BLOB) WHERE state = 'quarantined'"
+        )
+    (chunk,) = spool_of(node).ledger.chunks("quarantined")
+    said = chunks_check(node)
+    assert not said["ok"] and chunk.chunk_id in said["says"] and "backup" in said["do"]
+    assert ask(node, "POST", "/replay", {"event_id": None})["rows"] == 0
+
+
+def test_open_chunks_are_read_from_the_topic_and_unreadable_while_the_broker_is_away(
+    cluster: Cluster, store_wire: tuple[FaultProxy, str], whole_wire: Wire
+) -> None:
+    wire, dsn = store_wire
+    node = cluster.node(load=True, dsn=dsn)
+    events = [wire_event() for _ in range(20)]
+    node.send(events[:10])
+    until(lambda: cluster.count() == 10 and not node.services.spool.depth().events, "the rows")
+    wire.refuse()
+    node.send(events[10:])
+    until(lambda: node.services.spool.pending(), "a verdict")
+    assert spool_of(node).unreadable() == {}
+    whole_wire.cut()
+    assert spool_of(node).unreadable().keys() == {chunk.chunk_id for chunk in node.services.spool.pending()}
+    whole_wire.restore()
+    wire.listen()
+    cluster.check(ids_of(events), 20, node)
+
+
+def test_rollups_are_made_again_by_a_loader_that_goes_on_loading(cluster: Cluster) -> None:
+    node = cluster.node(load=True)
+    events = [wire_event() for _ in range(20)]
+    node.send(events[:10])
+    until(lambda: cluster.count() == 10 and not node.services.spool.depth().events, "the rows")
+    cluster.store.command("TRUNCATE TABLE analytics.events_hourly")
+    assert not doctor(node)["ok"]
+    ask(node, "POST", "/rollup", {"months": []})
+    until(lambda: not ask(node, "GET", "/rollup")["left"], "the rollups")
+    node.send(events[10:])
+    cluster.check(ids_of(events), 20, node)
 
 
 def test_serve_without_the_client_says_what_to_install(tmp_path: Path) -> None:

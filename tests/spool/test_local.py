@@ -349,11 +349,11 @@ def test_changed_or_missing_chunk_file_is_noticed(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b"demo", b"dem0", 1))
     with pytest.raises(ChunkDamaged):
         spool.content(chunk)
-    assert spool.unreadable() == [chunk.chunk_id]
+    assert list(spool.unreadable()) == [chunk.chunk_id]
     spool.damaged(chunk)
     assert (tally(spool, "damaged"), spool.depth().events, spool.pending()) == (2, 0, [])
     file.unlink()
-    assert spool.unreadable() == [chunk.chunk_id]
+    assert list(spool.unreadable()) == [chunk.chunk_id]
     spool.close()
 
 

@@ -113,7 +113,7 @@ class Loader:
         if not self._stopping.is_set():
             self._until = self._clock.monotonic_seconds() + _LAST_SECONDS  # also for the pass that is under way
         self._stopping.set()
-        self._spool.wake()
+        self._spool.last_call()
         if self._thread is not None:
             self._thread.join()
 

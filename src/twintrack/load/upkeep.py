@@ -40,7 +40,7 @@ class Upkeep:
         """
         first = first_whole_month(self._spool.complete_since())
         stale = [month for month in self._spool.stale_months() if month >= first]
-        if not stale or self._spool.in_grace()[0]:
+        if not stale or not self._spool.alone or self._spool.in_grace()[0]:
             return False
         for month in stale:
             rebuild(self._store, month)

@@ -18,6 +18,7 @@ from twintrack.errors import ChunkDamaged
 from twintrack.spool.protocol import Chunk, Kind
 from twintrack.spool.segment import Record, sync_folder
 
+_PUT_BACK = "put it back from a copy of the data folder; until then its events are counted as damaged"
 _decode_start = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -116,9 +117,9 @@ def content(folder: Path, chunk: Chunk) -> bytes:
     try:
         found = path(folder, chunk.chunk_id).read_bytes()
     except FileNotFoundError as error:
-        raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} is gone", hint="restore it from a backup") from error
+        raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} is gone", hint=_PUT_BACK) from error
     if chunk.token.split(":")[2] != _digest(found):
-        raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} has changed on the disk", hint="check the disk")
+        raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} has changed on the disk", hint=_PUT_BACK)
     return found
 
 

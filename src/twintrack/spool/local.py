@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from twintrack.clock import Clock
-from twintrack.errors import ChunkDamaged
+from twintrack.errors import ChunkDamaged, TwintrackError
 from twintrack.metrics import Metrics
 from twintrack.spool import chunks, segment
 from twintrack.spool.accept import Limits, Writer
@@ -181,6 +181,10 @@ class LocalSpool:
     def wake(self) -> None:
         self._writer.appended.set()
 
+    def last_call(self) -> None:
+        """Nobody else can load what is here: freezing goes on."""
+        self._writer.appended.set()
+
     def pending(self) -> list[Chunk]:
         return self.ledger.chunks("lookup", "frozen")
 
@@ -261,6 +265,10 @@ class LocalSpool:
     def stale_months(self) -> list[int]:
         return self.ledger.stale_months()
 
+    @property
+    def alone(self) -> bool:
+        return True
+
     def month_rebuilt(self, month: int) -> None:
         self.ledger.month_rebuilt(month)
 
@@ -300,14 +308,14 @@ class LocalSpool:
         wanted = (project, event_id.bytes)
         return any(wanted in self.identities(chunk) for chunk in self.ledger.chunks("quarantined"))
 
-    def unreadable(self) -> list[str]:
-        """Ids of chunks whose file is gone or changed, among those that still matter."""
-        faults = []
+    def unreadable(self) -> dict[str, TwintrackError]:
+        """Chunks whose file is gone or changed, among those that still matter."""
+        faults: dict[str, TwintrackError] = {}
         for chunk in self.ledger.chunks("lookup", "frozen", "quarantined", "damaged"):
             try:
                 chunks.content(self._chunk_folder, chunk)
-            except ChunkDamaged:
-                faults.append(chunk.chunk_id)
+            except ChunkDamaged as error:
+                faults[chunk.chunk_id] = error
         return faults
 
 

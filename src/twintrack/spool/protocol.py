@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from twintrack.errors import TwintrackError
 from twintrack.event import Tenancy
 
 
@@ -135,6 +136,10 @@ class Spool(Protocol):
         """Ends a `wait` at once."""
         ...
 
+    def last_call(self) -> None:
+        """The loader stops: ends a `wait` for good, and from now on freezes only what nobody else can load."""
+        ...
+
     @property
     def rebuilding(self) -> bool:
         """Whether the index of ids lacks what the store holds, after the machine went down."""
@@ -177,6 +182,11 @@ class Spool(Protocol):
         """Months whose rollups must be made again from raw; 0 stands for the rollups that have no months."""
         ...
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other loader may insert meanwhile: only then are rollups made again."""
+        ...
+
     def month_rebuilt(self, month: int) -> None: ...
 
     def complete_since(self) -> dict[str, int]:
@@ -191,7 +201,19 @@ class Spool(Protocol):
 
 
 class Fates(Protocol):
-    """What a spool remembers of events that went no further, and of imports."""
+    """What a spool remembers of chunks, of events that went no further, and of imports."""
+
+    def chunks(self, *states: str) -> list[Chunk]:
+        """Chunks by what became of them, oldest first: `quarantined`, `damaged`, or `loaded` and not yet forgotten."""
+        ...
+
+    def check(self) -> str:
+        """What the database that keeps all this says of itself; `ok` when it is whole."""
+        ...
+
+    def complete_since(self) -> dict[str, int]:
+        """By project, since when raw has every event, milliseconds; a project is missing where nothing was removed."""
+        ...
 
     def refusal(self, event_id: str, project: str) -> tuple[str, str, int] | None:
         """(status, reason, received) of the last refusal of an id."""
@@ -199,18 +221,6 @@ class Fates(Protocol):
 
     def import_counts(self, import_id: str) -> tuple[int, int]:
         """(found in the store, loaded) of one import."""
-        ...
-
-    def chunks(self, *states: str) -> list[Chunk]:
-        """Chunks in any of these states, oldest first."""
-        ...
-
-    def complete_since(self) -> dict[str, int]:
-        """Since when raw has every event of a project, milliseconds; of those only where a policy removed some."""
-        ...
-
-    def check(self) -> str:
-        """What is wrong with the record itself; `ok` where nothing is."""
         ...
 
 
@@ -239,11 +249,17 @@ class WholeSpool(Spool, Protocol):
     def quarantined(self, event_id: UUID, project: str) -> bool: ...
 
     def replay(self, event_id: UUID | None = None) -> list[Chunk]:
-        """Puts quarantined chunks back, or the one with an id; which."""
+        """Puts quarantined chunks back, or the one with an id; which. They are looked up and loaded like any other.
+
+        Called from any thread, and on any node: whoever loads takes them up.
+        """
         ...
 
-    def unreadable(self) -> list[str]:
-        """Ids of chunks whose rows are known to be gone or changed, among those that still matter."""
+    def unreadable(self) -> dict[str, TwintrackError]:
+        """Chunks that still matter and whose rows cannot be read as they were frozen, by id, and why each cannot.
+
+        Shape: ChunkDamaged where they are gone or changed, Unavailable where nobody can tell now.
+        """
         ...
 
     def waiting_for(self, import_id: str) -> bool:

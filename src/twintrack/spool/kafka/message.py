@@ -2,7 +2,7 @@
 
 An id's partition is a pure function of (project, event id), so all copies of an id are judged by one loader at a
 time. A delivery of a hundred events is one message for each partition, not a hundred.
-Next: spool/kafka_spool.py sends them, spool/kafka_partition.py judges them.
+Next: spool/kafka/spool.py sends them, spool/kafka/partition.py judges them.
 """
 
 import zlib

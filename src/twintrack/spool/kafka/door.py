@@ -2,7 +2,7 @@
 has confirmed every message.
 
 What it does not confirm in time goes to a synced fallback on this node's disk, is acknowledged from there and sent
-again later under the same keys. While the broker is away no request waits for it. Next: kafka_spool.py.
+again later under the same keys. While the broker is away no request waits for it. Next: partition.py.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ import structlog
 from twintrack.clock import Clock
 from twintrack.errors import Unavailable
 from twintrack.metrics import Metrics
-from twintrack.spool.kafka import Sender
-from twintrack.spool.kafka_fallback import Fallback
-from twintrack.spool.kafka_message import Outgoing, delivery_id, split
+from twintrack.spool.kafka.broker import Sender
+from twintrack.spool.kafka.fallback import Fallback
+from twintrack.spool.kafka.message import Outgoing, delivery_id, split
 from twintrack.spool.protocol import Delivery
 
 log = structlog.get_logger()

@@ -1,10 +1,12 @@
 """The durable queue of several nodes: a topic. Ingest appends to it, loaders share its partitions.
 
-Append is kafka_door.py. Freeze: each partition's messages become a verdict (kafka_partition.py), which is in
-the control data before the first insert (kafka_ledger.py). One verdict of a partition is open at a time, so
+Append is door.py. Freeze: each partition's messages become a verdict (partition.py), which is in
+the control data before the first insert (ledger.py). One verdict of a partition is open at a time, so
 everything before it is in the store.
 """
 
+import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,17 +17,17 @@ import msgspec
 import structlog
 
 from twintrack.clock import Clock
-from twintrack.errors import SettingsError, Unavailable
+from twintrack.errors import ChunkDamaged, SettingsError, TwintrackError, Unavailable
 from twintrack.metrics import Metrics
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.claims import claim_key
-from twintrack.spool.kafka import Broker, Member
-from twintrack.spool.kafka_door import Door
-from twintrack.spool.kafka_fallback import Fallback
-from twintrack.spool.kafka_ledger import Overtaken, Verdicts
-from twintrack.spool.kafka_message import Message, decode, partition_of
-from twintrack.spool.kafka_partition import Fetch, Partition, Read, discard_indexes
-from twintrack.spool.kafka_verdict import Decided, Tally
+from twintrack.spool.kafka.broker import Broker, Member, Reader
+from twintrack.spool.kafka.door import Door
+from twintrack.spool.kafka.fallback import Fallback
+from twintrack.spool.kafka.ledger import Overtaken, Verdicts
+from twintrack.spool.kafka.message import Message, decode, partition_of
+from twintrack.spool.kafka.partition import Fetch, Partition, Read, content_of, discard_indexes
+from twintrack.spool.kafka.verdict import Decided, Tally, kept
 from twintrack.spool.local import SpoolSizes
 from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
 from twintrack.spool.segment import Record
@@ -34,6 +36,7 @@ log = structlog.get_logger()
 _SESSION_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _READ_MESSAGES = 5_000
+_LOOK_BACK_SECONDS = 1.0
 _REFUSED_DAYS = 7
 
 
@@ -68,6 +71,8 @@ class KafkaSpool:
         self._restoring: set[int] = set()
         self._held = False
         self._stopping = False
+        self._woken = threading.Event()
+        self._looked_back = -math.inf  # when we last asked for what was put back, monotonic seconds
         self._joined: Member | None = None
         self._door = Door(
             Fallback(folder / "fallback", sizes.spool_bytes),
@@ -111,6 +116,9 @@ class KafkaSpool:
 
     def wait(self, seconds: float) -> bool:
         for _ in range(max(1, round(seconds / _POLL_SECONDS))):
+            if self._woken.is_set():
+                self._woken.clear()
+                return True
             if self._stopping or self._member.gained or any(p.waiting for p in self._partitions.values()):
                 return True
             self._hold(self._has_open())
@@ -118,7 +126,11 @@ class KafkaSpool:
         return False
 
     def wake(self) -> None:
-        """The loader stops: nothing more is decided, what is decided is still settled."""
+        self._looked_back = -math.inf
+        self._woken.set()
+
+    def last_call(self) -> None:
+        """Nothing more is decided: others can. What is decided is still settled."""
         self._stopping = True
 
     def freeze(self) -> int:
@@ -130,10 +142,23 @@ class KafkaSpool:
             self._take_over()
         if self._has_open():
             return 0
+        if returned := self._take_back():
+            return returned
         while sum(p.rows_waiting for p in self._partitions.values()) < 2 * self._chunk_rows:
             if not self._receive(_READ_MESSAGES, 0):
                 break
         return sum(self._decide(partition) for partition in list(self._partitions.values()))
+
+    def _take_back(self) -> int:
+        """Takes up what any node put back out of quarantine, before anything else is decided; how many chunks."""
+        now = self._clock.monotonic_seconds()
+        if now - self._looked_back < _LOOK_BACK_SECONDS:
+            return 0
+        self._looked_back = now
+        returned = self.ledger.put_back(self._partitions)
+        for one in returned:
+            self._partitions[one.partition].decided[one.chunk.chunk_id] = one
+        return len(returned)
 
     def _has_open(self) -> bool:
         return any(partition.decided for partition in self._partitions.values())
@@ -172,7 +197,7 @@ class KafkaSpool:
         self._restoring.discard(partition.number)
         horizon = self._clock.milliseconds() - self._window_milliseconds
         with self._lock:
-            oldest = self._member.oldest(partition.number)
+            oldest = self._member.reader.oldest(partition.number)
             partition.adopt(self._fetch(partition.number), oldest, self._catch_up_messages, horizon)
 
     def _read_on(self) -> None:
@@ -186,9 +211,7 @@ class KafkaSpool:
                 self._partitions.pop(number).close()
 
     def _fetch(self, number: int) -> Fetch:
-        return lambda first, end: (
-            _read(number, offset, value) for offset, value in self._member.fetch(number, first, end)
-        )
+        return _fetch(self._member.reader, number)
 
     # -- decide and settle ---------------------------------------------------------------------------------------
 
@@ -217,7 +240,8 @@ class KafkaSpool:
             self._member.commit({partition.number: partition.head})
 
     def pending(self) -> list[Chunk]:
-        return [one.chunk for partition in self._partitions.values() for one in partition.decided.values()]
+        """Of this loader. Readers ask too, so that what is gone through are copies."""
+        return [one.chunk for partition in list(self._partitions.values()) for one in list(partition.decided.values())]
 
     def _owner(self, chunk: Chunk) -> tuple[Partition, Decided] | None:
         """Who has a chunk; None where it has been settled or given up."""
@@ -266,10 +290,6 @@ class KafkaSpool:
             partition.loaded(one, keys, self._clock.milliseconds())
 
         self._settle(chunk, step)
-
-    def replay(self, event_id: UUID | None = None) -> list[Chunk]:
-        """Puts quarantined chunks back, or the one with an id; which. Their loaders take them within seconds."""
-        return self.ledger.replay(event_id)
 
     # -- repair --------------------------------------------------------------------------------------------------
 
@@ -326,8 +346,12 @@ class KafkaSpool:
             partition.suspect = False
 
     def stale_months(self) -> list[int]:
+        return self.ledger.stale_months()
+
+    @property
+    def alone(self) -> bool:
         """Only a loader that has all partitions may make rollups again: no insert of another one runs meanwhile."""
-        return self.ledger.stale_months() if len(self._partitions) == self._partition_count else []
+        return len(self._partitions) == self._partition_count
 
     def month_rebuilt(self, month: int) -> None:
         self.ledger.month_rebuilt(month)
@@ -338,7 +362,6 @@ class KafkaSpool:
         self.ledger.forget(now - self._sizes.grace_seconds * 1000, now - _REFUSED_DAYS * 86_400_000, self._partitions)
         for partition in self._partitions.values():
             partition.sweep(now, self._window_milliseconds)
-            partition.take_back()
         self._hold(self._has_open())
         self._receive(1, 0)
 
@@ -367,7 +390,7 @@ class KafkaSpool:
     def sizes(self) -> Sizes:
         """Of this node: what its fallback and its indexes take; quarantined rows stand in the control data."""
         with self._lock:
-            indexes = [partition.index_size() for partition in self._partitions.values()]
+            indexes = [partition.index_size() for partition in list(self._partitions.values())]
         entries, size = sum(one[0] for one in indexes), sum(one[1] for one in indexes)
         quarantined = sum(len(content) for content in self.ledger.quarantined())
         return Sizes(self._door.fallback.size_bytes(), 0, quarantined, entries, size)
@@ -391,9 +414,38 @@ class KafkaSpool:
         number = partition_of(event_id.bytes, project, self._partition_count)
         return (project, event_id.bytes) in map(identity_of, self.ledger.quarantined(number))
 
-    def unreadable(self) -> list[str]:
-        """Whether the topic still holds what was decided shows when it is read: then it is counted as damaged."""
-        return []
+    def replay(self, event_id: UUID | None = None) -> list[Chunk]:
+        """Opens quarantined chunks again; the loader of their partition finds them within a second.
+
+        What was kept of a row and has changed since stays where it is: `unreadable` names it.
+        """
+        back = []
+        for one in self.ledger.decided("quarantined"):
+            with contextlib.suppress(ChunkDamaged, Overtaken):
+                rows = kept(one).split(b"\n")
+                if event_id is None or any(identity_of(row)[1] == event_id.bytes for row in rows):
+                    self.ledger.replay(one)
+                    back.append(one.chunk)
+        if back:
+            self.wake()
+        return back
+
+    def unreadable(self) -> dict[str, TwintrackError]:
+        """Chunks of all loaders that are open, in quarantine or damaged, and cannot be fetched."""
+        faults: dict[str, TwintrackError] = {}
+        away: Unavailable | None = None
+        with contextlib.closing(self._broker.reader()) as reader:  # the loader's is at work
+            for one in self.ledger.decided("open", "quarantined", "damaged"):
+                try:
+                    if not one.content:
+                        if away is not None:
+                            raise away
+                        reader.oldest(one.partition)  # a broker that is away is found out sooner than by reading
+                    content_of(one, _fetch(reader, one.partition))
+                except (ChunkDamaged, Unavailable) as error:
+                    faults[one.chunk.chunk_id] = error
+                    away = error if isinstance(error, Unavailable) else away
+        return faults
 
     def waiting_for(self, import_id: str) -> bool:
         """Whether anything that this process appended for an import is not settled."""
@@ -402,6 +454,10 @@ class KafkaSpool:
             return True
         heads = self.ledger.heads()
         return any(heads[n] <= offset for n, offset in ends.items()) or self.ledger.open_imports(import_id)
+
+
+def _fetch(reader: Reader, number: int) -> Fetch:
+    return lambda first, end: (_read(number, offset, value) for offset, value in reader.fetch(number, first, end))
 
 
 def _read(partition: int, offset: int, value: bytes) -> Read:

@@ -1,6 +1,6 @@
 """One partition in the hands of its loader: what was read of it and is not decided, the index of its ids, its chunks.
 
-A verdict (kafka_verdict.py) covers a range of offsets and says of each row whether it is kept. It is written before the
+A verdict (verdict.py) covers a range of offsets and says of each row whether it is kept. It is written before the
 first insert and never made again, so that whoever takes over inserts the same rows under the same token. The index is a
 function of the topic up to the partition's head; ids that it cannot know are looked up in the store (known.py).
 """
@@ -14,10 +14,11 @@ from uuid import UUID
 
 from twintrack.spool.chunks import identity_of, place_of
 from twintrack.spool.claims import Claims, claim_key, is_timed, project_tag, split_ids
-from twintrack.spool.kafka_ledger import Verdicts
-from twintrack.spool.kafka_message import Message
-from twintrack.spool.kafka_verdict import Decided, Half, Tally, Verdict, replay, take_apart
+from twintrack.spool.kafka.ledger import Verdicts
+from twintrack.spool.kafka.message import Message
+from twintrack.spool.kafka.verdict import Decided, Half, Tally, Verdict, kept, replay, take_apart
 from twintrack.spool.known import KnownIds, Wanted
+from twintrack.spool.protocol import Kind
 from twintrack.spool.segment import Record
 
 _HEAD = "head"  # everything before this offset is in the index
@@ -71,7 +72,8 @@ class Partition:
         self._known = KnownIds(self._claims, self._claims)
         whole = indexed == 0 or not self._known.rebuilding
         self._known.begin_restore(max(0, horizon))
-        open_from = min((one.first for one in self.decided.values() if one.content is None), default=self.head)
+        # What came out of quarantine may be old, and its rows are at hand.
+        open_from = min((one.first for one in self.decided.values() if not one.content), default=self.head)
         start = max(indexed, low, open_from - most_messages)
         oldest: int | None = None
         batch: list[tuple[bytes, bool]] = []
@@ -82,7 +84,8 @@ class Partition:
             if len(batch) > _BATCH:
                 self._known.add(batch)
                 batch = []
-        for row in self._verdicts.quarantined(self.number):
+        returned = [one.content for one in self.decided.values() if one.content and one.chunk.kind is Kind.EVENTS]
+        for row in self._verdicts.quarantined(self.number) + returned:
             project, event_id = identity_of(row)
             batch.append((claim_key(event_id, project), not is_timed(event_id)))
         self._known.add(batch)
@@ -91,12 +94,6 @@ class Partition:
         elif self._known.rebuilding:
             self._known.restored()
         self._claims.put(_HEAD, self.head)
-
-    def take_back(self) -> None:
-        """Takes chunks that were replayed out of quarantine, by any node."""
-        for one in self._verdicts.unsettled(self.number):
-            if one.content is not None:
-                self.decided.setdefault(one.chunk.chunk_id, one)
 
     @property
     def rebuilding(self) -> bool:
@@ -195,12 +192,10 @@ class Partition:
     # -- settling ------------------------------------------------------------------------------------------------
 
     def content(self, chunk_id: str, fetch: Fetch) -> bytes:
-        """The rows of a chunk: as judged, or read from the topic again and held against the verdict's hash."""
-        one = self.decided[chunk_id]
-        content = self._contents.get(chunk_id, one.content)
+        """The rows of a chunk: as judged, or read again."""
+        content = self._contents.get(chunk_id)
         if content is None:
-            content = replay(one, (read.message.record for read in fetch(one.first, one.end)))
-            self._contents[chunk_id] = content
+            content = self._contents[chunk_id] = content_of(self.decided[chunk_id], fetch)
         return content
 
     def settle_lookup(self, one: Decided, content: bytes, found: set[tuple[str, bytes]]) -> None:
@@ -276,6 +271,16 @@ def _claims_of(record: Record, is_open: bool) -> Iterator[tuple[bytes, bool]]:
                 yield event_id + tag, part.late
             elif is_timed(event_id):
                 yield event_id + tag, False
+
+
+def content_of(one: Decided, fetch: Fetch) -> bytes:
+    """The rows of a chunk, out of the control data where they are kept there, else out of the topic.
+
+    Raises: ChunkDamaged where they are not what was decided; Unavailable.
+    """
+    if one.content:
+        return kept(one)
+    return replay(one, (read.message.record for read in fetch(one.first, one.end)))
 
 
 def discard_indexes(folder: Path) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 
 from twintrack.errors import ChunkDamaged, SettingsError, Unavailable
-from twintrack.spool.kafka_message import Outgoing
+from twintrack.spool.kafka.message import Outgoing
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, Producer, TopicPartition
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 _ASK_SECONDS = 5.0
 _READ_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
+_CLOSE_SECONDS = 3.0
 _LARGEST_MESSAGE_BYTES = 1_000_000
 
 
@@ -99,6 +100,9 @@ class Broker:
 
     def sender(self, timeout_seconds: float) -> "Sender":
         return Sender(self.address.topic, self._options, timeout_seconds)
+
+    def reader(self) -> "Reader":
+        return Reader(self.address.topic, self._options)
 
     def member(self, session_seconds: float) -> "Member":
         return Member(self.address.topic, self._options, session_seconds)
@@ -178,26 +182,18 @@ class Member:
 
     def __init__(self, topic: str, options: dict[str, Any], session_seconds: float) -> None:
         self._kafka = _client()
-        self._gone = (self._kafka.KafkaError.OFFSET_OUT_OF_RANGE, self._kafka.KafkaError._AUTO_OFFSET_RESET)
         self._topic = topic
-        common = {**options, "enable.auto.commit": False}
+        self.reader = Reader(topic, options)
         self._group: Consumer = self._kafka.Consumer(
             {
                 "session.timeout.ms": round(session_seconds * 1000),
                 "heartbeat.interval.ms": round(session_seconds * 1000 / 5),
                 "queued.max.messages.kbytes": 65_536,
-                **common,
+                **options,
+                "enable.auto.commit": False,
                 "group.id": f"twintrack.{topic}",
                 "auto.offset.reset": "earliest",
                 "partition.assignment.strategy": "range",
-            }
-        )
-        self._again: Consumer = self._kafka.Consumer(
-            {
-                **common,
-                "group.id": f"twintrack.{topic}.again",
-                "auto.offset.reset": "error",
-                "enable.partition.eof": True,
             }
         )
         self.gained: set[int] = set()
@@ -207,8 +203,9 @@ class Member:
         self._group.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
     def close(self) -> None:
-        self._group.close()
-        self._again.close()
+        """Leaves the group, so that others need not wait for the end of our session."""
+        _close(self._group)
+        self.reader.close()
 
     def _assigned(self, group: "Consumer", partitions: list[Any]) -> None:
         # Nothing is read before the caller has said from where.
@@ -268,6 +265,31 @@ class Member:
             ends[number] = int(high)
         self.ends = ends
 
+    def _place(self, partition: int, offset: int = 0) -> "TopicPartition":
+        place: TopicPartition = self._kafka.TopicPartition(self._topic, partition, offset)
+        return place
+
+
+class Reader:
+    """Reads offsets again, beside the group. Called by one thread."""
+
+    def __init__(self, topic: str, options: dict[str, Any]) -> None:
+        self._kafka = _client()
+        self._gone = (self._kafka.KafkaError.OFFSET_OUT_OF_RANGE, self._kafka.KafkaError._AUTO_OFFSET_RESET)
+        self._topic = topic
+        self._again: Consumer = self._kafka.Consumer(
+            {
+                **options,
+                "enable.auto.commit": False,
+                "group.id": f"twintrack.{topic}.again",
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+            }
+        )
+
+    def close(self) -> None:
+        _close(self._again)
+
     def oldest(self, partition: int) -> int:
         """The first offset that the topic still holds. Raises: Unavailable."""
         try:
@@ -277,7 +299,7 @@ class Member:
         return max(0, int(low))
 
     def fetch(self, partition: int, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """(offset, value) of a range again, beside the group. Raises: Unavailable, ChunkDamaged."""
+        """(offset, value) of a range. Raises: Unavailable, ChunkDamaged."""
         at, until = first, time.monotonic() + _READ_SECONDS
         self._again.assign([self._place(partition, first)])
         try:
@@ -309,6 +331,18 @@ class Member:
     def _place(self, partition: int, offset: int = 0) -> "TopicPartition":
         place: TopicPartition = self._kafka.TopicPartition(self._topic, partition, offset)
         return place
+
+
+def _close(consumer: "Consumer") -> None:
+    """Closes a client, or leaves it to the end of the process: without a broker its own close waits for ever.
+
+    Nothing is lost by it: the group gives our partitions away when the session ends.
+    """
+    closing = threading.Thread(target=consumer.close, name="kafka-close", daemon=True)
+    closing.start()
+    closing.join(_CLOSE_SECONDS)
+    if closing.is_alive():
+        log.warning("kafka_not_closed", waited_seconds=_CLOSE_SECONDS)
 
 
 def _unreadable() -> SettingsError:

@@ -28,7 +28,7 @@ class Decided(NamedTuple):
     end: int
     kept: bytes  # a byte for each row of the range
     places: Counter[Place]
-    content: bytes | None = None  # where it came back from quarantine: the topic may have forgotten the rows
+    content: bytes = b""  # of a row that was in quarantine: by now the topic may have forgotten it
 
     def counted(self, outcome: str, reason: str) -> Counter[Tally]:
         """Its events in an outcome; receipts stand outside the balance."""
@@ -108,8 +108,8 @@ class Half:
     def finish(self, whole: Decided) -> tuple[Decided, bytes]:
         chunk = whole.chunk
         group = Group(chunk.kind, chunk.month, False, chunk.import_id)
-        decided, content = freeze(group, self.gathered, whole.partition, whole.first, whole.end, bytes(self._kept))
-        return decided._replace(content=None if whole.content is None else content), content
+        one, content = freeze(group, self.gathered, whole.partition, whole.first, whole.end, bytes(self._kept))
+        return one._replace(content=content if whole.content else b""), content
 
 
 def take_apart(one: Decided, content: bytes, into: int, choose: Callable[[int, bytes], int]) -> list[Half]:
@@ -158,9 +158,23 @@ def replay(one: Decided, records: Iterable[Record]) -> bytes:
                     b"\n".join(line for line, kept in zip(part.lines.split(b"\n"), marks, strict=True) if kept)
                 )
     content = b"\n".join(lines)
-    if one.chunk.token.split(":")[2] != hashlib.sha256(content).hexdigest()[:16]:
+    if not _is_of(one, content):
         raise ChunkDamaged(
             f"the topic has other rows than chunk {one.chunk.chunk_id} was made of",
             hint="docs/operations/kafka.md says what the topic must keep",
         )
     return content
+
+
+def kept(one: Decided) -> bytes:
+    """The rows of a chunk that the control data keep. Raises: ChunkDamaged where they are not those that were decided."""
+    if not _is_of(one, one.content):
+        raise ChunkDamaged(
+            f"the control data have other rows than chunk {one.chunk.chunk_id} was made of",
+            hint="put the control database back from a backup that is not older than the topic's last verdict",
+        )
+    return one.content
+
+
+def _is_of(one: Decided, content: bytes) -> bool:
+    return one.chunk.token.split(":")[2] == hashlib.sha256(content).hexdigest()[:16]

@@ -11,13 +11,24 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Connection, Table, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
-from twintrack.spool.chunks import identity_of, next_token
-from twintrack.spool.kafka_tables import (
+from twintrack.spool.chunks import next_token
+from twintrack.spool.kafka.tables import (
     LEDGER_LENGTH,
     chunks,
     heads,
@@ -28,7 +39,7 @@ from twintrack.spool.kafka_tables import (
     tallies,
     topics,
 )
-from twintrack.spool.kafka_verdict import Decided, Refusal, Tally
+from twintrack.spool.kafka.verdict import Decided, Refusal, Tally
 from twintrack.spool.protocol import Chunk, Kind
 
 _MOST_REFUSED = 100_000
@@ -98,9 +109,25 @@ class Verdicts:
 
     def unsettled(self, partition: int) -> list[Decided]:
         """Chunks to load, in order."""
-        where = (chunks.c.topic == self._topic) & (chunks.c.state == "open") & (chunks.c.partition == partition)
+        return self._decided((chunks.c.state == "open") & (chunks.c.partition == partition))
+
+    def put_back(self, partitions: Iterable[int]) -> list[Decided]:
+        """Chunks to load that came out of quarantine."""
+        where = (chunks.c.state == "open") & chunks.c.content.is_not(None)
+        return self._decided(where & chunks.c.partition.in_(list(partitions)))
+
+    def decided(self, *states: str) -> list[Decided]:
+        """Chunks of all partitions, by what became of them: `open`, `loaded`, `quarantined`, `damaged`."""
+        return self._decided(chunks.c.state.in_(states))
+
+    def chunks(self, *states: str) -> list[Chunk]:
+        return [one.chunk for one in self.decided(*states)]
+
+    def _decided(self, where: ColumnElement[bool]) -> list[Decided]:
+        where = (chunks.c.topic == self._topic) & where
+        order = (chunks.c.partition, chunks.c.first_offset, chunks.c.place)
         with self._engine.connect() as db:
-            found = db.execute(select(chunks).where(where).order_by(chunks.c.first_offset, chunks.c.place))
+            found = db.execute(select(chunks).where(where).order_by(*order))
             return [
                 Decided(
                     _chunk(row),
@@ -109,43 +136,10 @@ class Verdicts:
                     row.end_offset,
                     zlib.decompress(row.kept),
                     Counter({(p, e): n for p, e, n in json.loads(row.places)}),
-                    row.content,
+                    bytes(row.content or b""),
                 )
                 for row in found
             ]
-
-    def chunks(self, *states: str) -> list[Chunk]:
-        """Chunks of all partitions in any of these states, oldest first."""
-        where = (chunks.c.topic == self._topic) & chunks.c.state.in_(states)
-        with self._engine.connect() as db:
-            return [_chunk(row) for row in db.execute(select(chunks).where(where).order_by(chunks.c.first_offset))]
-
-    def check(self) -> str:
-        """Whether the tables are whole is for the database's own tools."""
-        return "ok"
-
-    def complete_since(self) -> dict[str, int]:
-        """No policy removes rows from raw beside a topic."""
-        return {}
-
-    def replay(self, wanted: UUID | None) -> list[Chunk]:
-        """Opens quarantined chunks again, or the one with an id; which. Their ids are looked up."""
-        where = (chunks.c.topic == self._topic) & (chunks.c.state == "quarantined")
-        back = []
-        with self._engine.begin() as db:
-            for row in db.execute(select(chunks).where(where)).all():
-                if wanted is not None and identity_of(row.content)[1] != wanted.bytes:
-                    continue
-                one = where & (chunks.c.chunk_id == row.chunk_id)
-                lookup = row.kind == Kind.EVENTS.value
-                if db.execute(update(chunks).where(one).values(state="open", reason="", lookup=int(lookup))).rowcount:
-                    back.append(_chunk(row))
-                    if lookup:
-                        places = {(p, e): n for p, e, n in json.loads(row.places)}
-                        self._tally(
-                            db, Counter({(*who, "quarantined", "store_refused_data"): -n for who, n in places.items()})
-                        )
-        return back
 
     def decide(
         self,
@@ -192,12 +186,28 @@ class Verdicts:
         """The store has the chunk, or will never take it. Raises: Overtaken."""
         with self._engine.begin() as db:
             where = (chunks.c.chunk_id == decided.chunk.chunk_id) & (chunks.c.state == "open")
-            values = {"state": state, "reason": reason, "settled_milliseconds": now_milliseconds, "content": content}
+            values = {"state": state, "reason": reason, "settled_milliseconds": now_milliseconds}
+            if state != "damaged":  # what is kept of such a chunk stays for whoever can mend it
+                values["content"] = content
             if db.execute(update(chunks).where(where).values(values)).rowcount != 1:
                 raise Overtaken
             self._tally(db, counts)
             if decided.chunk.import_id and state == "loaded":
                 self._count_import(db, decided.chunk.import_id, found=0, loaded=decided.chunk.rows)
+
+    def replay(self, one: Decided) -> None:
+        """Opens a chunk that is in quarantine. Its ids may have come again since, so they are looked up.
+
+        Raises: Overtaken where somebody else did it.
+        """
+        with self._engine.begin() as db:
+            where = (chunks.c.chunk_id == one.chunk.chunk_id) & (chunks.c.state == "quarantined")
+            lookup = int(one.chunk.kind is Kind.EVENTS)
+            values = {"state": "open", "reason": "", "settled_milliseconds": None, "lookup": lookup}
+            if db.execute(update(chunks).where(where).values(values)).rowcount != 1:
+                raise Overtaken
+            counts = one.counted("quarantined", "store_refused_data")
+            self._tally(db, Counter({tally: -events for tally, events in counts.items()}))
 
     def reinsert(self, again: Sequence[Decided], months: Iterable[int]) -> list[Decided]:
         """Gives chunks that are not loaded other tokens and marks months, in one transaction. Raises: Overtaken."""
@@ -221,6 +231,19 @@ class Verdicts:
         with self._engine.begin() as db:
             where = (stale_months.c.topic == self._topic) & (stale_months.c.month == month)
             db.execute(delete(stale_months).where(where))
+
+    def complete_since(self) -> dict[str, int]:
+        """Empty: over a topic nothing is removed from raw by a policy yet."""
+        return {}
+
+    def check(self) -> str:
+        """`ok` when the control database is whole. SQLite checks its file; of another one each of our tables is read."""
+        with self._engine.connect() as db:
+            if self._engine.dialect.name == "sqlite":
+                return str(db.execute(text("PRAGMA quick_check(1)")).scalar_one())
+            for table in metadata.sorted_tables:
+                db.execute(select(func.count()).select_from(table))
+        return "ok"
 
     def suspect(self, partitions: Iterable[int], suspect: bool) -> None:
         """Durably: whether whoever adopts these partitions compares their open chunks with the store."""
@@ -250,7 +273,7 @@ class Verdicts:
                 "places": json.dumps([[*who, rows] for who, rows in one.places.items()]),
                 "state": "open",
                 "reason": "",
-                "content": one.content,
+                "content": one.content or None,
             }
             for place, one in enumerate(decided)
         ]

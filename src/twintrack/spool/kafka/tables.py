@@ -40,7 +40,7 @@ chunks = Table(
     Column("places", Text, nullable=False),
     Column("state", String(20), nullable=False),  # open, loaded, quarantined, damaged
     Column("reason", String(100), nullable=False, default=""),
-    Column("content", LargeBinary),  # of a quarantined row: the topic forgets it
+    Column("content", LargeBinary),  # of a row that is or was in quarantine: the topic forgets it
     Column("settled_milliseconds", BigInteger),
     Index("spool_chunks_by_state", "topic", "state", "partition"),
 )

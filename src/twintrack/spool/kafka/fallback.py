@@ -19,7 +19,7 @@ import structlog
 
 from twintrack.errors import Unavailable
 from twintrack.spool import segment
-from twintrack.spool.kafka_message import Outgoing
+from twintrack.spool.kafka.message import Outgoing
 
 log = structlog.get_logger()
 _HEAD = struct.Struct("<II")
