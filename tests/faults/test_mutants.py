@@ -31,7 +31,7 @@ MUTANTS = {
         "            os.fdatasync(self._handle)\n",
         "",
         1,
-        "tests/faults/test_powercut.py::test_power_cut_keeps_each_acknowledged_event_once",
+        "tests/faults/test_powercut.py::test_power_cut_keeps_each_acknowledged_event_once[0]",
     ),
     # Equal blocks are known by their content too; what is inserted again on purpose is told by its token alone.
     "no token": Mutant(
