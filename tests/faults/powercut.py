@@ -2,9 +2,9 @@
 
 Of a file's bytes only those stay that were there when the file was last synced. Of names (make, rename, delete) in a
 strict folder only those stay that were there when their folder was last synced, as POSIX has it, and of later ones as
-many of the first as a random source says. Elsewhere, which is the engine's own folder, a journalled file system is
-assumed: names stay in order up to the last sync of anything. Bytes written through a memory map are not seen, so they
-are lost. kill -9 keeps the page cache and shows nothing of this.
+many of the first as a random source says, without one none. Elsewhere, which is the engine's own folder, a journalled
+file system is assumed: names stay in order up to the last sync of anything. Bytes written through a memory map are not
+seen, so they are lost. kill -9 keeps the page cache and shows nothing of this.
 """
 
 import random
@@ -194,14 +194,14 @@ class Disk:
         """How many bytes the programs wrote to files whose path has this in it."""
         return sum(len(inode.bytes) for path, inode in self._now.items() if part in path)
 
-    def _kept(self, source: random.Random) -> dict[str, Inode]:
+    def _kept(self, source: random.Random | None) -> dict[str, Inode]:
         """The names that the next boot finds: a strict one only where all folders above it are found too."""
         kept = {path: inode for path, inode in self._names.items() if not self._is_strict(path)}
         waiting = [_folder(self._strict)]
         while waiting:
             folder = waiting.pop()
             entries, later = dict(self._entries[folder]), self._later[folder]
-            for path, inode in later[: source.randint(0, len(later))]:
+            for path, inode in later[: source.randint(0, len(later)) if source else 0]:
                 entries.pop(path, None)
                 if inode is not None:
                     entries[path] = inode
@@ -213,7 +213,7 @@ class Disk:
     def _is_strict(self, path: str) -> bool:
         return path == self._strict or path.startswith(self._strict + "/")
 
-    def write_to(self, folder: Path, source: random.Random) -> None:
+    def write_to(self, folder: Path, source: random.Random | None) -> None:
         """Makes the folder that the next boot finds."""
         for path, inode in sorted(self._kept(source).items()):
             target = folder / path[len(self._root) + 1 :] if path != self._root else folder
