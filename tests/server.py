@@ -6,6 +6,7 @@ import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from twintrack.settings import load_settings
@@ -27,7 +28,7 @@ class Server:
     def url(self, port: int | None = None, scheme: str = "http", host: str = "127.0.0.1") -> str:
         return f"{scheme}://twintrack:{self.password}@{host}:{port or self.port}"
 
-    def open(self, url: str = "", **settings: object) -> ClickHouse:
+    def open(self, url: str = "", **settings: Any) -> ClickHouse:
         return open_store(load_settings(store=url or self.url(), **settings))
 
     def migrate(self) -> None:

@@ -1,10 +1,13 @@
 """What a disk holds after a power cut, made from a trace of system calls.
 
-The model is a journalled file system at its least helpful: of a file's bytes only those stay that were there when the
-file was last synced; names (make, rename, delete) stay in order up to the last sync of anything. Bytes written through
-a memory map are not seen, so they are lost. kill -9 keeps the page cache and shows nothing of this.
+Of a file's bytes only those stay that were there when the file was last synced. Of names (make, rename, delete) in a
+strict folder only those stay that were there when their folder was last synced, as POSIX has it, and of later ones as
+many of the first as a random source says, without one none. Elsewhere, which is the engine's own folder, a journalled
+file system is assumed: names stay in order up to the last sync of anything. Bytes written through a memory map are not
+seen, so they are lost. kill -9 keeps the page cache and shows nothing of this.
 """
 
+import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ CALLS = (
 WORDS = ["strace", "-f", "-y", "-xx", "-s", "16777216", "--seccomp-bpf", "-e", f"trace={CALLS}", "-e", "signal=none"]
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _HEX = re.compile(r"\\x([0-9a-f]{2})")
+_ACCEPTED = re.compile(rb'^\{.*"accepted": ?(\d+)')  # the body, which is a write of its own
 _PATH = re.compile(r"(AT_FDCWD|\d+)<([^>]*)>")
 
 
@@ -49,6 +53,19 @@ def calls(trace: Path) -> Iterator[tuple[str, str, int]]:
                 yield name, arguments.rstrip(") "), int(number.group())
 
 
+def answered(name: str, arguments: str) -> int:
+    """How many events this call tells a sender of as accepted; 0 where it is no such answer."""
+    handle = _PATH.match(arguments)
+    if name not in ("write", "writev") or handle is None or not _text(handle[2]).startswith("socket:"):
+        return 0
+    found = _ACCEPTED.search(b"".join(_bytes(one) for one in _STRING.findall(arguments)))
+    return int(found[1]) if found else 0
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
 class Inode:
     def __init__(self) -> None:
         self.bytes, self.durable = bytearray(), b""
@@ -58,10 +75,12 @@ class Inode:
 class Disk:
     """The files below one folder, as the programs saw them and as they stand on the platter."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = str(root)
+    def __init__(self, root: Path, strict: Path) -> None:
+        self._root, self._strict = str(root), str(strict)
         self._now: dict[str, Inode] = {}
-        self._names: dict[str, Inode] = {}  # those on the platter
+        self._names: dict[str, Inode] = {}  # those on the platter, by the journal
+        self._entries: dict[str, dict[str, Inode]] = defaultdict(dict)  # those on the platter, by strict folder
+        self._later: dict[str, list[tuple[str, Inode | None]]] = defaultdict(list)  # changes since, None: gone
         self._places: dict[tuple[str, str], int] = defaultdict(int)
         self.synced: set[str] = set()
 
@@ -74,9 +93,22 @@ class Disk:
             inode.durable = bytes(inode.bytes)
         self._names = dict(self._now)
         self.synced.add(path)
+        self._later.pop(path, None)
+        self._entries[path] = {one: inode for one, inode in self._now.items() if _folder(one) == path}
 
     def _at(self, path: str) -> Inode:
-        return self._now.setdefault(path, Inode())
+        if path not in self._now:
+            self._name(path, Inode())
+        return self._now[path]
+
+    def _name(self, path: str, inode: Inode | None) -> Inode | None:
+        """Gives a name to a file, or takes one away; what it stood for."""
+        before = self._now.pop(path, None)
+        if inode is not None:
+            self._now[path] = inode
+        if inode is not before:
+            self._later[_folder(path)].append((path, inode))
+        return before
 
     def _put(self, path: str, place: int, data: bytes) -> None:
         content = self._at(path).bytes
@@ -97,11 +129,13 @@ class Disk:
         elif name.startswith("rename") and len(paths) == 2 and self._ours(paths[1]):
             self._rename(*paths)
         elif name in ("unlink", "unlinkat", "rmdir") and paths:
-            self._now.pop(paths[0], None)
+            self._name(paths[0], None)
         elif name in ("mkdir", "mkdirat") and paths and self._ours(paths[0]):
             self._at(paths[0]).folder = True
         elif name in ("link", "linkat") and len(paths) == 2 and self._ours(paths[1]) and paths[0] in self._now:
-            self._now[paths[1]] = self._now[paths[0]]
+            self._name(paths[1], self._now[paths[0]])
+        elif name == "truncate" and paths and paths[0] in self._now:
+            self._resize(paths[0], int(arguments.rpartition(", ")[2]))
         elif where and self._ours(opened) and not opened.endswith("(deleted)"):
             self._change(name, arguments, result, handle)
 
@@ -116,9 +150,9 @@ class Disk:
 
     def _rename(self, old: str, new: str) -> None:
         for path in [p for p in self._now if p == new or p.startswith(new + "/")]:
-            del self._now[path]
+            self._name(path, None)
         for path in [p for p in self._now if p == old or p.startswith(old + "/")]:
-            self._now[new + path[len(old) :]] = self._now.pop(path)
+            self._name(new + path[len(old) :], self._name(path, None))
         for fd, path in [key for key in self._places if key[1] == old or key[1].startswith(old + "/")]:
             self._places[fd, new + path[len(old) :]] = self._places.pop((fd, path))
 
@@ -137,17 +171,51 @@ class Disk:
         elif name == "lseek":
             self._places[handle] = result
         elif name == "ftruncate" and numbers:
-            content, size = self._at(path).bytes, int(numbers[-1])
-            del content[size:]
-            content.extend(bytes(size - len(content)))
+            self._resize(path, int(numbers[-1]))
+        elif name == "fallocate" and len(numbers) >= 2:
+            self._allocate(path, arguments, int(numbers[-2]), int(numbers[-1]))
+
+    def _resize(self, path: str, size: int) -> None:
+        content = self._at(path).bytes
+        del content[size:]
+        content.extend(bytes(size - len(content)))
+
+    def _allocate(self, path: str, mode: str, place: int, length: int) -> None:
+        """Makes a file longer, or a hole in it. Asserts that no other kind is asked for."""
+        content = self._at(path).bytes
+        if "PUNCH_HOLE" in mode or "ZERO_RANGE" in mode:
+            end = min(place + length, len(content))
+            content[place:end] = bytes(max(0, end - place))
+        elif "KEEP_SIZE" not in mode:
+            assert "FALLOC" not in mode, mode
+            content.extend(bytes(max(0, place + length - len(content))))
 
     def seen(self, part: str) -> int:
         """How many bytes the programs wrote to files whose path has this in it."""
         return sum(len(inode.bytes) for path, inode in self._now.items() if part in path)
 
-    def write_to(self, folder: Path) -> None:
+    def _kept(self, source: random.Random | None) -> dict[str, Inode]:
+        """The names that the next boot finds: a strict one only where all folders above it are found too."""
+        kept = {path: inode for path, inode in self._names.items() if not self._is_strict(path)}
+        waiting = [_folder(self._strict)]
+        while waiting:
+            folder = waiting.pop()
+            entries, later = dict(self._entries[folder]), self._later[folder]
+            for path, inode in later[: source.randint(0, len(later)) if source else 0]:
+                entries.pop(path, None)
+                if inode is not None:
+                    entries[path] = inode
+            strict = {path: inode for path, inode in entries.items() if self._is_strict(path)}
+            kept |= strict
+            waiting += [path for path, inode in strict.items() if inode.folder]
+        return kept
+
+    def _is_strict(self, path: str) -> bool:
+        return path == self._strict or path.startswith(self._strict + "/")
+
+    def write_to(self, folder: Path, source: random.Random | None) -> None:
         """Makes the folder that the next boot finds."""
-        for path, inode in sorted(self._names.items()):
+        for path, inode in sorted(self._kept(source).items()):
             target = folder / path[len(self._root) + 1 :] if path != self._root else folder
             if inode.folder:
                 target.mkdir(parents=True, exist_ok=True)

@@ -4,24 +4,29 @@ The control, a spool that does not sync and loses events here, is one of the mut
 """
 
 import os
+import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx2 as httpx
 import pytest
 
 from tests.e2e.conftest import Running, start
-from tests.faults.powercut import WORDS, Disk, calls
+from tests.faults.powercut import WORDS, Disk, answered, calls
 from tests.faults.test_engine import alive, engine_of
 from tests.faults.test_kill import Sender, assert_each_once
 from tests.faults.test_wire import until
 from twintrack.testing import wire_event
 
 SOURCE = Path(__file__).parents[2] / "src"
+FILES = ("/spool/log/", "/spool/ledger.db", "/spool/chunks/", "/store/")
+BATCHES, ROWS = 12, 20
+SEEDS = range(int(os.environ.get("TWINTRACK_POWER_CUTS", "5")))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,35 +55,57 @@ def traced(data: Path, trace: Path) -> tuple[subprocess.Popen[str], str, int]:
     return process, found.group(), int(child)
 
 
-def cut(data: Path, trace: Path, sender: Sender) -> Disk:
-    """Sends to a fresh service and ends it at once; the disk as it stands then."""
+class Recorded(NamedTuple):
+    """What a service did until it was killed, call by call, and which batches it was sent."""
+
+    data: Path
+    calls: list[tuple[str, str, int]]
+    answers: list[int]  # behind so many calls the n-th batch was answered
+    batches: list[set[str]]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    folder = tmp_path_factory.mktemp("recorded")
+    data, trace = folder / "data", folder / "trace"
     process, address, service = traced(data, trace)
     engine = engine_of(service)
     key = Running(process, address, "", data).command("keys", "create", "--role", "write").strip()
+    batches = []
     with httpx.Client(base_url=address, headers={"X-Write-Key": key}, timeout=60) as client:
-        for _ in range(12):
-            batch = [wire_event(user_id="ann") for _ in range(20)]
-            ids = {str(event["event_id"]) for event in batch}
-            sender.sent |= ids
+        for number in range(BATCHES):
+            if number == BATCHES // 2:
+                until(lambda: "\ntwintrack_spool_events 0.0\n" in client.get("/metrics").text)  # one insert is whole
+            batch = [wire_event(user_id="ann") for _ in range(ROWS)]
+            batches.append({str(event["event_id"]) for event in batch})
             assert client.post("/api/analytics/events", json=batch).status_code == 200
-            sender.acknowledged |= ids
     os.kill(service, signal.SIGKILL)
     process.wait(60)
     until(lambda: not alive(engine))
-    disk = Disk(data)
-    for call in calls(trace):
+    found = list(calls(trace))
+    answers = [number for number, call in enumerate(found, 1) if answered(*call[:2]) == ROWS]
+    assert len(answers) == BATCHES, "the trace does not see the answers"
+    return Recorded(data, found, answers, batches)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_power_cut_keeps_each_acknowledged_event_once(tmp_path: Path, recorded: Recorded, seed: int) -> None:
+    """Seed 0 cuts behind the last call and keeps nothing unsynced; the others at random, behind the first answer."""
+    source, sender = random.Random(seed), Sender(seed)
+    place = source.randint(recorded.answers[0], len(recorded.calls)) if seed else len(recorded.calls)
+    disk = Disk(recorded.data, strict=recorded.data / "spool")
+    for call in recorded.calls[:place]:
         disk.apply(*call)
-    return disk
-
-
-def test_power_cut_keeps_each_acknowledged_event_once(tmp_path: Path) -> None:
-    sender = Sender(1)
-    disk = cut(tmp_path / "data", tmp_path / "trace", sender)
-    kinds = {part for path in disk.synced for part in ("/spool/log/", "/spool/ledger.db", "/store/") if part in path}
-    assert kinds == {"/spool/log/", "/spool/ledger.db", "/store/"}, "the trace does not see the files that matter"
-    assert disk.seen("/spool/claims/data.mdb") > 0, "the trace does not see the index"
-    disk.write_to(tmp_path / "after" / "data")
-    running = start(tmp_path / "after" / "data", TWINTRACK_BOOT="after")
+    for answer, ids in zip(recorded.answers, recorded.batches, strict=True):
+        sender.sent |= ids
+        if answer <= place:
+            sender.acknowledged |= ids
+    if not seed:
+        kinds = {part for path in disk.synced for part in FILES if part in path}
+        assert kinds == set(FILES), "the trace does not see the files that matter"
+        assert disk.seen("/spool/claims/data.mdb") > 0, "the trace does not see the index"
+    disk.write_to(tmp_path / "data", source if seed else None)
+    running = start(tmp_path / "data", TWINTRACK_BOOT="after")
     try:
         assert_each_once(running, sender)
     finally:

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx2 as httpx
 
 from tests.e2e.conftest import start
-from tests.faults.test_engine import events
 from tests.faults.test_kill import Sender, assert_each_once
+from tests.faults.test_wire import events
 from twintrack.sample import ECOM
 
 ROWS = 31_106  # of the e-commerce file; the last one is years older than any window

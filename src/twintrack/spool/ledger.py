@@ -88,9 +88,9 @@ class Ledger:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
             if kind is None:
-                self.in_doubt = True
+                before, self.in_doubt = self.in_doubt, True
                 self._db.execute("COMMIT")
-                self.in_doubt = False
+                self.in_doubt = before  # only `settle_doubt` ends it, so that somebody deletes the files
         finally:
             try:
                 if self._db.in_transaction:
