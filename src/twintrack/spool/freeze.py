@@ -78,8 +78,8 @@ class Freezer:
                 written.append(chunks.write(self._folder, group, gathered))
             if written:
                 segment.sync_folder(self._folder)
-        except BaseException:
-            self._discard(written)
+        except BaseException as error:
+            self._discard(written, error)
             raise
         self._reached("after_chunk_write")
         return written
@@ -100,17 +100,17 @@ class Freezer:
                         ledger.tally(record.project, record.environment, "damaged", "log_record", lost)
                         lost_fates.append(((record.project, record.environment), "damaged", "log_record", lost))
                 ledger.set_cursor(cursor)
-        except BaseException:
-            self._discard(written)
+        except BaseException as error:
+            self._discard(written, error)
             raise
         if lost_fates:
             log.error("spool_records_damaged", events=sum(fate[3] for fate in lost_fates))
             self._balance.moved(lost_fates)
 
-    def _discard(self, written: list[Frozen]) -> None:
+    def _discard(self, written: list[Frozen], error: BaseException) -> None:
         """Deletes files that no ledger row names. Where the ledger cannot say, the next start does."""
         for frozen in written:
-            if self._ledger.place(frozen.chunk.chunk_id) is None:
+            if self._ledger.undone(frozen.chunk.chunk_id, error):
                 chunks.path(self._folder, frozen.chunk.chunk_id).unlink(missing_ok=True)
 
     def tail(self, end: Position) -> Iterator[Record]:

@@ -150,6 +150,16 @@ class Ledger:
             row = self._db.execute("SELECT place FROM chunks WHERE chunk_id = ?", (chunk_id,)).fetchone()
         return int(row[0]) if row else None
 
+    def undone(self, chunk_id: str, error: BaseException) -> bool:
+        """Whether a transaction that failed with `error` has not named a chunk, and will not have after a kill either.
+
+        Where only the sync of a commit failed, SQLite takes it back in memory but leaves it whole in its log, and the
+        next start would find it there; the next write takes its place. Raises: sqlite3.Error when that fails too.
+        """
+        if "FSYNC" in getattr(error, "sqlite_errorname", ""):
+            self.put("undone", self.get("undone") + 1)
+        return self.place(chunk_id) is None
+
     def state(self, chunk_id: str) -> str:
         with self._lock:
             row = self._db.execute("SELECT state FROM chunks WHERE chunk_id = ?", (chunk_id,)).fetchone()

@@ -84,9 +84,9 @@ class Settling:
                     ledger.tally(*where, outcome, reason, events)
                 if chunk.import_id and fates:
                     ledger.count_import(chunk.import_id, found=sum(events for *_, events in fates))
-        except BaseException:
+        except BaseException as error:
             for frozen in written:
-                if self._ledger.place(frozen.chunk.chunk_id) is None:
+                if self._ledger.undone(frozen.chunk.chunk_id, error):
                     chunks.path(self._folder, frozen.chunk.chunk_id).unlink(missing_ok=True)
             raise
         chunks.path(self._folder, chunk.chunk_id).unlink(missing_ok=True)
