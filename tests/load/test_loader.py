@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -198,6 +199,24 @@ def test_row_with_an_unforeseen_answer_is_found_while_others_pass(bench: Bench, 
     assert bench.spool.depth().events == 0
 
 
+def test_row_with_an_unforeseen_answer_is_found_where_all_ids_are_looked_up(bench: Bench, proxy: FaultProxy) -> None:
+    """Each look-up waits for the chunk before it, and that one for another insert that passes."""
+    proxy.poison, proxy.poisoned = b"guilty", engine_error(9999, "SOMETHING_NEW")
+    bench.service.send([wire_event(event_id=str(uuid4()), event_metadata={"feature": "guilty"})])
+    sent = 0
+    for _ in range(200):
+        while bench.loader.step():
+            pass
+        if not bench.spool.pending():
+            break
+        bench.clock.advance(5.0)
+        bench.service.send([wire_event(event_id=str(uuid4()))])
+        sent += 1
+    assert len(bench.spool.ledger.chunks("quarantined")) == 1
+    assert bench.stored() == sent
+    assert bench.spool.depth().events == 0
+
+
 def test_unforeseen_answer_to_every_insert_quarantines_nothing(bench: Bench, proxy: FaultProxy) -> None:
     bench.send(5)
     bench.loader.step()
@@ -340,9 +359,7 @@ def test_stop_ends_the_pass_that_is_under_way(bench: Bench, proxy: FaultProxy) -
             bench.clock.advance(6.0)
 
     metrics = bench.service.services.metrics
-    slow = Loader(
-        bench.spool, bench.store, bench.clock, metrics, age_milliseconds=0, chunk_rows=100, reached=reached
-    )
+    slow = Loader(bench.spool, bench.store, bench.clock, metrics, age_milliseconds=0, chunk_rows=100, reached=reached)
     slow.start()
     assert begun.wait(30)
     stop = threading.Thread(target=slow.stop)

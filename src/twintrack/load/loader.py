@@ -226,6 +226,8 @@ class Loader:
                     f"the store lacks migrations: {', '.join(lacking)}", hint="run `twintrack migrate` against it"
                 )
         worked = self._upkeep.before()
+        if self.breaker.failures:
+            self._aside("look-up", self._look_up_next)
         waiting = [chunk for chunk in self._spool.pending() if not chunk.lookup]
         if self.breaker.failures and waiting:
             self._try(min(waiting, key=lambda chunk: (self._holds(chunk), chunk.rows)))
@@ -252,7 +254,7 @@ class Loader:
             for rest in self._spool.pending():
                 if self._overdue():
                     return False
-                if not rest.lookup:
+                if not rest.lookup and self._rested(rest):
                     self._try(rest)
         return moved
 
@@ -271,14 +273,26 @@ class Loader:
         return moved
 
     def _look_up_next(self) -> bool:
-        """Looks up the oldest chunk where no other kind waits; whether there was one. Raises: StoreError."""
+        """Looks up the oldest chunk where no other kind waits; whether there was one. Raises: StoreError.
+
+        A chunk whose answers nobody foresaw holds up only its own ids: where all ids are looked up, no other insert
+        could pass otherwise, and it would wait for one for ever.
+        """
         pending = self._spool.pending()
-        if self._overdue() or not pending or any(not chunk.lookup for chunk in pending):
+        others = [chunk for chunk in pending if not chunk.lookup]
+        if self._overdue() or len(others) == len(pending) or any(self._holds(o) < _UNCLEAR_TRIES for o in others):
             return False
-        chunk = pending[0]
+        chunk = next(chunk for chunk in pending if chunk.lookup)
         started = self._clock.monotonic_seconds()
         try:
-            self._spool.settle_lookup(chunk, found(self._store, chunk, self._spool.identities(chunk)))
+            held = {identity for other in others for identity in self._spool.identities(other)}
+        except ChunkDamaged:
+            return False  # its own next try says so
+        try:
+            wanted = self._spool.identities(chunk)
+            if not held.isdisjoint(wanted):
+                return False
+            self._spool.settle_lookup(chunk, found(self._store, chunk, wanted))
         except ChunkDamaged as error:
             self._upkeep.damaged(chunk, error)
         self._metrics.load_steps["lookup"].observe(self._clock.monotonic_seconds() - started)
