@@ -238,7 +238,7 @@ def test_loader_killed_between_insert_and_verdict_hands_over_the_same_rows(
 
 
 def test_rebalance_in_mid_batch_and_a_loader_that_wakes_late_double_nothing(cluster: Cluster) -> None:
-    node = cluster.node()
+    node = cluster.node(limit_person_per_minute=0)  # one person sends as fast as the node answers
     sent: list[dict[str, Any]] = []
 
     def send(batches: int) -> None:
