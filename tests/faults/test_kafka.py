@@ -24,6 +24,7 @@ from tests.faults.proxy import Fault, FaultProxy
 from tests.server import Server
 from tests.wire import Wire
 from twintrack.commands import command_app
+from twintrack.spool.kafka.broker import Address, Broker
 from twintrack.spool.kafka.spool import KafkaSpool
 from twintrack.store.clickhouse import ClickHouse
 from twintrack.testing import wire_event
@@ -219,6 +220,21 @@ def test_broker_away_leaves_events_in_the_fallback_and_counts_them_once(cluster:
     cluster.check(ids_of(events), 45, node)
 
 
+def test_member_whose_commit_the_broker_does_not_answer_closes_within_seconds(
+    broker: TestBroker, whole_wire: Wire
+) -> None:
+    reached = Broker(Address.of(broker.url(uuid4().hex, PARTITIONS)), {})
+    reached.partitions()
+    member = reached.member(10)
+    until(lambda: member.poll(1, 0.1) or member.gained, "its partitions")
+    member.read_from(dict.fromkeys(member.owned, 0))
+    whole_wire.deaf = True
+    member.commit({0: 0})
+    begun = time.monotonic()
+    member.close()
+    assert time.monotonic() - begun < 8
+
+
 def test_loader_killed_between_insert_and_verdict_hands_over_the_same_rows(
     cluster: Cluster, store_wire: tuple[FaultProxy, str]
 ) -> None:
@@ -238,7 +254,7 @@ def test_loader_killed_between_insert_and_verdict_hands_over_the_same_rows(
 
 
 def test_rebalance_in_mid_batch_and_a_loader_that_wakes_late_double_nothing(cluster: Cluster) -> None:
-    node = cluster.node()
+    node = cluster.node(limit_person_per_minute=0)  # one person sends as fast as the node answers
     sent: list[dict[str, Any]] = []
 
     def send(batches: int) -> None:
