@@ -77,7 +77,7 @@ async def pipeline_state(
             state = summarise(before, before.get(("stored", ""), 0), _waiting(before))
             break
         state = summarise(before, stored, _waiting(before))
-        if not state["balance"]["holds"] and loader.breaker.failures:
+        if not state["balance"]["holds"]:
             stored -= await _in_doubt(spool, executor, where, parameters)
             state = summarise(before, stored, _waiting(before))
         if state["balance"]["holds"]:
@@ -99,7 +99,8 @@ async def pipeline_state(
 
 
 async def _in_doubt(spool: WholeSpool, executor: Executor, where: str, parameters: dict[str, str]) -> int:
-    """Rows that the store has and has not acknowledged: their chunk waits to be sent again, so they are in the spool."""
+    """Rows that the store has and has not acknowledged: an insert runs, or their chunk waits to be sent again after a
+    failure or a kill. They are in the spool."""
     ids = ", ".join(f"'{chunk.chunk_id}'" for chunk in spool.pending()[:_MOST_IN_DOUBT])
     if not ids:
         return 0
