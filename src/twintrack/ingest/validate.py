@@ -155,7 +155,8 @@ def _metadata(metadata: dict[str, Any], limits: Limits) -> Refusal | None:
                     return _range()
     if keys > limits.metadata_keys:
         return rejected(
-            Reason.TOO_MANY_KEYS, f"event_metadata has more than {limits.metadata_keys} keys (metadata_keys); send fewer"
+            Reason.TOO_MANY_KEYS,
+            f"event_metadata has more than {limits.metadata_keys} keys (metadata_keys); send fewer",
         )
     if dotted and collides(metadata):
         return rejected(
