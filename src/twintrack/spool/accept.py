@@ -62,6 +62,7 @@ class Writer:
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._waiting: deque[_Waiting] = deque()
+        self._kicked: set[asyncio.AbstractEventLoop] = set()  # loops that will wake the writer
         self._unclaimed: list[tuple[bytes, bool]] = []  # accepted, but their claims could not be written
         self._stopping = False
         self._disk = ""
@@ -88,8 +89,18 @@ class Writer:
             if reason:
                 raise Unavailable(reason, hint="nothing was kept; send again after Retry-After")
             self._waiting.append(_Waiting(delivery, future, loop))
-            self._wake.notify()
+            kicked = loop in self._kicked
+            self._kicked.add(loop)
+        if not kicked:
+            # The writer wakes when the loop has been through all that is ready: one wake for all of them, and no
+            # thread that wants the interpreter while requests are being read.
+            loop.call_soon(self._kick, loop)
         return await future
+
+    def _kick(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._wake:
+            self._kicked.discard(loop)
+            self._wake.notify()
 
     def _closed(self) -> str:
         if self._stopping:
