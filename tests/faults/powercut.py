@@ -20,7 +20,7 @@ CALLS = (
 WORDS = ["strace", "-f", "-y", "-xx", "-s", "16777216", "--seccomp-bpf", "-e", f"trace={CALLS}", "-e", "signal=none"]
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _HEX = re.compile(r"\\x([0-9a-f]{2})")
-_ACCEPTED = re.compile(rb'^\{.*"accepted": ?(\d+)')  # the body, which is a write of its own
+_ACCEPTED = re.compile(rb'(?:^|\r\n\r\n)\{.*"accepted": ?(\d+)')  # the body, alone or behind its head
 _PATH = re.compile(r"(AT_FDCWD|\d+)<([^>]*)>")
 
 
