@@ -60,7 +60,11 @@ def proxy(server: Server) -> Iterator[FaultProxy]:
 @pytest.fixture
 def wired(tmp_path: Path, server: Server, proxy: FaultProxy) -> Iterator[Service]:
     opened = open_service(
-        tmp_path / "data", store=server.url(proxy.port), store_backoff_seconds=0.1, store_answer_seconds=1
+        tmp_path / "data",
+        store=server.url(proxy.port),
+        store_backoff_seconds=0.1,
+        store_answer_seconds=1,
+        limit_person_per_minute=0,
     )
     yield opened
     proxy.mend()
@@ -154,7 +158,11 @@ def test_store_that_refuses_connections_is_left_alone_and_caught_up_with(wired: 
 def test_hanging_store_at_the_start_delays_no_door(tmp_path: Path, server: Server, proxy: FaultProxy) -> None:
     proxy.inserts = proxy.others = Fault("hang")
     service = open_service(
-        tmp_path / "data", store=server.url(proxy.port), store_backoff_seconds=0.1, store_answer_seconds=1
+        tmp_path / "data",
+        store=server.url(proxy.port),
+        store_backoff_seconds=0.1,
+        store_answer_seconds=1,
+        limit_person_per_minute=0,
     )
     try:
         started = time.monotonic()
