@@ -24,7 +24,7 @@ MANY = "(SELECT arrayJoin(range(10000)) AS number FROM events LIMIT 10000)"
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    opened = open_service(tmp_path / "data", store_backoff_seconds=0.2)
+    opened = open_service(tmp_path / "data", store_backoff_seconds=0.2, limit_person_per_minute=0)
     yield opened
     opened.services.close()
 
