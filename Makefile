@@ -46,6 +46,7 @@ test-js: setup build
 
 test-python: setup build
 	@sh .ci/chromium
+	@sh .ci/strace
 	$(BIN)/python -m pytest
 
 bench: setup
