@@ -79,6 +79,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
             batch = [wire_event(user_id="ann") for _ in range(ROWS)]
             batches.append({str(event["event_id"]) for event in batch})
             assert client.post("/api/analytics/events", json=batch).status_code == 200
+        client.get("/healthz")  # the loop goes on only when the trace has the end of the last answer's write
     os.kill(service, signal.SIGKILL)
     process.wait(60)
     until(lambda: not alive(engine))
