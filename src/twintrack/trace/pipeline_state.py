@@ -77,8 +77,8 @@ async def pipeline_state(
             state = summarise(before, before.get(("stored", ""), 0), _waiting(before))
             break
         state = summarise(before, stored, _waiting(before))
-        if not state["balance"]["holds"]:
-            stored -= await _in_doubt(spool, executor, where, parameters)
+        if not state["balance"]["holds"] and (question := in_doubt(spool, where)):
+            stored -= (await executor.run(question, parameters))["rows"][0][0]
             state = summarise(before, stored, _waiting(before))
         if state["balance"]["holds"]:
             break
@@ -98,15 +98,14 @@ async def pipeline_state(
     }
 
 
-async def _in_doubt(spool: WholeSpool, executor: Executor, where: str, parameters: dict[str, str]) -> int:
-    """Rows that the store has and has not acknowledged: an insert runs, or their chunk waits to be sent again after a
-    failure or a kill. They are in the spool."""
+def in_doubt(spool: WholeSpool, where: str = "") -> str | None:
+    """The question how many rows the store has and has not acknowledged; None where no chunk is in flight.
+
+    An insert of theirs runs, or their chunk waits to be sent again after a failure or a kill. They are in the spool, and
+    rollups may lack them."""
     ids = ", ".join(f"'{chunk.chunk_id}'" for chunk in spool.pending()[:_MOST_IN_DOUBT])
-    if not ids:
-        return 0
     clause = f"{where} AND" if where else " WHERE"
-    answer = await executor.run(f"SELECT count() FROM {DATABASE}.events{clause} chunk_id IN ({ids})", parameters)
-    return int(answer["rows"][0][0])
+    return f"SELECT count() FROM {DATABASE}.events{clause} chunk_id IN ({ids})" if ids else None
 
 
 def _waiting(found: dict[tuple[str, str], int]) -> int:
