@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 the command failed, 2 the words were wrong, 3 the data fol
 4 `doctor` found something.
 """
 
-import asyncio
 import json
 import os
 import signal
@@ -17,84 +16,33 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-import httpx2 as httpx
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from twintrack import __version__
-from twintrack.app import build, lock_folder
+from twintrack.app import lock_folder
 from twintrack.auth import Role
-from twintrack.commands import command_app
 from twintrack.demo import DEMO
 from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
+from twintrack.rollout_command import rollout_app
 from twintrack.sample import ECOM
-from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, load, serve
-from twintrack.settings import Settings, load_settings
+from twintrack.serve import LOCK_WAIT_SECONDS, load, serve
+from twintrack.settings import Settings
 from twintrack.store.cluster import NOTE, render
 from twintrack.store.embedded import open_store
 from twintrack.store.grants import grants
 from twintrack.store.migrate import migrate, missing
+from twintrack.terminal import Config, Data, ask, err, out, reach, settings_of, show_table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 keys_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys.")
 app.add_typer(keys_app, name="keys")
 rollup_app = typer.Typer(no_args_is_help=True, help="Rollups from raw.")
 app.add_typer(rollup_app, name="rollup")
-out, err = Console(), Console(stderr=True)
-
-Data = Annotated[Path | None, typer.Option("--data", help="Data folder [default: data].")]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
+app.add_typer(rollout_app, name="rollout")
 _IMPORT_ROWS = 2_000
-
-Send = Callable[[str, str, Any], httpx.Response]
-
-
-@contextmanager
-def _control(settings: Settings) -> Iterator[Send]:
-    """How to reach the control application: the socket first, then the folder itself when its lock is free."""
-    if (settings.data / SOCKET).exists():
-        with (
-            inside(settings.data),
-            httpx.Client(transport=httpx.HTTPTransport(uds=SOCKET), base_url="http://control", timeout=None) as client,
-        ):
-            alive = True
-            try:
-                client.get("/keys")
-            except httpx.ConnectError:
-                alive = False  # left behind by a service that was killed
-            if alive:
-                yield lambda method, path, body: client.request(method, path, json=body)
-                return
-    lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
-    services = build(settings)
-    transport = httpx.ASGITransport(app=command_app(services))
-    with asyncio.Runner() as runner:
-        async_client = httpx.AsyncClient(transport=transport, base_url="http://control", timeout=None)
-
-        def send(method: str, path: str, body: Any) -> httpx.Response:
-            return runner.run(async_client.request(method, path, json=body))
-
-        try:
-            yield send
-        finally:
-            services.close()
-            os.close(lock)
-
-
-def _ask(send: Send, method: str, path: str, body: Any = None) -> httpx.Response:
-    response = send(method, path, body)
-    if response.status_code >= 400:
-        error = response.json()["error"]
-        raise TwintrackError(error["message"], hint=error["hint"], code=error["code"])
-    return response
-
-
-def _settings(data: Path | None, config: Path | None = None, **more: Any) -> Settings:
-    return load_settings(config, data=data, **more)
 
 
 @app.command("serve")
@@ -108,13 +56,13 @@ def serve_command(
     ] = False,
 ) -> None:
     """Accept events, load them into the store, serve the dashboard."""
-    serve(_settings(data, config, host=host, port=port), demo=demo)
+    serve(settings_of(data, config, host=host, port=port), demo=demo)
 
 
 @app.command("load")
 def load_command(data: Data = None, config: Config = None) -> None:
     """Load from the topic into the server, beside the nodes that serve; needs kafka:// and a ClickHouse server."""
-    load(_settings(data, config))
+    load(settings_of(data, config))
 
 
 @keys_app.command("create")
@@ -126,20 +74,20 @@ def keys_create(
     config: Config = None,
 ) -> None:
     """Print a new key. It cannot be read again; only its hash is kept."""
-    with _control(_settings(data, config)) as send:
+    with reach(settings_of(data, config)) as send:
         body = {"role": role.value, "project": project, "environment": environment}
-        print(_ask(send, "POST", "/keys", body).json()["key"])
+        print(ask(send, "POST", "/keys", body).json()["key"])
 
 
 @keys_app.command("list")
 def keys_list(data: Data = None, config: Config = None) -> None:
     """Show every key: id, role, project, environment, and whether it lives."""
-    with _control(_settings(data, config)) as send:
-        keys = _ask(send, "GET", "/keys").json()["keys"]
+    with reach(settings_of(data, config)) as send:
+        keys = ask(send, "GET", "/keys").json()["keys"]
     if not keys:
         err.print("There are no keys yet. Create one: twintrack keys create --role owner")
         return
-    _table(["id", "role", "project", "environment", "prefix", "created_at", "revoked_at"], keys)
+    show_table(["id", "role", "project", "environment", "prefix", "created_at", "revoked_at"], keys)
 
 
 @keys_app.command("revoke")
@@ -149,18 +97,9 @@ def keys_revoke(
     config: Config = None,
 ) -> None:
     """End a key and the sessions it opened. Running services refuse it within a second."""
-    with _control(_settings(data, config)) as send:
-        _ask(send, "POST", "/keys/revoke", {"id": key_id})
+    with reach(settings_of(data, config)) as send:
+        ask(send, "POST", "/keys/revoke", {"id": key_id})
     err.print("Revoked.")
-
-
-def _table(columns: list[str], rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if row[c] is None else str(row[c]) for c in columns))
-    out.print(table)
 
 
 @app.command()
@@ -178,14 +117,14 @@ def query(
     """Ask the store. Reads only, across all projects; whether or not a service runs."""
     if output not in ("table", "csv", "json", "parquet"):
         raise typer.BadParameter("table, csv, json or parquet", param_hint="--format")
-    with _control(_settings(data, config)) as send:
-        response = _ask(send, "POST", "/query", {"sql": sql, "format": output})
+    with reach(settings_of(data, config)) as send:
+        response = ask(send, "POST", "/query", {"sql": sql, "format": output})
     if output != "table":
         sys.stdout.buffer.write(response.content)
         return
     answer = response.json()
     names = [column["name"] for column in answer["columns"]]
-    _table(names, [dict(zip(names, row, strict=True)) for row in answer["rows"]])
+    show_table(names, [dict(zip(names, row, strict=True)) for row in answer["rows"]])
     err.print(f"{len(answer['rows'])} rows, {answer['milliseconds']} ms", style="dim")
 
 
@@ -212,7 +151,7 @@ def migrate_command(
         for line in (*(NOTE if cluster else ()), *(f"{s};" for s in (grants(cluster) if show_grants else tables))):
             print(line)
         return
-    settings = _settings(data, config)
+    settings = settings_of(data, config)
     embedded = settings.store_url.startswith("chdb://")
     # A server is migrated beside running services; the embedded store belongs to one process.
     lock = lock_folder(settings.data, LOCK_WAIT_SECONDS) if embedded else None
@@ -255,13 +194,13 @@ def import_command(
     if any(not sep or not field or not column for field, sep, column in pairs):
         raise typer.BadParameter("FIELD=COLUMN", param_hint="--map")
     given = {field: column for field, _, column in pairs}
-    _import(_settings(data, config), file, given, time_zone, project, environment, batch_rows)
+    _import(settings_of(data, config), file, given, time_zone, project, environment, batch_rows)
 
 
 @app.command("demo")
 def demo_command(data: Data = None, config: Config = None) -> None:
     """Bring 31,106 events of a shop into the demo project, so that there is something to ask about."""
-    _import(_settings(data, config), ECOM, {}, "UTC", DEMO.project, DEMO.environment, _IMPORT_ROWS)
+    _import(settings_of(data, config), ECOM, {}, "UTC", DEMO.project, DEMO.environment, _IMPORT_ROWS)
     err.print('Try: twintrack query "SELECT event_name, count() FROM events GROUP BY event_name ORDER BY 2 DESC"')
 
 
@@ -277,7 +216,7 @@ def _import(
     import_id = uuid4().hex
     accepted = duplicate = refused = read = 0
     faults: list[str] = []
-    with _control(settings) as send, _progress() as advance:
+    with reach(settings) as send, _progress() as advance:
         batch: list[dict[str, Any]] = []
 
         def flush() -> None:
@@ -285,7 +224,7 @@ def _import(
             if not batch:
                 return
             body = {"import_id": import_id, "project": project, "environment": environment, "rows": batch}
-            answer = _ask(send, "POST", "/import", body).json()
+            answer = ask(send, "POST", "/import", body).json()
             accepted += answer["accepted"]
             duplicate += answer["duplicate"]
             refused += answer["refused"]
@@ -305,7 +244,7 @@ def _import(
         flush()
         advance(read, "loading")
         while True:
-            done = _ask(send, "POST", "/import/finish", {"import_id": import_id}).json()
+            done = ask(send, "POST", "/import/finish", {"import_id": import_id}).json()
             if done["done"]:
                 break
             advance(read, f"waiting: {done['waiting']}")
@@ -342,8 +281,8 @@ def doctor(
     config: Config = None,
 ) -> None:
     """Check lock, disk, store, balance, chunks, schema, rollups, expiry and clock; say what is wrong and what to do."""
-    with _control(_settings(data, config)) as send:
-        report = _ask(send, "GET", "/doctor").json()
+    with reach(settings_of(data, config)) as send:
+        report = ask(send, "GET", "/doctor").json()
     if as_json:
         print(json.dumps(report))
     else:
@@ -366,9 +305,9 @@ def replay(
     config: Config = None,
 ) -> None:
     """Load quarantined events again, once the reason why the store refused them is mended."""
-    with _control(_settings(data, config)) as send:
-        back = _ask(send, "POST", "/replay", {"event_id": str(event_id) if event_id else None}).json()["rows"]
-        state = _until_settled(lambda: _ask(send, "GET", "/replay").json(), "waiting")
+    with reach(settings_of(data, config)) as send:
+        back = ask(send, "POST", "/replay", {"event_id": str(event_id) if event_id else None}).json()["rows"]
+        state = _until_settled(lambda: ask(send, "GET", "/replay").json(), "waiting")
     out.print(f"{back} put back, {state['quarantined']} in quarantine", markup=False)
     if state["quarantined"] or (event_id and not back):
         raise typer.Exit(1)
@@ -383,9 +322,9 @@ def rollup_rebuild(
     config: Config = None,
 ) -> None:
     """Make rollups again from raw. Months that raw has lost a part of are refused."""
-    with _control(_settings(data, config)) as send:
-        made = _ask(send, "POST", "/rollup", {"months": months or []}).json()["months"]
-        _until_settled(lambda: _ask(send, "GET", "/rollup").json(), "left")
+    with reach(settings_of(data, config)) as send:
+        made = ask(send, "POST", "/rollup", {"months": months or []}).json()["months"]
+        _until_settled(lambda: ask(send, "GET", "/rollup").json(), "left")
     out.print(f"rebuilt: {', '.join(str(month) for month in made) or 'nothing, raw is empty'}", markup=False)
 
 

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from twintrack.app import Services
 from twintrack.auth import Role
+from twintrack.control.rollout import Rollout
 from twintrack.doctor import examine
 from twintrack.errors import RequestError, TwintrackError
 from twintrack.event import RequestContext, Tenancy, WireEvent, limits
@@ -69,6 +70,14 @@ def command_app(services: Services) -> Starlette:
     async def keys_revoke(request: Request) -> Response:
         services.control.revoke_key((await request.json())["id"])
         return JSONResponse({})
+
+    async def rollouts(_: Request) -> Response:
+        return JSONResponse({"rollouts": [_told(*each) for each in services.control.list_rollouts()]})
+
+    async def rollout_change(request: Request) -> Response:
+        body = await request.json()
+        tenancy = Tenancy(body["project"], body["environment"])
+        return JSONResponse(_told(tenancy, services.control.change_rollout(tenancy, body["changes"])))
 
     async def query(request: Request) -> Response:
         body = await request.json()
@@ -124,6 +133,8 @@ def command_app(services: Services) -> Starlette:
             Route("/keys", keys_list),
             Route("/keys", keys_create, methods=["POST"]),
             Route("/keys/revoke", keys_revoke, methods=["POST"]),
+            Route("/rollouts", rollouts),
+            Route("/rollouts", rollout_change, methods=["POST"]),
             Route("/query", query, methods=["POST"]),
             Route("/import", import_rows, methods=["POST"]),
             Route("/import/finish", import_finish, methods=["POST"]),
@@ -137,14 +148,23 @@ def command_app(services: Services) -> Starlette:
     )
 
 
+def _told(tenancy: Tenancy, rollout: Rollout) -> dict[str, Any]:
+    return {**tenancy._asdict(), "rollout": msgspec.to_builtins(rollout)}
+
+
 async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
-    """The same pipeline as the door's, without skew correction, age limits and kill switch; every id is looked up."""
+    """The same pipeline as the door's, without skew correction, age limits, kill switch, share and sampling.
+
+    Every id is looked up.
+    """
     project = services.control.ensure_project(batch.project)
     now = services.clock.milliseconds()
     context = RequestContext(
         Tenancy(batch.project, batch.environment), True, None, now, 0, "::", "", False, imported=True
     )
-    rules = Rules(limits(), project.secret, False, False, services.settings.masking, services.settings.id_window_days)
+    rules = Rules(
+        limits(), project.secret, Rollout(), False, services.settings.masking, services.settings.id_window_days
+    )
     elements: list[WireEvent | Refusal] = []
     ids: list[str] = []
     for row in batch.rows:

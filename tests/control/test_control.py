@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, select, text, update
+from sqlalchemy import create_engine, select, text
 
 from twintrack.auth import Role
 from twintrack.control.control import Control
-from twintrack.control.tables import keys, projects, sessions
+from twintrack.control.rollout import Rollout
+from twintrack.control.tables import keys, sessions
 from twintrack.errors import RequestError
+from twintrack.event import Tenancy
 from twintrack.testing import ManualClock
 
 
@@ -61,16 +63,57 @@ def test_within_the_second_no_request_asks_the_database(here: Control, there: Co
     assert here.principal(key) is None
 
 
-def test_switch_thrown_elsewhere_is_seen_within_a_second(here: Control, url: str, clock: ManualClock) -> None:
-    before = here.ensure_project("shop")
-    assert not before.kill
-    engine = create_engine(url)
-    with engine.begin() as db:
-        db.execute(update(projects).values(kill=1, config_version=before.config_version + 1, share=0.5))
-    engine.dispose()
+SHOP = Tenancy("shop", "live")
+
+
+def test_switch_thrown_elsewhere_is_seen_within_a_second(here: Control, there: Control, clock: ManualClock) -> None:
+    here.create_key(Role.WRITE, *SHOP)
+    assert here.rollout(SHOP) == Rollout()
+    there.change_rollout(SHOP, {"kill": True, "share": 0.5})
     clock.advance(1)
-    after = here.project("shop")
-    assert (after.kill, after.config_version, after.share) == (True, before.config_version + 1, 0.5)
+    assert here.rollout(SHOP) == Rollout(version=2, kill=True, share=0.5)
+
+
+def test_rollout_of_one_environment_leaves_the_others(here: Control) -> None:
+    for environment in ("live", "test"):
+        here.create_key(Role.WRITE, "shop", environment)
+    here.change_rollout(SHOP, {"share": 0.1})
+    assert [(*tenancy, rollout.share) for tenancy, rollout in here.list_rollouts()] == [
+        ("shop", "live", 0.1),
+        ("shop", "test", 1.0),
+    ]
+
+
+def test_rollout_of_an_unknown_environment_is_refused_and_names_those_that_are_there(here: Control) -> None:
+    here.create_key(Role.WRITE, *SHOP)
+    with pytest.raises(RequestError) as refused:
+        here.change_rollout(Tenancy("shop", "prodd"), {"kill": True})
+    assert "shop/live" in (refused.value.hint or "")
+    assert here.list_rollouts() == [(SHOP, Rollout())]
+
+
+def test_changes_made_at_once_all_hold_and_each_has_its_version(url: str, here: Control) -> None:
+    """Six processes change a rate of their own; none overwrites another."""
+    here.create_key(Role.WRITE, *SHOP)
+    barrier = threading.Barrier(6)
+    versions: list[int] = []
+
+    def change(name: str) -> None:
+        control = Control(url, ManualClock())
+        try:
+            barrier.wait(30)
+            versions.append(control.change_rollout(SHOP, {"sampling": {"events": {name: 0.5}}}).version)
+        finally:
+            control.close()
+
+    threads = [threading.Thread(target=change, args=(name,)) for name in "abcdef"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(versions) == [2, 3, 4, 5, 6, 7]
+    ((_, rollout),) = here.list_rollouts()
+    assert rollout.sampling.events == dict.fromkeys("abcdef", 0.5)
 
 
 def test_project_made_elsewhere_is_found_at_once(here: Control, there: Control) -> None:

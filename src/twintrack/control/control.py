@@ -1,6 +1,7 @@
-"""Keys, projects and sessions, with a cache that is at most one second old.
+"""Keys, projects, rollouts and sessions, with a cache that is at most one second old.
 
-Promises: a key created or revoked by any process takes effect here within 1 s. Only hashes of secrets are stored.
+Promises: a key created or revoked, or a rollout changed, by any process takes effect here within 1 s. Only hashes of
+secrets are stored.
 """
 
 import contextlib
@@ -9,16 +10,21 @@ import secrets
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import msgspec
 from sqlalchemy import Engine, create_engine, delete, event, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.clock import Clock, iso
-from twintrack.control.tables import keys, metadata, projects, sessions
+from twintrack.control.rollout import Rollout, changed
+from twintrack.control.tables import keys, projects, rollouts, sessions
+from twintrack.control.upgrade import upgrade
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
 
 _CACHE_SECONDS = 1.0
+_MOST_TRIES = 10
+_AS_MADE = Rollout()
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,62}")
@@ -34,9 +40,6 @@ def _check_name(name: str) -> None:
 class Project(NamedTuple):
     name: str
     secret: bytes
-    config_version: int
-    kill: bool
-    share: float
 
 
 class Control:
@@ -50,9 +53,10 @@ class Control:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
 
-        metadata.create_all(self._engine)
+        upgrade(self._engine, clock.milliseconds())
         self._principals: dict[str, Principal] = {}
         self._projects: dict[str, Project] = {}
+        self._rollouts: dict[Tenancy, Rollout] = {}
         self._read_at = -_CACHE_SECONDS
 
     def close(self) -> None:
@@ -62,9 +66,10 @@ class Control:
         if not now and self._clock.monotonic_seconds() - self._read_at < _CACHE_SECONDS:
             return
         with self._engine.connect() as db:
-            self._projects = {
-                row.name: Project(row.name, row.secret, row.config_version, bool(row.kill), row.share)
-                for row in db.execute(select(projects))
+            self._projects = {row.name: Project(row.name, row.secret) for row in db.execute(select(projects))}
+            self._rollouts = {
+                Tenancy(row.project, row.environment): msgspec.json.decode(row.document, type=Rollout)
+                for row in db.execute(select(rollouts))
             }
             self._principals = {
                 row.hash: Principal(
@@ -99,6 +104,57 @@ class Control:
                 db.execute(insert(projects).values(name=name, secret=secrets.token_bytes(32)))
         self._refresh(now=True)
         return self._projects[name]
+
+    def rollout(self, tenancy: Tenancy) -> Rollout:
+        """What holds in an environment; everything for everyone where nothing was ever set."""
+        self._refresh()
+        return self._rollouts.get(tenancy, _AS_MADE)
+
+    def list_rollouts(self) -> list[tuple[Tenancy, Rollout]]:
+        """Every environment that has a key or a rollout, and what holds there."""
+        self._refresh(now=True)
+        with self._engine.connect() as db:
+            known = {Tenancy(*row) for row in db.execute(select(keys.c.project, keys.c.environment).distinct())}
+        return [(tenancy, self.rollout(tenancy)) for tenancy in sorted(known | self._rollouts.keys())]
+
+    def change_rollout(self, tenancy: Tenancy, changes: dict[str, Any]) -> Rollout:
+        """Changes some fields of one environment, and the version with them; two changes at once both hold.
+
+        Raises: RequestError where the environment is unknown or a value is out of its limits.
+        """
+        known = [tenancy for tenancy, _ in self.list_rollouts()]
+        if tenancy not in known:
+            raise RequestError(
+                f"there is no key of project {tenancy.project} in environment {tenancy.environment}",
+                hint=f"name one that is there: {', '.join(f'{p}/{e}' for p, e in known[:10]) or 'none yet'};"
+                " or make a key first: twintrack keys create",
+                code="unknown_environment",
+                status=404,
+            )
+        for _ in range(_MOST_TRIES):
+            self._refresh(now=True)
+            before = self._rollouts.get(tenancy)
+            after = changed(before or _AS_MADE, changes)
+            if self._store(tenancy, before, after):
+                self._refresh(now=True)
+                return after
+        raise RequestError("others change this rollout all the time", hint="try again", code="busy", status=503)
+
+    def _store(self, tenancy: Tenancy, before: Rollout | None, after: Rollout) -> bool:
+        """Whether nobody was faster."""
+        new = {
+            "version": after.version,
+            "document": msgspec.json.encode(after).decode(),
+            "changed_at": self._clock.milliseconds(),
+        }
+        with contextlib.suppress(IntegrityError), self._engine.begin() as db:
+            if before is None:
+                db.execute(insert(rollouts).values(**tenancy._asdict(), **new))
+                return True
+            here = (rollouts.c.project == tenancy.project) & (rollouts.c.environment == tenancy.environment)
+            done = db.execute(update(rollouts).where(here, rollouts.c.version == before.version).values(**new))
+            return done.rowcount == 1
+        return False
 
     def create_key(self, role: Role, project: str, environment: str) -> str:
         """A new key, in full; it cannot be read again, except write keys, which are public."""

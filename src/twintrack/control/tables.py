@@ -1,6 +1,9 @@
-"""The small control data: projects, keys, sessions. SQLite by default, PostgreSQL by URL."""
+"""The small control data: projects, rollouts, keys, sessions. SQLite by default, PostgreSQL by URL.
 
-from sqlalchemy import Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table
+A column is never changed here alone: `upgrade.py` brings older databases to this shape.
+"""
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -10,9 +13,17 @@ projects = Table(
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("name", String(100), nullable=False, unique=True),
     Column("secret", LargeBinary, nullable=False),  # key of pseudonyms and of import ids; never rotated away
-    Column("config_version", Integer, nullable=False, default=1),
-    Column("kill", Integer, nullable=False, default=0),
-    Column("share", Float, nullable=False, default=1.0),
+)
+
+# One row for each environment whose rollout was ever changed; without one the defaults hold.
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("project", String(100), ForeignKey("projects.name"), primary_key=True),
+    Column("environment", String(100), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("document", Text, nullable=False),  # a `Rollout` as JSON: what is told to clients, and nothing else
+    Column("changed_at", BigInteger, nullable=False),  # milliseconds
 )
 
 keys = Table(

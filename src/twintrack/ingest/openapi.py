@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import msgspec
+
+from twintrack.control.rollout import BATCH_LIMITS, QUEUES, Rollout
 from twintrack.event import Limits
 from twintrack.ingest.wire_schema import components as wire_components
 
@@ -92,29 +95,25 @@ def describe_ingest(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
             },
         }
     }
+    components["Config"] = _config()
+    not_modified = {"description": "Unchanged.", "headers": {"ETag": {"schema": {"type": "string"}}}}
     document["paths"]["/api/analytics/config"] = {
         "get": {
             "tags": ["ingest"],
-            "summary": "What a client polls: version, kill switch, share",
+            "summary": "What a client is told: kill switch, share, sampling, batch sizes, endpoint",
             "operationId": "client_config",
-            "security": [{"key": []}, {"writeKey": []}],
+            "security": [{"key": []}, {"writeKey": []}, {"writeKeyInAddress": []}],
+            "parameters": [{"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}],
             "responses": {
                 "200": {
-                    "description": "The configuration.",
-                    "content": {
-                        "application/json": {
-                            "schema": {
-                                "type": "object",
-                                "properties": {
-                                    "version": {"type": "integer"},
-                                    "kill": {"type": "boolean"},
-                                    "share": {"type": "number"},
-                                },
-                            }
-                        }
+                    "description": "The configuration of the key's environment; may be kept for 30 seconds.",
+                    "headers": {
+                        "ETag": {"schema": {"type": "string"}},
+                        "Cache-Control": {"schema": {"type": "string"}},
                     },
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Config"}}},
                 },
-                "304": {"description": "Unchanged."},
+                "304": not_modified,
                 **{status: errors[status] for status in ("401", "403")},
             },
         }
@@ -122,6 +121,33 @@ def describe_ingest(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
     document["components"]["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer"},
         "writeKey": {"type": "apiKey", "in": "header", "name": "X-Write-Key"},
+        "writeKeyInAddress": {"type": "apiKey", "in": "query", "name": "write_key"},
         "session": {"type": "apiKey", "in": "cookie", "name": "twintrack_session"},
     }
     return document
+
+
+def _config() -> dict[str, Any]:
+    """The schema of a rollout, every field always there, with the limits that `twintrack rollout` holds it to."""
+    _, parts = msgspec.json.schema_components([Rollout], ref_template="{name}")
+    properties: dict[str, Any] = parts["Rollout"]["properties"]
+    rate = {"type": "number", "minimum": 0, "maximum": 1}
+    properties["version"] = {"type": "integer", "minimum": 1, "description": "Grows with every change."}
+    properties["kill"]["description"] = "The backend half is off; vendors go on."
+    properties["queue"] |= {"enum": list(QUEUES), "description": "What a killed client does with what waits."}
+    properties["share"] = rate | {"description": "Of identities: in where position(identity, `rollout`) is below it."}
+    properties["gate"]["description"] = "A Statsig gate that drives the share on the client."
+    properties["sampling"] = {
+        "type": "object",
+        "required": ["default", "events"],
+        "properties": {"default": rate, "events": {"type": "object", "additionalProperties": rate}},
+        "description": "Kept where position(identity, `sampling`) is below the rate of the event's name.",
+    }
+    sizes = {
+        name: {"type": "integer", "minimum": least, "maximum": most} for name, (least, most) in BATCH_LIMITS.items()
+    }
+    properties["batch"] = {"type": "object", "required": list(sizes), "properties": sizes}
+    properties["endpoint"]["description"] = "Where to send instead: https://... or /path."
+    for field in properties.values():
+        field.pop("default", None)
+    return {"type": "object", "required": list(properties), "properties": properties}

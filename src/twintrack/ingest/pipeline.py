@@ -1,4 +1,6 @@
-"""An event's way in, as a list: admit, validate, enrich, mask. One bad event never sinks its batch.
+"""An event's way in, as a list: kill, consent, validate, verify, sample, then enrich and mask.
+
+One bad event never sinks its batch.
 
 Each step sees one event and lets it go on or says why not, with a reason of the closed list. The rows of a batch are
 encoded together, and the masking rules are asked about all of them at once; only where they might match is each
@@ -12,9 +14,11 @@ import msgspec
 
 from twintrack import pii
 from twintrack.clock import month_of
+from twintrack.control.rollout import Rollout
 from twintrack.event import Limits, RequestContext, Row, WireEvent
 from twintrack.ingest.enrich import enrich, identify
 from twintrack.ingest.mask import mask
+from twintrack.ingest.sample import sample
 from twintrack.ingest.validate import validate
 from twintrack.outcomes import Reason, Refusal, dropped, rejected
 from twintrack.spool.protocol import Slab
@@ -27,7 +31,7 @@ class Rules(NamedTuple):
 
     limits: Limits
     secret: bytes
-    kill: bool
+    rollout: Rollout
     require_verified_ids: bool
     masking: bool
     id_window_days: int
@@ -45,8 +49,8 @@ Step = Callable[[WireEvent, RequestContext, Rules], Refusal | None]
 
 
 def _kill(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal | None:
-    if rules.kill:
-        return dropped(Reason.KILLED, "tracking is switched off for this project; stop sending")
+    if rules.rollout.kill and not context.imported:
+        return dropped(Reason.KILLED, "tracking is switched off for this environment; stop sending")
     return None
 
 
@@ -68,7 +72,13 @@ def _verified(event: WireEvent, context: RequestContext, rules: Rules) -> Refusa
     return None
 
 
-STEPS: tuple[Step, ...] = (_kill, _consent, _validate, _verified)
+def _sample(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal | None:
+    # Share and sampling are for what browsers send of themselves. A server chose to send this event, often without the
+    # browser's id: to leave a part of its orders out would surprise. An import is asked for row by row.
+    return None if context.server_key or context.imported else sample(event, rules.rollout)
+
+
+STEPS: tuple[Step, ...] = (_kill, _consent, _validate, _verified, _sample)
 
 
 def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, rules: Rules) -> Prepared:

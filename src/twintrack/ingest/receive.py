@@ -20,7 +20,8 @@ from starlette.types import Receive, Scope, Send
 
 from twintrack import auth
 from twintrack.clock import Clock, milliseconds_of, month_of
-from twintrack.control.control import Control, Project
+from twintrack.control.control import Control
+from twintrack.control.rollout import Rollout, document
 from twintrack.errors import RequestError, TwintrackError, Unavailable
 from twintrack.event import ReceiptRow, RequestContext, WireEvent, WireReceipt
 from twintrack.ingest.admit import Buffer, Gate
@@ -59,7 +60,7 @@ class _Judged(NamedTuple):
 
     batch_id: str
     events: int
-    project: Project
+    rollout: Rollout
     delivery: Delivery
     places: list[int]  # of the slabs' events, in their order
     refusals: dict[int, Refusal]
@@ -135,20 +136,21 @@ class Receiver:
             self._spans.request(visit, status, stages, ended)
 
     async def config(self, request: Request) -> Response:
-        """The configuration that a client polls: version, kill switch, share."""
+        """What a client is told about its environment; killed and excluded clients ask too."""
         visit = Visit(request.scope, request.receive, request._send, 0.0)
-        cors = {name.decode(): value.decode() for name, value in self._cors(visit.origin)}
+        # A cache may keep the answer, so it never depends on an origin that was not named in `Vary`.
+        headers = {name.decode(): value.decode() for name, value in self._cors(visit.origin or b"*")}
+        headers["Vary"] = ", ".join(filter(None, ("Authorization, X-Write-Key", headers.pop("vary", ""))))
         try:
-            principal = self._principal(visit.header_key())
+            principal = self._principal(visit.header_key() or visit.query_key())
         except TwintrackError as error:
-            return Response(_ENCODER.encode(error.body()), error.status, cors, "application/json")
-        project = self._control.project(principal.tenancy.project)
-        body = {"version": project.config_version, "kill": project.kill, "share": project.share}
-        tag = f'"{project.config_version}-{int(project.kill)}-{project.share}"'
-        headers = {**cors, "ETag": tag, "Cache-Control": "private, max-age=30"}
-        if visit.header(b"if-none-match") == tag:
+            headers["Cache-Control"] = "no-store"
+            return Response(_ENCODER.encode(error.body()), error.status, headers, "application/json")
+        told = document(self._control.rollout(principal.tenancy))
+        headers |= {"ETag": told.tag, "Cache-Control": "max-age=30"}
+        if _matches(visit.all_of(b"if-none-match"), told.tag):
             return Response(status_code=304, headers=headers)
-        return Response(_ENCODER.encode(body), media_type="application/json", headers=headers)
+        return Response(told.body, media_type="application/json", headers=headers)
 
     async def preflight(self, request: Request) -> Response:
         """What a browser asks before it sends with a header of ours. A foreign origin gets no leave, and no error."""
@@ -159,7 +161,8 @@ class Receiver:
         if "access-control-allow-origin" in cors:
             cors |= {
                 "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-                "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-write-key, traceparent",
+                "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, if-none-match, "
+                "x-write-key, traceparent",
                 "Access-Control-Max-Age": "86400",
             }
         return Response(status_code=204, headers=cors)
@@ -297,6 +300,7 @@ class Receiver:
         visit.key_id, visit.tenancy = principal.key_id, principal.tenancy
         context = self._context(visit, principal, batch, stored_address)
         project = self._control.project(principal.tenancy.project)
+        rollout = self._control.rollout(principal.tenancy)
         await self._gate.key(principal, len(batch.elements))
         await self._gate.people(batch, context, project.secret)
         if batch.unknown_fields:
@@ -305,7 +309,7 @@ class Receiver:
         rules = Rules(
             self._limits,
             project.secret,
-            project.kill,
+            rollout,
             settings.require_verified_ids,
             settings.masking,
             settings.id_window_days,
@@ -336,7 +340,7 @@ class Receiver:
         return _Judged(
             (envelope.batch_id or visit.request_id)[:100],
             len(batch.elements),
-            project,
+            rollout,
             delivery,
             places,
             refusals,
@@ -370,7 +374,7 @@ class Receiver:
                 "batch_id": judged.batch_id,
                 **counts,
                 "results": results,
-                "config": {"version": judged.project.config_version, "kill": judged.project.kill},
+                "config": {"version": judged.rollout.version, "kill": judged.rollout.kill},
             }
         )
 
@@ -440,3 +444,8 @@ class Receiver:
 def _id(batch: Batch, index: int) -> str | None:
     element = batch.elements[index]
     return str(element.event_id) if isinstance(element, WireEvent) else batch.ids[index]
+
+
+def _matches(wanted: str, tag: str) -> bool:
+    """Whether an If-None-Match names the tag; what a proxy compressed on the way has a weak one."""
+    return any(part.strip().removeprefix("W/") in (tag, "*") for part in wanted.split(","))

@@ -1,0 +1,59 @@
+"""Makes the tables of the control data, and brings those of an older version to this one. Runs at each start.
+
+A step that another process did first counts as done: several nodes may start on one database.
+"""
+
+import msgspec
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.schema import CreateTable
+
+from twintrack.control.rollout import Rollout
+from twintrack.control.tables import metadata, rollouts
+
+# Until 0.1 a project had one switch and one share for all of its environments.
+_OLD = ("config_version", "kill", "share")
+
+
+def upgrade(engine: Engine, now_milliseconds: int) -> None:
+    """Raises: SQLAlchemyError where the database refuses; nothing is half done then."""
+    with engine.begin() as db:
+        for table in metadata.sorted_tables:
+            db.execute(CreateTable(table, if_not_exists=True))
+    if not _is_old(engine):
+        return
+    try:
+        _split_rollouts(engine, now_milliseconds)
+    except SQLAlchemyError:
+        if _is_old(engine):
+            raise
+
+
+def _is_old(engine: Engine) -> bool:
+    return any(column["name"] in _OLD for column in inspect(engine).get_columns("projects"))
+
+
+def _split_rollouts(engine: Engine, now_milliseconds: int) -> None:
+    """One rollout for each environment, as its project had it; then the old columns go."""
+    with engine.begin() as db:
+        # Takes the write lock before anything is read, so that nobody else is half way through.
+        db.execute(text("UPDATE projects SET kill = kill"))
+        for row in db.execute(
+            text(
+                "SELECT DISTINCT p.name, k.environment, p.config_version, p.kill, p.share"
+                " FROM projects p JOIN keys k ON k.project = p.name"
+            )
+        ).all():
+            rollout = Rollout(version=row.config_version, kill=bool(row.kill), share=min(1.0, max(0.0, row.share)))
+            if rollout != Rollout():
+                db.execute(
+                    rollouts.insert().values(
+                        project=row.name,
+                        environment=row.environment,
+                        version=rollout.version,
+                        document=msgspec.json.encode(rollout).decode(),
+                        changed_at=now_milliseconds,
+                    )
+                )
+        for column in _OLD:
+            db.execute(text(f"ALTER TABLE projects DROP COLUMN {column}"))

@@ -1,0 +1,82 @@
+"""Where a command meets its user and the service: words out, options in, and the one request to the control application.
+
+The request goes over `DATA/control.sock` where a service runs, and stays in this process where the folder is free.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2 as httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from twintrack.app import build, lock_folder
+from twintrack.commands import command_app
+from twintrack.errors import TwintrackError
+from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside
+from twintrack.settings import Settings, load_settings
+
+out, err = Console(), Console(stderr=True)
+
+Data = Annotated[Path | None, typer.Option("--data", help="Data folder [default: data].")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
+
+Send = Callable[[str, str, Any], httpx.Response]
+
+
+@contextmanager
+def reach(settings: Settings) -> Iterator[Send]:
+    """How to reach the control application: the socket first, then the folder itself when its lock is free."""
+    if (settings.data / SOCKET).exists():
+        with (
+            inside(settings.data),
+            httpx.Client(transport=httpx.HTTPTransport(uds=SOCKET), base_url="http://control", timeout=None) as client,
+        ):
+            alive = True
+            try:
+                client.get("/keys")
+            except httpx.ConnectError:
+                alive = False  # left behind by a service that was killed
+            if alive:
+                yield lambda method, path, body: client.request(method, path, json=body)
+                return
+    lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
+    services = build(settings)
+    transport = httpx.ASGITransport(app=command_app(services))
+    with asyncio.Runner() as runner:
+        async_client = httpx.AsyncClient(transport=transport, base_url="http://control", timeout=None)
+
+        def send(method: str, path: str, body: Any) -> httpx.Response:
+            return runner.run(async_client.request(method, path, json=body))
+
+        try:
+            yield send
+        finally:
+            services.close()
+            os.close(lock)
+
+
+def ask(send: Send, method: str, path: str, body: Any = None) -> httpx.Response:
+    response = send(method, path, body)
+    if response.status_code >= 400:
+        error = response.json()["error"]
+        raise TwintrackError(error["message"], hint=error["hint"], code=error["code"])
+    return response
+
+
+def settings_of(data: Path | None, config: Path | None = None, **more: Any) -> Settings:
+    return load_settings(config, data=data, **more)
+
+
+def show_table(columns: list[str], rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row[c] is None else str(row[c]) for c in columns))
+    out.print(table)
