@@ -15,11 +15,11 @@ import httpx2 as httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, update
 
 from tests.conftest import Service, running
 from twintrack.commands import command_app
-from twintrack.control.tables import projects
+from twintrack.control.control import Control
+from twintrack.event import Tenancy
 from twintrack.testing import ManualClock, uuid7, wire_event
 
 TERMS = ("accepted", "duplicate", "rejected", "dropped", "retry")
@@ -49,12 +49,11 @@ def doctor(service: Service) -> dict[str, Any]:
     return {check["check"]: check for check in report["checks"]}
 
 
-def throw_kill_switch(service: Service, clock: ManualClock, *, kill: bool) -> None:
+def change_rollout(service: Service, clock: ManualClock, **changes: Any) -> None:
     """As another process does it; this one sees it within a second."""
-    engine = create_engine(service.services.settings.control_url)
-    with engine.begin() as db:
-        db.execute(update(projects).where(projects.c.name == "demo").values(kill=int(kill)))
-    engine.dispose()
+    elsewhere = Control(service.services.settings.control_url, clock)
+    elsewhere.change_rollout(Tenancy("demo", "local"), changes)
+    elsewhere.close()
     clock.advance(1)
 
 
@@ -86,10 +85,12 @@ def send_every_fate(service: Service, clock: ManualClock) -> dict[str, Any]:
         "dropped": 1,
         "rejected": 1,
     }
-    throw_kill_switch(service, clock, kill=True)
+    change_rollout(service, clock, kill=True)
     assert send(wire_event(now), wire_event(now), 5) == {"dropped": 2, "rejected": 1}
-    throw_kill_switch(service, clock, kill=False)
-    assert send(wire_event(now)) == {"accepted": 1}
+    change_rollout(service, clock, kill=False, share=0)
+    assert send(wire_event(now), wire_event(now, event_name="")) == {"dropped": 1, "rejected": 1}
+    change_rollout(service, clock, share=1, sampling={"events": {"move": 0}})
+    assert send(wire_event(now, event_name="move"), wire_event(now)) == {"accepted": 1, "dropped": 1}
     service.settle()
     service.make_the_store_refuse_text_values()
     assert send(wire_event(now, event_value="text"), wire_event(now, event_value="5")) == {"accepted": 2}
@@ -97,22 +98,24 @@ def send_every_fate(service: Service, clock: ManualClock) -> dict[str, Any]:
     assert send(late) == {"duplicate": 1}
 
     state = state_of(service)
-    assert state["received"] == sent == 18
+    assert state["received"] == sent == 21
     assert {term: state[term] for term in TERMS} == {
         "accepted": 8,
         "duplicate": 3,
-        "rejected": 4,
-        "dropped": 3,
+        "rejected": 5,
+        "dropped": 5,
         "retry": 0,
     }
     assert (state["stored"], state["in_spool"], state["quarantined"]) == (7, 0, 1)
     assert reasons(state) == {
         ("duplicate", "already_accepted"): 3,
-        ("rejected", "missing_field"): 1,
+        ("rejected", "missing_field"): 2,
         ("rejected", "wrong_type"): 2,
         ("rejected", "too_old"): 1,
-        ("dropped", "consent_denied"): 1,
+        ("dropped", "consent"): 1,
         ("dropped", "killed"): 2,
+        ("dropped", "not_in_rollout"): 1,
+        ("dropped", "sampled"): 1,
         ("quarantined", "store_refused_data"): 1,
     }
     checked = doctor(service)["balance"]
@@ -145,7 +148,7 @@ def test_counts_of_a_request_that_stores_nothing_are_on_disk_when_it_is_answered
     with running(tmp_path / "copy") as copy:
         state = state_of(copy)
         assert (state["received"], state["stored"], state["rejected"], state["dropped"]) == (4, 1, 2, 1)
-        assert copy.fate(denied["event_id"])["reason"] == "consent_denied"
+        assert copy.fate(denied["event_id"])["reason"] == "consent"
 
 
 # -- any batches, in any order ---------------------------------------------------------------------------------------

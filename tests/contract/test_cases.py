@@ -18,7 +18,14 @@ CASES = {
     for file in sorted((Path(__file__).parents[2] / "contract" / "cases").glob("*/*.json"))
 }
 # What no single body can bring about: a switch, a setting, or the store itself decides.
-ELSEWHERE = {Reason.FOUND_IN_STORE, Reason.KILLED, Reason.UNVERIFIED_USER, Reason.RATE_LIMITED}
+ELSEWHERE = {
+    Reason.FOUND_IN_STORE,
+    Reason.KILLED,
+    Reason.NOT_IN_ROLLOUT,
+    Reason.SAMPLED,
+    Reason.UNVERIFIED_USER,
+    Reason.RATE_LIMITED,
+}
 
 
 class Sent(NamedTuple):

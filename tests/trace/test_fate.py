@@ -58,7 +58,7 @@ def test_refused_and_dropped_events_say_why(service: Service) -> None:
     bad, denied = wire_event(event_name=""), wire_event(consent="denied")
     service.send([bad, denied])
     service.settle()
-    for event, fate_now, reason in ((bad, "refused", "missing_field"), (denied, "dropped", "consent_denied")):
+    for event, fate_now, reason in ((bad, "refused", "missing_field"), (denied, "dropped", "consent")):
         found = fate(service, event["event_id"])
         assert (found["fate"], found["reason"], found["event"]) == (fate_now, reason, None)
         assert reason in found["stages"][0]["detail"]

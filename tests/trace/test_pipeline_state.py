@@ -129,7 +129,7 @@ def test_answers_of_the_door_are_the_metrics_of_the_door(service: Service) -> No
         ("accepted", ""): 1,
         ("duplicate", "already_accepted"): 1,
         ("rejected", "missing_field"): 1,
-        ("dropped", "consent_denied"): 1,
+        ("dropped", "consent"): 1,
     }
 
 
