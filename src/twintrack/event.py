@@ -13,6 +13,10 @@ from uuid import UUID
 
 import msgspec
 
+CONSENT_STATES = ("granted", "denied", "pending")
+VENDORS = ("statsig", "gtm")
+RECEIPT_STATUSES = ("handed", "delivered", "failed", "absent", "blocked")
+
 AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -67,6 +71,14 @@ class Context(msgspec.Struct):
     locale: str = ""
 
 
+class WireConsent(msgspec.Struct):
+    """What the person said: the state of our own backend, when it was granted, and who may get nothing all the same."""
+
+    state: str
+    at: AwareTime | None = None
+    denied: list[str] = []
+
+
 class WireEvent(msgspec.Struct):
     """An event as sent. Absent and null mean the same."""
 
@@ -82,7 +94,7 @@ class WireEvent(msgspec.Struct):
     message_content: str | None = None
     thread_id: str | None = None
     context: Context | None = None
-    consent: str | None = None
+    consent: str | WireConsent | None = None
     source: str | None = None
 
 
@@ -144,6 +156,9 @@ class Row(msgspec.Struct, array_like=True):
     source: str
     masked: list[str]
     masking_version: str
+    # Behind these stands what came later: rows of an older version are shorter, and wait in the spool over an update.
+    consent_at: float | None
+    consent_denied: list[str]
 
 
 class ReceiptRow(msgspec.Struct, array_like=True):

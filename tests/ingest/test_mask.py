@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twintrack import pii
+from twintrack.control.rollout import Rollout
 from twintrack.event import Context, Page, RequestContext, Row, Tenancy, WireEvent, limits
 from twintrack.ingest.enrich import enrich
 from twintrack.ingest.mask import mask
@@ -21,7 +22,7 @@ from twintrack.outcomes import Refusal
 VECTORS = json.loads((Path(__file__).parents[2] / "contract" / "vectors" / "mask.json").read_text())
 KEY = bytes.fromhex(VECTORS["identifier_key_hex"])
 CONTEXT = RequestContext(Tenancy("shop", "live"), False, None, 1_767_614_400_000, 0, "::", "", False)
-RULES = Rules(limits(), KEY, kill=False, require_verified_ids=False, masking=True, id_window_days=10)
+RULES = Rules(limits(), KEY, Rollout(), require_verified_ids=False, masking=True, id_window_days=10)
 SECRET = "ada@example.com"
 
 

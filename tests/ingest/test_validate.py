@@ -43,7 +43,6 @@ def at(milliseconds: int) -> str:
         ("session_id", LIMITS.identifier_characters),
         ("thread_id", LIMITS.identifier_characters),
         ("message_content", LIMITS.message_content_characters),
-        ("consent", LIMITS.label_characters),
         ("source", LIMITS.label_characters),
         ("context.page.url", LIMITS.url_characters),
         ("context.page.path", LIMITS.url_characters),

@@ -71,7 +71,7 @@ const isBlank = (value: unknown): boolean =>
 /** Columns by what a reader asks; what no group names is shown under "Bookkeeping". */
 const GROUPS: readonly { title: string; columns: readonly string[] }[] = [
   { title: "What", columns: ["event_name", "event_value", "message_content", "message_length", "source"] },
-  { title: "Who", columns: ["user_id", "anonymous_id", "identity", "session_id", "sequence", "thread_id", "consent"] },
+  { title: "Who", columns: ["user_id", "anonymous_id", "identity", "session_id", "sequence", "thread_id", "consent", "consent_at", "consent_denied"] },
   { title: "When", columns: ["event_timestamp", "client_timestamp", "server_timestamp", "loaded_at", "date", "expires_at", "message_expires_at"] },
   {
     title: "Where from",

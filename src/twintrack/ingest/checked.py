@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from twintrack.event import Context, Envelope, Limits, Page, Viewport, WireEvent
+from twintrack.event import Context, Envelope, Limits, Page, Viewport, WireConsent, WireEvent
 
 
 class CheckedEvent(WireEvent):
@@ -46,6 +46,7 @@ def checked_decoders(limits: Limits) -> Decoders:
         ],
         bases=(Context,),
     )
+    consent = msgspec.defstruct("CheckedConsent", [("state", label)], bases=(WireConsent,))
     event = msgspec.defstruct(
         "LimitedEvent",
         [
@@ -55,7 +56,7 @@ def checked_decoders(limits: Limits) -> Decoders:
             ("sequence", Annotated[int, Meta(ge=0, le=limits.sequence_maximum)] | None, None),
             ("message_content", text(limits.message_content_characters) | None, None),
             ("context", context | None, None),
-            ("consent", label | None, None),
+            ("consent", label | consent | None, None),
             ("source", label | None, None),
         ],
         bases=(CheckedEvent,),

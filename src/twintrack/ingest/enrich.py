@@ -4,9 +4,10 @@ Pure: the request's facts come in as values. Next: ingest/mask.py.
 """
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
 from twintrack.clock import milliseconds_of
-from twintrack.event import Context, RequestContext, Row, WireEvent
+from twintrack.event import VENDORS, Context, RequestContext, Row, WireConsent, WireEvent
 
 # A clock that is off by less is taken as right: the difference is the network's.
 SKEW_TOLERANCE_MILLISECONDS = 5_000
@@ -79,6 +80,26 @@ def identify(event: WireEvent, context: RequestContext) -> tuple[str, str]:
     return user, "claimed" if user else "anonymous"
 
 
+def _driven(metadata: dict[str, Any] | None) -> bool:
+    """Whether the browser itself said that a program drives it."""
+    return metadata is not None and metadata.get("tt_automation") is True
+
+
+def _consent(consent: str | WireConsent | None, context: RequestContext) -> tuple[str, float | None, list[str]]:
+    """State, time of the grant in seconds, and the vendors it does not hold for (those that there are, in one order).
+
+    A grant cannot lie ahead: where correcting the clock would put it there, the clock was right when it was given.
+    """
+    if not isinstance(consent, WireConsent):
+        return consent or "", None, []
+    denied = [vendor for vendor in VENDORS if vendor in consent.denied] if consent.denied else []
+    if consent.at is None:
+        return consent.state, None, denied
+    sent = milliseconds_of(consent.at)
+    corrected = sent + context.skew_milliseconds
+    return consent.state, (corrected if 0 <= corrected <= context.received_milliseconds else sent) / 1000, denied
+
+
 def enrich(event: WireEvent, context: RequestContext, masking_version: str) -> Row:
     """The row of an event, before masking."""
     received = context.received_milliseconds
@@ -88,6 +109,7 @@ def enrich(event: WireEvent, context: RequestContext, masking_version: str) -> R
         happened = client + context.skew_milliseconds
     where = event.context or _NO_CONTEXT
     user, identity = identify(event, context)
+    consent, consent_at, consent_denied = _consent(event.consent, context)
     content = event.message_content
     tenancy = context.tenancy
     return Row(
@@ -110,7 +132,7 @@ def enrich(event: WireEvent, context: RequestContext, masking_version: str) -> R
         received / 1000,
         context.ip_address,
         context.user_agent,
-        context.is_bot,
+        context.is_bot or _driven(event.event_metadata),
         where.page.url,
         where.page.path,
         where.page.title,
@@ -118,8 +140,10 @@ def enrich(event: WireEvent, context: RequestContext, masking_version: str) -> R
         where.locale,
         where.viewport.width,
         where.viewport.height,
-        event.consent or "",
+        consent,
         event.source or "",
         [],
         masking_version,
+        consent_at,
+        consent_denied,
     )

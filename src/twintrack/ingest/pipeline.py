@@ -55,9 +55,10 @@ def _kill(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal | 
 
 
 def _consent(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal | None:
-    if event.consent == "denied":
-        return dropped(Reason.CONSENT, "the event says that consent was denied; do not send it")
-    return None
+    consent = event.consent
+    if consent is None or (consent if isinstance(consent, str) else consent.state) == "granted":
+        return None
+    return dropped(Reason.CONSENT, "the event does not say that consent was granted; do not send it")
 
 
 def _validate(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from twintrack.clock import milliseconds_of
-from twintrack.event import Context, Limits, RequestContext, WireEvent
+from twintrack.event import Context, Limits, RequestContext, WireConsent, WireEvent
 from twintrack.ingest.checked import CheckedEvent
 from twintrack.outcomes import Reason, Refusal, rejected
 
@@ -30,6 +30,10 @@ def validate(event: WireEvent, context: RequestContext, limits: Limits) -> Refus
         refusal = _time(event.client_timestamp, context, limits)
         if refusal is not None:
             return refusal
+    if isinstance(event.consent, WireConsent) and event.consent.at is not None:
+        refusal = _storable("consent.at", milliseconds_of(event.consent.at))
+        if refusal is not None:
+            return refusal
     metadata = event.event_metadata
     return None if not metadata or _is_flat(metadata, limits) else _metadata(metadata, limits)
 
@@ -48,10 +52,8 @@ def _fields(event: WireEvent, limits: Limits) -> Refusal | None:
         return _long("event_value", limits.event_value_characters)
     if event.message_content is not None and len(event.message_content) > limits.message_content_characters:
         return _long("message_content", limits.message_content_characters)
-    for field in ("consent", "source"):
-        value = getattr(event, field)
-        if value is not None and len(value) > limits.label_characters:
-            return _long(field, limits.label_characters)
+    if event.source is not None and len(event.source) > limits.label_characters:
+        return _long("source", limits.label_characters)
     if event.sequence is not None and not 0 <= event.sequence <= limits.sequence_maximum:
         return rejected(
             Reason.NUMBER_OUT_OF_RANGE, f"sequence must lie in 0..{limits.sequence_maximum}; count from 0 per session"
@@ -99,12 +101,14 @@ def _time(moment: datetime, context: RequestContext, limits: Limits) -> Refusal 
             f"client_timestamp is more than {limits.event_future_hours} hours ahead (event_future_hours); "
             "check the clock, or send `sent_at` so that it can be corrected",
         )
-    if sent < _TIME_LEAST:
-        return rejected(Reason.TOO_OLD, "client_timestamp lies before 1970, which cannot be stored; check the clock")
-    if sent > _TIME_MOST:
-        return rejected(
-            Reason.IN_THE_FUTURE, "client_timestamp lies after 2105, which cannot be stored; check the clock"
-        )
+    return _storable("client_timestamp", sent)
+
+
+def _storable(field: str, milliseconds: int) -> Refusal | None:
+    if milliseconds < _TIME_LEAST:
+        return rejected(Reason.TOO_OLD, f"{field} lies before 1970, which cannot be stored; check the clock")
+    if milliseconds > _TIME_MOST:
+        return rejected(Reason.IN_THE_FUTURE, f"{field} lies after 2105, which cannot be stored; check the clock")
     return None
 
 

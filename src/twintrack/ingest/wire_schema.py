@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from twintrack.event import Envelope, Limits, WireEvent
+from twintrack.event import CONSENT_STATES, RECEIPT_STATUSES, VENDORS, Envelope, Limits, WireEvent
 from twintrack.outcomes import Reason, Status
 
 _Rules = dict[str, dict[str, dict[str, Any]]]
@@ -48,13 +48,20 @@ def _rules(limits: Limits) -> _Rules:
                 f"{limits.event_future_hours} hours ahead, after correction by `sent_at`; years 1970 to 2105.",
             },
             "message_content": text(limits.message_content_characters),
-            "consent": label | {"examples": ["granted", "pending", "denied"]},
             "source": label | {"examples": ["sdk", "tap:statsig", "tap:gtm", "server", "import"]},
         },
         "WireReceipt": {
             "event_id": {"pattern": event_id["pattern"]},
-            "vendor": {"examples": ["statsig", "gtm"]},
-            "status": {"examples": ["handed", "delivered", "failed", "absent", "blocked"]},
+            "vendor": {"examples": list(VENDORS)},
+            "status": {"examples": list(RECEIPT_STATUSES)},
+        },
+        "WireConsent": {
+            "state": {"enum": list(CONSENT_STATES), "description": "What holds for our own backend."},
+            "at": {"description": "When it was granted; RFC 3339 with an offset, years 1970 to 2105."},
+            "denied": {
+                "description": "Vendors that may get nothing; unknown ones are left out.",
+                "examples": [["statsig"], ["gtm"]],
+            },
         },
         "Context": {"referrer": url, "locale": label},
         "Page": {"url": url, "path": url, "title": url},
@@ -100,6 +107,12 @@ def components(limits: Limits, template: str) -> dict[str, Any]:
     schemas.update(_metadata(limits, template.format(name="MetadataValue")))
     metadata = {"$ref": template.format(name="Metadata")}
     schemas["WireEvent"]["properties"]["event_metadata"] = {"anyOf": [metadata, {"type": "null"}], "default": None}
+    consent = {"$ref": template.format(name="WireConsent")}
+    schemas["WireEvent"]["properties"]["consent"] = {
+        "anyOf": [{"enum": list(CONSENT_STATES)}, consent, {"type": "null"}],
+        "default": None,
+        "description": "Absent: granted. What is not granted is dropped.",
+    }
     schemas["Envelope"]["anyOf"] = [{"required": ["events"]}, {"required": ["receipts"]}]
     schemas["WireEvent"]["description"] += f" As stored it has at most {limits.event_bytes} bytes."
     return schemas

@@ -20,6 +20,7 @@ NOTE = (
 _WINDOW = "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 604800"
 _KEYS = {"events": ", cityHash64(chunk_id)", "receipts": ", cityHash64(event_id)"}
 _TABLE = re.compile(rf"CREATE TABLE IF NOT EXISTS {DATABASE}\.(\w+)")
+_ALTERED = re.compile(rf"ALTER TABLE {DATABASE}\.(\w+)")
 _VIEW = re.compile(rf"CREATE (?:MATERIALIZED )?VIEW IF NOT EXISTS {DATABASE}\.\w+")
 _ENGINE = re.compile(r"ENGINE = (\w*MergeTree)(?:\(([^)]*)\))?")
 
@@ -50,6 +51,10 @@ def _ledger(on: str) -> str:
 
 
 def _statement(statement: str, cluster: str, on: str) -> list[str]:
+    altered = _ALTERED.match(statement)
+    if altered is not None:
+        tables, body = (f"{altered.group(1)}_local", altered.group(1)), statement[altered.end() :]
+        return [f"ALTER TABLE {DATABASE}.{name}{on}{body}" for name in tables]
     table = _TABLE.match(statement)
     if table is None:
         view = _VIEW.match(statement)
