@@ -1,7 +1,7 @@
 """What the server adds: whose address it was, how much of it is kept, whose event it is, and when it happened."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from twintrack.clock import iso, milliseconds_of
-from twintrack.event import RequestContext, Tenancy, WireEvent
+from twintrack.event import RequestContext, Tenancy, WireConsent, WireEvent
 from twintrack.ingest.enrich import client_address, clock_skew, cut_address, enrich, identify
 
 NOW = 1_767_614_400_000
@@ -28,6 +28,10 @@ def context(**fields: Any) -> RequestContext:
         "is_bot": False,
     }
     return RequestContext(**{**given, **fields})
+
+
+def at(milliseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
 
 
 def event(**fields: Any) -> WireEvent:
@@ -143,3 +147,47 @@ def test_row_of_a_bare_event_has_no_surprises() -> None:
 def test_length_of_a_message_is_taken_before_masking_and_in_characters() -> None:
     assert enrich(event(message_content="a\U0001f600b"), context(), "1").message_length == 3
     assert enrich(event(message_content=""), context(), "1").message_length == 0
+
+
+GRANT = NOW - 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("consent", "skew", "stored"),
+    [
+        (None, 0, ("", None, [])),
+        ("granted", 0, ("granted", None, [])),
+        (WireConsent("granted"), 0, ("granted", None, [])),
+        (WireConsent("granted", at(GRANT)), 0, ("granted", GRANT / 1000, [])),
+        (WireConsent("granted", at(GRANT), ["gtm"]), 60_000, ("granted", (GRANT + 60_000) / 1000, ["gtm"])),
+        (WireConsent("granted", None, ["gtm", "nobody", "statsig", "gtm"]), 0, ("granted", None, ["statsig", "gtm"])),
+        # A grant lies neither ahead nor before 1970: there the clock was right when it was given.
+        (WireConsent("granted", at(GRANT)), 7_200_000, ("granted", GRANT / 1000, [])),
+        (WireConsent("granted", at(5_000)), -7_200_000, ("granted", 5.0, [])),
+    ],
+)
+def test_consent_is_stored_with_its_time_and_the_vendors_it_does_not_hold_for(
+    consent: str | WireConsent | None, skew: int, stored: tuple[str, float | None, list[str]]
+) -> None:
+    row = enrich(event(consent=consent), context(skew_milliseconds=skew), "")
+    assert (row.consent, row.consent_at, row.consent_denied) == stored
+
+
+@pytest.mark.parametrize(
+    ("metadata", "agent_is_bot", "marked"),
+    [
+        ({"tt_automation": True}, False, True),
+        ({"tt_automation": True}, True, True),
+        ({}, True, True),
+        (None, False, False),
+        ({"tt_automation": False}, False, False),
+        ({"tt_automation": "true"}, False, False),
+        ({"tt_automation": 1}, False, False),
+        ({"nested": {"tt_automation": True}}, False, False),
+    ],
+)
+def test_event_of_a_driven_browser_is_marked_and_kept(
+    metadata: dict[str, Any] | None, agent_is_bot: bool, marked: bool
+) -> None:
+    row = enrich(event(event_metadata=metadata), context(is_bot=agent_is_bot), "")
+    assert (row.is_bot, row.event_metadata) == (marked, metadata or {})

@@ -1,8 +1,15 @@
 """The tables: column order, exact rollups, and the plan's own query as a golden test."""
 
+from uuid import uuid4
+
+import msgspec
+
 from tests.conftest import Service
-from twintrack.event import Row
+from twintrack.event import RequestContext, Row, Tenancy, WireConsent, WireEvent
+from twintrack.ingest.enrich import enrich
+from twintrack.load.rows import insert_block
 from twintrack.store.migrate import known, migrate, missing
+from twintrack.store.schema import EVENT_COLUMNS
 from twintrack.testing import wire_event
 
 PLANS_QUERY = (
@@ -66,3 +73,32 @@ def test_migrations_are_applied_once(service: Service) -> None:
     assert missing(service.services.store) == []
     assert migrate(service.services.store) == []
     assert [m.name for m in known()] == sorted(m.name for m in known())
+
+
+def test_row_that_waited_over_the_update_that_brought_consent_is_taken_without_it(service: Service) -> None:
+    """What an older version left in the spool has fewer columns; the newer ones stand last."""
+    names = (*Row.__struct_fields__,)
+    assert names[-2:] == ("consent_at", "consent_denied")
+    tenancy = Tenancy("demo", "local")
+    context = RequestContext(tenancy, False, None, 1_767_225_600_000, 0, "::", "", False)
+    old = msgspec.to_builtins(enrich(WireEvent(uuid4(), "old", consent="granted"), context, ""))[:-2]
+    new = msgspec.to_builtins(
+        enrich(WireEvent(uuid4(), "new", consent=WireConsent("granted", None, ["gtm"])), context, "")
+    )
+    block = insert_block(str(uuid4()), b"\n".join(msgspec.json.encode(row) for row in (old, new)))
+    service.services.store.insert("events", EVENT_COLUMNS, block, "a token")
+    found = "SELECT event_name, consent, consent_at, consent_denied FROM analytics.events ORDER BY event_name"
+    assert service.rows(found) == [["new", "granted", None, ["gtm"]], ["old", "granted", None, []]]
+
+
+def test_table_of_an_older_version_gets_its_columns_and_keeps_its_rows(service: Service) -> None:
+    store = service.services.store
+    service.send([wire_event()])
+    service.settle()
+    for column in ("consent_at", "consent_denied"):
+        store.command(f"ALTER TABLE analytics.events DROP COLUMN {column}")
+    store.command("ALTER TABLE analytics.migrations DELETE WHERE name = '0004_consent' SETTINGS mutations_sync = 1")
+    assert [m.name for m in missing(store)] == ["0004_consent"]
+    assert migrate(store) == ["0004_consent"]
+    service.send([wire_event(consent={"state": "granted", "denied": ["statsig"]})])
+    assert service.rows("SELECT consent_denied FROM analytics.events ORDER BY consent_denied") == [[[]], [["statsig"]]]

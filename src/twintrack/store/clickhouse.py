@@ -42,7 +42,7 @@ INSERT_SETTINGS: Mapping[str, Any] = {
     "type_json_skip_duplicated_paths": 0,
     "input_format_null_as_default": 1,
     # Rows that waited over an update lack the columns that came with it; they stand last and have defaults.
-    "input_format_compact_allow_variable_number_of_columns": 1,
+    "input_format_json_compact_allow_variable_number_of_columns": 1,
     # A text in metadata stays a text: as a moment it would come back in another form, and trying costs 0.3 us a row.
     "input_format_try_infer_dates": 0,
     "input_format_try_infer_datetimes": 0,
