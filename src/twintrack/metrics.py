@@ -18,6 +18,8 @@ from twintrack.outcomes import Reason, Status
 _LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _STEP_BUCKETS_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 _LONG_BUCKETS_SECONDS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+# What can become of a receipt; `malformed` and `too_many` are told by the decoder.
+RECEIPTS = ("accepted", "malformed", "too_many", "unknown_vendor", "unknown_status", "impossible_time")
 STAGES = ("body", "inflate", "decode", "prepare", "append", "answer")
 LOAD_STEPS = ("freeze", "lookup", "insert", "settle")
 LIMITS = ("person", "key", "address", "requests", "buffer")
@@ -107,6 +109,12 @@ class Metrics:
             "twintrack_ingest_unknown_fields",
             "Event fields that the contract does not know; they are ignored.",
             "a sudden rise: a sender has a newer contract than this server",
+        )
+        self.received_receipts = self._counter(
+            "twintrack_ingest_receipts",
+            "What vendors did with events, as browsers told it, by whether it was taken or what was wrong with it.",
+            "anything but accepted (a sender has another contract than this server, or its clock is far off)",
+            ["result"],
         )
         self.limited = self._counter(
             "twintrack_ingest_limited",
@@ -229,6 +237,7 @@ class Metrics:
             _LONG_BUCKETS_SECONDS,
         )
 
+        self.receipts = {result: self.received_receipts.labels(result) for result in RECEIPTS}
         self.limits = {limit: self.limited.labels(limit) for limit in LIMITS}
         self.timed_out = {kind: self.timeouts.labels(kind) for kind in TIMEOUTS}
         self.by_verdict: dict[tuple[str, str], Counter] = {

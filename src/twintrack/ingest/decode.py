@@ -7,6 +7,7 @@ Next: ingest/validate.py.
 """
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -63,6 +64,7 @@ class Batch(NamedTuple):
     elements: list[WireEvent | Refusal]
     ids: list[str | None]  # of elements that are refusals, where readable; same length as elements
     receipts: list[WireReceipt]
+    bad_receipts: Counter[str]  # those that are none, by what is wrong with them
     envelope: Envelope
     unknown_fields: int
 
@@ -162,7 +164,9 @@ def decode(body: bytes, limits: Limits) -> Batch:
         envelope.events = []
     _count(len(envelope.events), limits)
     events: list[WireEvent | Refusal] = list(envelope.events)
-    return Batch(events, [None] * len(events), envelope.receipts[: limits.batch_receipts], envelope, unknown)
+    kept = envelope.receipts[: limits.batch_receipts]
+    over = Counter(too_many=len(envelope.receipts) - len(kept)) if len(kept) < len(envelope.receipts) else Counter()
+    return Batch(events, [None] * len(events), kept, over, envelope, unknown)
 
 
 def _typed(text: bytes, decoder: "msgspec.json.Decoder[Any]") -> Envelope:
@@ -188,6 +192,7 @@ def _decode_each(text: bytes, limits: Limits) -> Batch:
     top = split(text, max(limits.batch_events, _MOST_MEMBERS))
     envelope = Envelope()
     receipts: list[WireReceipt] = []
+    bad_receipts: Counter[str] = Counter()
     if isinstance(top, dict):
         members = {_key(raw): value for raw, value in top.items()}
         if "events" not in members and "receipts" not in members:
@@ -198,9 +203,14 @@ def _decode_each(text: bytes, limits: Limits) -> Batch:
                 if name in members:
                     setattr(envelope, name, decoder.decode(mend(members[name])))
         found = split(members.get("receipts", b"[]"), limits.batch_receipts)
-        for raw in (found if isinstance(found, list) else [])[: limits.batch_receipts]:
-            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        sent = found if isinstance(found, list) else [b""]
+        for raw in sent[: limits.batch_receipts]:
+            try:
                 receipts.append(_ONE_RECEIPT.decode(mend(raw)))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                bad_receipts["malformed"] += 1
+        if len(sent) > limits.batch_receipts:
+            bad_receipts["too_many"] += len(sent) - limits.batch_receipts
     if not isinstance(top, list):
         raise RequestError("no array of events can be found in the body", hint=_NO_EVENTS, code="no_events")
     _count(len(top), limits)
@@ -212,7 +222,7 @@ def _decode_each(text: bytes, limits: Limits) -> Batch:
         elements.append(element)
         ids.append(_readable_id(raw) if isinstance(element, Refusal) else None)
         unknown += more
-    return Batch(elements, ids, receipts, envelope, unknown)
+    return Batch(elements, ids, receipts, bad_receipts, envelope, unknown)
 
 
 def _key(raw: bytes) -> str:

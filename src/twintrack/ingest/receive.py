@@ -19,15 +19,16 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from twintrack import auth
-from twintrack.clock import Clock, milliseconds_of, month_of
+from twintrack.clock import Clock, milliseconds_of
 from twintrack.control.control import Control
 from twintrack.control.rollout import Rollout, document
 from twintrack.errors import RequestError, TwintrackError, Unavailable
-from twintrack.event import ReceiptRow, RequestContext, WireEvent, WireReceipt
+from twintrack.event import RequestContext, WireEvent
 from twintrack.ingest.admit import Buffer, Gate
 from twintrack.ingest.decode import Batch, decode, inflate
 from twintrack.ingest.enrich import client_address, clock_skew, cut_address
 from twintrack.ingest.pipeline import Rules, prepare
+from twintrack.ingest.receipts import judge
 from twintrack.ingest.visit import Gone, Visit, error_answer
 from twintrack.metrics import Metrics
 from twintrack.outcomes import Reason, Refusal, Status
@@ -37,7 +38,6 @@ from twintrack.spool.protocol import Delivery, Refused, Slab, Spool
 
 log = structlog.get_logger()
 _ENCODER = msgspec.json.Encoder()
-_RECEIPT_STATUSES = frozenset({"handed", "delivered", "failed", "absent", "blocked"})
 _TYPES = frozenset({b"application/json", b"text/plain", b""})
 _JSON = (b"content-type", b"application/json")
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
@@ -334,7 +334,7 @@ class Receiver:
                 Refused("" if refusal.status is Status.RETRY else ids[index] or "", refusal.status, refusal.reason)
                 for index, refusal in refusals.items()
             ],
-            self._receipts(batch.receipts, context) if batch.receipts else [],
+            self._receipts(batch, context),
         )
         visit.prepared = self._clock.monotonic_seconds()
         return _Judged(
@@ -378,6 +378,14 @@ class Receiver:
             }
         )
 
+    def _receipts(self, batch: Batch, context: RequestContext) -> list[tuple[int, bytes]]:
+        if not batch.receipts and not batch.bad_receipts:
+            return []
+        rows, counts = judge(batch.receipts, context, self._limits)
+        for result, receipts in (counts + batch.bad_receipts).items():
+            self._metrics.receipts[result].inc(receipts)
+        return rows
+
     def _address(self, visit: Visit) -> tuple[str, str]:
         """The client's address, and the form of it that is stored."""
         client = visit.scope.get("client")
@@ -417,28 +425,6 @@ class Receiver:
                 self._bots.clear()
             known = self._bots[agent] = bool(agent) and ("HeadlessChrome" in agent or self._crawlers.isCrawler(agent))
         return known
-
-    def _receipts(self, receipts: list[WireReceipt], context: RequestContext) -> list[tuple[int, bytes]]:
-        """(month, row) of receipts; what no vendor of ours can have sent is left out."""
-        rows = []
-        for receipt in receipts:
-            at = milliseconds_of(receipt.at) + context.skew_milliseconds
-            if (
-                receipt.vendor in ("statsig", "gtm")
-                and receipt.status in _RECEIPT_STATUSES
-                and abs(context.received_milliseconds - at) < self._limits.event_age_days * 86_400_000
-            ):
-                row = ReceiptRow(
-                    context.tenancy.project,
-                    context.tenancy.environment,
-                    receipt.event_id,
-                    receipt.vendor,
-                    receipt.status,
-                    at / 1000,
-                    context.received_milliseconds / 1000,
-                )
-                rows.append((month_of(row.at), _ENCODER.encode(row)))
-        return rows
 
 
 def _id(batch: Batch, index: int) -> str | None:

@@ -11,7 +11,7 @@ from sqlglot.errors import SqlglotError
 
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
-from twintrack.store.schema import DATABASE, HIDDEN_FROM_READ, READABLE
+from twintrack.store.schema import DATABASE, HIDDEN_FROM_READ, READABLE, REPLACING
 
 _MOST_CHARACTERS = 50_000
 
@@ -102,10 +102,7 @@ def scope(sql: str, tenancy: Tenancy | None, *, hide: bool = False) -> str:
     for table in list(statement.find_all(exp.Table)):
         if table.name.lower() in names and not table.args.get("db"):
             continue
-        if tenancy is None:
-            table.set("db", exp.to_identifier(DATABASE))
-        else:
-            _cut(table, tenancy, hide=hide)
+        _cut(table, tenancy, hide=hide)
     return statement.sql(dialect="clickhouse")
 
 
@@ -135,16 +132,21 @@ def _check_table(table: exp.Table, names: set[str]) -> None:
         raise _no("this table is unknown or not readable", f"read from {', '.join(READABLE)}")
 
 
-def _cut(table: exp.Table, tenancy: Tenancy, *, hide: bool) -> None:
-    """Puts a subquery of one tenancy in place of a table; `hide` replaces text of people by a mark."""
+def _cut(table: exp.Table, tenancy: Tenancy | None, *, hide: bool) -> None:
+    """Puts a subquery of one tenancy in place of a table; `hide` replaces text of people by a mark.
+
+    A table whose rows replace each other is read as if all of them had been merged: what came twice is there once.
+    """
     if table.args.get("final") or table.args.get("sample"):
         raise _no("FINAL and SAMPLE are not needed", "every table is exact without them")
     hidden = HIDDEN_FROM_READ.get(table.name, {}) if hide else {}
     columns = "*" + (f" REPLACE ({', '.join(f'{e} AS {c}' for c, e in hidden.items())})" if hidden else "")
-    inner = (
-        sqlglot.select(columns, dialect="clickhouse")
-        .from_(exp.Table(this=exp.to_identifier(table.name), db=exp.to_identifier(DATABASE)))
-        .where(exp.column("project").eq(exp.Literal.string(tenancy.project)))
-        .where(exp.column("environment").eq(exp.Literal.string(tenancy.environment)))
-    )
+    source: exp.Expression = exp.Table(this=exp.to_identifier(table.name), db=exp.to_identifier(DATABASE))
+    if table.name in REPLACING:
+        source = exp.Final(this=source)
+    inner = sqlglot.select(columns, dialect="clickhouse").from_(source)
+    if tenancy is not None:
+        inner = inner.where(exp.column("project").eq(exp.Literal.string(tenancy.project))).where(
+            exp.column("environment").eq(exp.Literal.string(tenancy.environment))
+        )
     table.replace(inner.subquery(alias=table.alias or table.name, copy=False))

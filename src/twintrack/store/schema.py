@@ -20,6 +20,9 @@ READABLE = (
     "events_daily",
 )
 
+# Of these, the ones whose rows replace each other by their order key, at some time after the insert.
+REPLACING = ("receipts",)
+
 # What a `read` key does not see: text of people and their addresses. Column to the expression in its place.
 HIDDEN_FROM_READ = {
     "events": {"message_content": "if(message_content IS NULL, NULL, '[MESSAGE]')", "ip_address": "toIPv6('::')"},
