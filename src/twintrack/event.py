@@ -114,7 +114,7 @@ class Envelope(msgspec.Struct):
     receipts: list[WireReceipt] = []
     batch_id: str | None = None
     sent_at: AwareTime | None = None
-    sdk: dict[str, Any] | None = None
+    sdk: Any = None
     key: str | None = None
     token: str | None = None
 

@@ -17,10 +17,17 @@ from twintrack.outcomes import Reason, Status
 
 _LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _STEP_BUCKETS_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
+_CALL_BUCKETS_SECONDS = (0.000025, 0.00005, 0.0001, 0.00015, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.05)
 _LONG_BUCKETS_SECONDS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 # What can become of a receipt; `malformed` and `too_many` are told by the decoder.
 RECEIPTS = ("accepted", "malformed", "too_many", "unknown_vendor", "unknown_status", "impossible_time")
 STAGES = ("body", "inflate", "decode", "prepare", "append", "answer")
+# What a page counts of its events; `tracked` stands first, since the cost of an event is told by it.
+SDK_STATES = (
+    "tracked", "queued", "held", "sent", "retried", "rejected", "excluded", "refused", "dropped", "discarded",
+    "recovered", "elsewhere",
+)  # fmt: skip
+SDK_STORAGES = ("disk", "memory", "unknown")
 LOAD_STEPS = ("freeze", "lookup", "insert", "settle")
 LIMITS = ("person", "key", "address", "requests", "buffer")
 TIMEOUTS = ("head", "body", "idle", "write")
@@ -152,6 +159,32 @@ class Metrics:
             ["kind"],
         )
 
+        # -- browsers, as they tell it: anyone with a write key can say anything, so nothing is decided by it
+        self.sdk_events = self._counter(
+            "twintrack_sdk_events",
+            "Events in browsers by what became of them, as their SDK tells in its batches. A page that another node, or "
+            "this one before a restart, heard of counts from its start again.",
+            "dropped or refused at all (a page's queue was full, or its storage); retried above 10 % of sent",
+            ["state"],
+        )
+        self.sdk_pages = self._counter(
+            "twintrack_sdk_pages",
+            "Loads of pages heard of, by where their SDK keeps what waits.",
+            "memory rising: storage is blocked, and events die with their page",
+            ["storage"],
+        )
+        self.sdk_blocked_pages = self._counter(
+            "twintrack_sdk_blocked_pages",
+            "Loads of pages whose SDK found its endpoint blocked, heard of once something came through.",
+            "rising: a content blocker knows the endpoint; give it a neutral path with `twintrack rollout set --endpoint`",
+        )
+        self.sdk_main_thread_seconds = self._histogram(
+            "twintrack_sdk_main_thread_seconds",
+            "Main thread time of one event in a page, its part of sending included, between two batches.",
+            "p95 above 0.001 s: the SDK costs its pages too much",
+            _CALL_BUCKETS_SECONDS,
+        )
+
         # -- the spool
         self.group_events = self._histogram(
             "twintrack_spool_group_events",
@@ -238,6 +271,8 @@ class Metrics:
         )
 
         self.receipts = {result: self.received_receipts.labels(result) for result in RECEIPTS}
+        self.sdk_events_by = {state: self.sdk_events.labels(state) for state in SDK_STATES}
+        self.sdk_pages_by = {storage: self.sdk_pages.labels(storage) for storage in SDK_STORAGES}
         self.limits = {limit: self.limited.labels(limit) for limit in LIMITS}
         self.timed_out = {kind: self.timeouts.labels(kind) for kind in TIMEOUTS}
         self.by_verdict: dict[tuple[str, str], Counter] = {

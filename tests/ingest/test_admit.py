@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ def context(**more: Any) -> RequestContext:
 
 def batch(*people: str) -> Batch:
     made: list[WireEvent | Refusal] = [WireEvent(UUID(uuid7()), "a", anonymous_id=person) for person in people]
-    return Batch(made, [None] * len(made), [], Envelope(), 0)
+    return Batch(made, [None] * len(made), [], Counter(), Envelope(), 0)
 
 
 def test_flood_of_random_ids_takes_bounded_memory(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ _ONE_RECEIPT = msgspec.json.Decoder(WireReceipt)
 _ENVELOPE_FIELDS = {
     field.name: msgspec.json.Decoder(field.type)
     for field in msgspec.structs.fields(Envelope)
-    if field.name in ("batch_id", "sent_at", "key", "token")
+    if field.name in ("batch_id", "sent_at", "sdk", "key", "token")
 }
 _KNOWN_FIELDS = frozenset(WireEvent.__struct_fields__)
 _BLANK = b" \t\r\n\xef\xbb\xbf"

@@ -27,6 +27,7 @@ from twintrack.event import RequestContext, WireEvent
 from twintrack.ingest.admit import Buffer, Gate
 from twintrack.ingest.decode import Batch, decode, inflate
 from twintrack.ingest.enrich import client_address, clock_skew, cut_address
+from twintrack.ingest.health import Pages
 from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.ingest.receipts import judge
 from twintrack.ingest.visit import Gone, Visit, error_answer
@@ -84,6 +85,7 @@ class Receiver:
         self._limits = settings.limits
         self._origins = [o.strip() for o in settings.allowed_origins.split(",") if o.strip()]
         self._gate = Gate(settings, clock, metrics)
+        self._pages = Pages(metrics)
         self.buffer = Buffer(settings.ingest_buffer_bytes, metrics)
         self.waiting = 0
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
@@ -303,6 +305,8 @@ class Receiver:
         rollout = self._control.rollout(principal.tenancy)
         await self._gate.key(principal, len(batch.elements))
         await self._gate.people(batch, context, project.secret)
+        if envelope.sdk is not None:
+            self._pages.heard(principal.key_id, envelope.sdk)
         if batch.unknown_fields:
             self._metrics.unknown_fields.inc(batch.unknown_fields)
         settings = self._settings

@@ -70,6 +70,10 @@ def _rules(limits: Limits) -> _Rules:
             "events": {"maxItems": limits.batch_events},
             "receipts": {"maxItems": limits.batch_receipts},
             "sent_at": {"description": "The client's clock at the moment of sending; corrects its skew."},
+            "sdk": {
+                "description": "Who sends: name, version, and `health`, a page's own counts (see docs/reference/metrics.md)."
+                " What is wrong in it harms no event.",
+            },
             "key": {"description": "For sends that can carry no header. Never stored, never logged."},
             "token": {"description": "The user's token, for such sends. Never stored, never logged."},
         },
