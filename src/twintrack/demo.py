@@ -1,15 +1,18 @@
 """The demo: its page's configuration, a vendor sandbox that speaks Statsig's wire format, and the printed sign-in link.
 
 Exists only under `serve --demo`, which binds loopback only. The sandbox records what arrives, in memory, bounded;
-it never feeds the store.
+it never feeds the store. It can be told to fail, drop, double and delay while it runs.
 """
 
+import asyncio
 import gzip
 import json
+import random
 import secrets
 from collections import OrderedDict
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse, RedirectResponse
 
@@ -29,40 +32,69 @@ _MOST_RECORDED = 5_000
 _MOST_BODY_BYTES = 1 << 20
 
 
+Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Faults(msgspec.Struct, forbid_unknown_fields=True):
+    """How badly the sandbox behaves; each part of 0 to 1 by chance. Without faults it takes everything once, at once."""
+
+    fail: Part = 0  # of requests: answered 500, nothing taken
+    drop: Part = 0  # of events: answered as taken, but lost
+    double: Part = 0  # of events: taken twice
+    delay_milliseconds: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0  # before a request is taken and answered
+
+
 class Sandbox:
     """What stands in for Statsig without internet: takes real client requests and remembers them."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.faults = Faults()
+        self._chance = random.Random()  # noqa: S311 nothing secret: which request fails
         self._recorded: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._next = 0
 
-    def record(self, body: bytes) -> int:
-        """How many events the request held.
+    async def take(self, body: bytes) -> bool:
+        """Takes a request as the faults have it; whether it is answered as taken.
 
         Raises: RequestError for a body that is not Statsig's format.
         """
+        faults = self.faults
+        if faults.delay_milliseconds:
+            await asyncio.sleep(faults.delay_milliseconds / 1000)
+        if self._falls(faults.fail):
+            return False
+        self._record(body, faults)
+        return True
+
+    def _falls(self, part: float) -> bool:
+        return self._chance.random() < part
+
+    def _record(self, body: bytes, faults: Faults) -> None:
         try:
             if body[:2] == b"\x1f\x8b":
                 body = gzip.decompress(body)
             events = json.loads(body)["events"]
             for event in events:
                 metadata = event.get("metadata") or {}
-                self._recorded[self._next] = {
+                taken = {
                     "event_id": metadata.get("event_id"),
                     "event_name": event["eventName"],
                     "value": event.get("value"),
                     "metadata": metadata,
                     "received_at": iso(self._clock.milliseconds()),
                 }
-                self._next += 1
+                if self._falls(faults.drop):
+                    continue
+                for _ in range(1 + self._falls(faults.double)):
+                    self._recorded[self._next] = taken
+                    self._next += 1
         except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
             raise RequestError(
                 "the body is not a Statsig log_event request", hint="point the real client here", code="not_statsig"
             ) from error
         while len(self._recorded) > _MOST_RECORDED:
             self._recorded.popitem(last=False)
-        return len(events)
 
     def events(self, event_id: str | None) -> list[dict[str, Any]]:
         return [e for e in self._recorded.values() if event_id is None or e["event_id"] == event_id]
@@ -139,7 +171,8 @@ def demo_routes(
             raise RequestError(
                 "the body is larger than 1 MiB", hint="send fewer events", code="body_too_large", status=413
             )
-        sandbox.record(body)
+        if not await sandbox.take(body):
+            return JSONResponse({"success": False}, 500)
         return JSONResponse({"success": True}, 202)
 
     @router.post("/demo/vendor/v1/initialize")
@@ -160,5 +193,20 @@ def demo_routes(
     @router.get("/demo/vendor/events")
     def recorded(event_id: str | None = None) -> dict[str, Any]:
         return {"events": sandbox.events(event_id)}
+
+    @router.get("/demo/vendor/faults")
+    def faults() -> dict[str, Any]:
+        return dict(msgspec.structs.asdict(sandbox.faults))
+
+    @router.put("/demo/vendor/faults")
+    async def set_faults(request: Request) -> dict[str, Any]:
+        """Takes the place of all faults before; `{}` ends them."""
+        try:
+            sandbox.faults = msgspec.json.decode(await request.body(), type=Faults)
+        except msgspec.DecodeError as error:
+            raise RequestError(
+                str(error), hint="fail, drop and double are 0 to 1, delay_milliseconds 0 to 60000", code="bad_faults"
+            ) from error
+        return faults()
 
     return router

@@ -26,6 +26,8 @@ def test_service_without_demo_prints_no_link(plain: Running) -> None:
         ("GET", "/demo/config.json"),
         ("GET", "/demo/vendor/events"),
         ("POST", "/demo/vendor/v1/rgstr"),
+        ("GET", "/demo/vendor/faults"),
+        ("PUT", "/demo/vendor/faults"),
         ("POST", "/demo/vendor/v1/initialize"),
     ],
 )
