@@ -19,8 +19,8 @@ _LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 _STEP_BUCKETS_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 _CALL_BUCKETS_SECONDS = (0.000025, 0.00005, 0.0001, 0.00015, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.05)
 _LONG_BUCKETS_SECONDS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
-# What can become of a receipt; `malformed` and `too_many` are told by the decoder.
-RECEIPTS = ("accepted", "malformed", "too_many", "unknown_vendor", "unknown_status", "impossible_time")
+# What can become of a receipt; `malformed` and `too_many` are told by the decoder, `killed` by the switch.
+RECEIPTS = ("accepted", "killed", "malformed", "too_many", "unknown_vendor", "unknown_status", "impossible_time")
 STAGES = ("body", "inflate", "decode", "prepare", "append", "answer")
 # What a page counts of its events; `tracked` stands first, since the cost of an event is told by it.
 SDK_STATES = (
@@ -120,7 +120,7 @@ class Metrics:
         self.received_receipts = self._counter(
             "twintrack_ingest_receipts",
             "What vendors did with events, as browsers told it, by whether it was taken or what was wrong with it.",
-            "anything but accepted (a sender has another contract than this server, or its clock is far off)",
+            "anything but accepted and killed (a sender has another contract than this server, or its clock is far off)",
             ["result"],
         )
         self.limited = self._counter(

@@ -338,7 +338,7 @@ class Receiver:
                 Refused("" if refusal.status is Status.RETRY else ids[index] or "", refusal.status, refusal.reason)
                 for index, refusal in refusals.items()
             ],
-            self._receipts(batch, context),
+            self._receipts(batch, context, rollout),
         )
         visit.prepared = self._clock.monotonic_seconds()
         return _Judged(
@@ -382,7 +382,10 @@ class Receiver:
             }
         )
 
-    def _receipts(self, batch: Batch, context: RequestContext) -> list[tuple[int, bytes]]:
+    def _receipts(self, batch: Batch, context: RequestContext, rollout: Rollout) -> list[tuple[int, bytes]]:
+        if rollout.kill:  # then nothing is taken, whatever it is
+            self._metrics.receipts["killed"].inc(len(batch.receipts) + batch.bad_receipts.total())
+            return []
         if not batch.receipts and not batch.bad_receipts:
             return []
         rows, counts = judge(batch.receipts, context, self._limits)
