@@ -188,7 +188,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   const track = (call: Call): Tracked => {
     const id = draw();
     if (stopped) return settledAs(id, "off");
-    const entry: Entry = { id, at: clockwork.now(), call, metadata: frozen(call.metadata), user: identity.userId(), place: around.place() };
+    const entry: Entry = { id, at: clockwork.now(), call, metadata: frozen(call.metadata), user: identity.userId(), place: guard(around.place, undefined) };
     tracked += 1;
     if (debug) say("tracked", id, eventName(...call.name));
     const to = call.source ? OWN : targets;
