@@ -63,9 +63,11 @@ export interface Watching {
   /** The store is not open yet. */
   unsafe(): void;
   say: Debug;
+  /** Counts the time of what it does at once. */
+  spend<T>(work: () => T): T;
 }
 
-export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, { sliced, unsafe, say }: Watching): Outbox {
+export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, { sliced, unsafe, say, spend }: Watching): Outbox {
   const queue = createQueue<Row>();
   let fresh: Fresh[] = [];
   let gone: string[] = [];
@@ -132,7 +134,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, { sli
 
   const write = (): Promise<void> => {
     const earlier = writing;
-    return (writing = writeFresh().then(() => earlier));
+    return (writing = spend(writeFresh).then(() => earlier));
   };
 
   /** A busy page finds the next slice's timer armed: arming one is the dearest part of a call. */
