@@ -5,7 +5,7 @@ const inner = [
   ..."after cancel ticks pack clockwork spend envelope refreshToken health".split(" "),
   ..."rows place leaving fate told since make merge settle onDisk sliced unsafe say".split(" "),
   ..."statuses retryAfter kept standing heard forget learn renew persist stamp hand".split(" "),
-  ..."resets whole resized ready counts parts group act tag found entry save draw".split(" "),
+  ..."resets whole resized ready counts parts group act tag found entry save draw prepare".split(" "),
 ];
 
 /** Made anew for each build: terser writes into what it is given. */

@@ -123,6 +123,11 @@ function start(configuration: Configuration, environment: Environment, page: Pag
     leave: identity.save,
     storage: ({ key, newValue }) => key === STORAGE_KEY && identity.learn(newValue),
     resize: around.resized,
+    prepare() {
+      draw.ready();
+      around.place();
+      identity.prepare();
+    },
     counts: () => own(backend.stats().dropped),
     gate: (name) => destinations.map((destination) => guard(() => destination.gate?.(name))).find((said) => typeof said === "boolean"),
   });
