@@ -7,7 +7,7 @@
  */
 import { createDisk, type Standing } from "./disk";
 import type { Clockwork, Page } from "./environment";
-import type { Receipt, WireEvent } from "./event";
+import { masked, type Debug, type Receipt, type WireEvent } from "./event";
 import { guard } from "./guard";
 import { part } from "./leaving";
 import { watchPage } from "./lifecycle";
@@ -43,6 +43,10 @@ export interface BackendConfiguration {
   maxRetries?: number;
   /** Await the service's answer, not the browser's disk, where a tracked event is awaited. Default: false. */
   awaitAnswer?: boolean;
+  /** Applied to each text of an event but its ids and name, off the call, before anything is stored, sent or handed on. Default: none. */
+  mask?: (text: string) => string;
+  /** Told of each step of each event; `@twintrack/browser/debug` has one for the console. Default: none. */
+  debug?: Debug;
 }
 
 export interface BackendStats {
@@ -77,10 +81,16 @@ export interface Tracked extends PromiseLike<Fate> {
   readonly id: string;
 }
 
+/** What the service of all destinations needs beside. */
+export interface Backend extends BackendClient {
+  /** An event that is made when its slice ends, with what else must be done then; or what became of it instead. */
+  track(id: string, make: () => WireEvent | Fate): Tracked;
+}
+
 export interface BackendClient {
   /** From now on the browser's storage may be used, and events may be sent. Before that nothing is. */
   start(): void;
-  trackEvent(event: WireEvent, metadata?: string): Tracked;
+  trackEvent(event: WireEvent): Tracked;
   receipt(receipt: Receipt): void;
   /** Sends what waits; resolves when the service has answered or a retry is due later. Never rejects. */
   flush(): Promise<void>;
@@ -111,14 +121,15 @@ export function nextBatch(rows: readonly Row[], events: number, bytes: number): 
 }
 
 /** Without a page there is no disk, and no last send when it goes: on a server the caller ends with `shutdown`. */
-export function createBackendClient(configuration: BackendConfiguration, clockwork: Clockwork, page?: Page, on?: { leave(): void; storage(key: string | null): void }): BackendClient {
+export function createBackendClient(configuration: BackendConfiguration, clockwork: Clockwork, page?: Page, on?: { leave(): void; resize(): void; storage(key: string | null): void }): Backend {
   const flushInterval = atLeast(0, configuration.flushInterval, 2_000);
   const maxRetries = atLeast(0, configuration.maxRetries, 10);
-  const { endpoint, writeKey, getToken, awaitAnswer } = configuration;
+  const { endpoint, writeKey, getToken, awaitAnswer, mask, debug } = configuration;
   const lane = `twintrack ${endpoint} ${writeKey}`;
   const factory = guard(() => page?.indexedDB, undefined);
   const disk = factory && createDisk(() => factory, lane, clockwork);
-  const outbox = createOutbox(disk, clockwork, () => arm(), () => leave());
+  const say: Debug = (stage, id, detail) => guard(() => debug?.(stage, id, detail), undefined);
+  const outbox = createOutbox(disk, clockwork, { sliced: () => arm(), unsafe: () => leave(), say });
   const counts = { sent: 0, rejected: 0, excluded: 0, refused: 0, retried: 0, killed: false };
   const self = String(clockwork.random());
   let started = Infinity;
@@ -206,9 +217,14 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     }
   };
 
+  const sayEach = (stage: "sent" | "retry", rows: readonly Row[], detail?: unknown): void => {
+    if (debug) for (const { id } of rows) say(stage, id, detail);
+  };
+
   /** Whether the next batch may follow at once. */
   const conclude = (rows: Row[], verdict: Verdict, answer: Answer): boolean => {
     unanswered = answer.status === 0 && page?.navigator.onLine !== false ? unanswered + 1 : 0;
+    sayEach("retry", rows.filter(({ fate }) => fate === "disk" || fate === "memory"), answer.status);
     if (verdict.kind === "halve") {
       most = Math.max(1, Math.floor(rows.length / 2));
       return true;
@@ -228,6 +244,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     const reports = receipts.slice(0, MOST_RECEIPTS);
     if (stopped || (rows.length === 0 && reports.length === 0)) return false;
     const before = failures;
+    sayEach("sent", rows);
     const answer = await transport.send(transport.envelope(rows, reports), false);
     const verdict = judge(answer.status, answer.body, rows);
     settle(rows, reports, verdict);
@@ -290,6 +307,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       const size = byteLength(body);
       leavingBytes += size;
       for (const row of rows) row.leaving = true;
+      sayEach("sent", rows, "leaving");
       void transport.send(body, true).then((answer) => {
         leavingBytes -= size;
         for (const row of rows) row.leaving = false;
@@ -307,6 +325,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
           leave();
         },
         storage: (key) => on?.storage(key),
+        resize: () => on?.resize(),
         online() {
           if (started === Infinity) return;
           hurry = true;
@@ -319,29 +338,39 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       })
     : () => undefined;
 
+  const track = (id: string, make: () => WireEvent | Fate): Tracked => {
+    if (stopped) return settledAs(id, "off");
+    const row = outbox.add(id, () => {
+      const made = guard(() => {
+        const event = make();
+        return typeof event === "string" ? event : { id, who: JSON.stringify([event.user_id, event.anonymous_id]), text: JSON.stringify(event) };
+      }, "rejected");
+      if (made === "rejected") counts.rejected += 1;
+      return made;
+    });
+    const final = (): boolean => row.fate !== undefined && !(awaitAnswer && row.place === row.fate);
+    return {
+      id,
+      then: (done, failed) =>
+        new Promise<Fate>((resolve) => {
+          const told = (fate: Fate): void => {
+            if (final()) resolve(fate);
+            else (row.told ??= []).push(told);
+          };
+          if (row.fate) told(row.fate);
+          else (row.told ??= []).push(told);
+        }).then(done, failed),
+    };
+  };
+
   return {
     start() {
       started = clockwork.ticks();
       outbox.open();
       arm();
     },
-    trackEvent(event, metadata) {
-      if (stopped) return settledAs(event.event_id, "off");
-      const row = outbox.add(event, metadata);
-      const final = (): boolean => row.fate !== undefined && !(awaitAnswer && row.place === row.fate);
-      return {
-        id: row.id,
-        then: (done, failed) =>
-          new Promise<Fate>((resolve) => {
-            const told = (fate: Fate): void => {
-              if (final()) resolve(fate);
-              else (row.told ??= []).push(told);
-            };
-            if (row.fate) told(row.fate);
-            else (row.told ??= []).push(told);
-          }).then(done, failed),
-      };
-    },
+    track,
+    trackEvent: (event) => track(event.event_id, () => masked(event, mask)),
     receipt(receipt) {
       if (stopped) return;
       if (receipts.length === 0) receiptsSince = clockwork.ticks();

@@ -16,6 +16,7 @@ export const nothing: Analytics = {
   trackMessage: none,
   page: none,
   identify: none,
+  observe: none,
   reset: ignore,
   consent: ignore,
   flush: settled,

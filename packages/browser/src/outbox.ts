@@ -6,7 +6,7 @@
  */
 import type { Disk, Kept, Standing } from "./disk";
 import type { Clockwork } from "./environment";
-import type { WireEvent } from "./event";
+import type { Debug } from "./event";
 import { guard } from "./guard";
 import { byteLength, createQueue, MOST_EVENTS } from "./queue";
 
@@ -30,16 +30,18 @@ export interface Row extends Kept {
   told?: ((fate: Fate) => void)[];
 }
 
+/** An event in the form that lies on disk, or what became of it instead. */
+export type Make = () => Kept | Fate;
+
 interface Fresh extends Row {
-  event: WireEvent;
-  metadata: string | undefined;
+  make: Make;
 }
 
 export interface Outbox {
   /** The first event shall not wait for the store to open. Until it has, `unsafe` is called for each slice. */
   open(): void;
-  /** Only pushes to memory. `metadata` is JSON already. */
-  add(event: WireEvent, metadata: string | undefined): Row;
+  /** Only pushes to memory: the event itself is made when its slice ends. */
+  add(id: string, make: Make): Row;
   /** Ends the slice: what is fresh starts on its way to disk before this returns. Resolves when it is there, never rejects. */
   write(): Promise<void>;
   /** Takes in what lies on disk: news of other pages, and what these have settled. Their rows may be sent too. */
@@ -47,6 +49,7 @@ export interface Outbox {
   remove(rows: Iterable<Row>, fate: (row: Row) => Fate): Row[];
   /** Writes down what is settled, and the standing where there is a new one. */
   settle(standing?: Standing): Promise<void>;
+  /** Forgets what waits, after its slice: how many that were. */
   clear(): number;
   rows(): readonly Row[];
   bytes(): number;
@@ -54,7 +57,15 @@ export interface Outbox {
   counts(): { queued: number; dropped: number; recovered: number; elsewhere: number };
 }
 
-export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, sliced: () => void, unsafe: () => void): Outbox {
+export interface Watching {
+  /** A slice is where it waits. */
+  sliced(): void;
+  /** The store is not open yet. */
+  unsafe(): void;
+  say: Debug;
+}
+
+export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, { sliced, unsafe, say }: Watching): Outbox {
   const queue = createQueue<Row>();
   let fresh: Fresh[] = [];
   let gone: string[] = [];
@@ -67,6 +78,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, slice
 
   const tell = (row: Row, fate: Fate): void => {
     row.fate = fate;
+    say(fate === "disk" || fate === "memory" ? "stored" : "settled", row.id, fate);
     for (const told of row.told?.splice(0) ?? []) told(fate);
   };
   const end = (rows: readonly Row[], fate: (row: Row) => Fate): void => {
@@ -91,19 +103,23 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, slice
     }
   };
 
-  const writeFresh = async (): Promise<void> => {
+  /** Makes the events of the slice. */
+  const make = (): Row[] => {
     clockwork.cancel(slice);
     slice = undefined;
     const rows = fresh;
     fresh = [];
+    return rows.filter((row) => {
+      const made = row.make();
+      if (typeof made === "string") tell(row, made);
+      else push(Object.assign(row, made, { bytes: byteLength(made.text) }));
+      return typeof made !== "string";
+    });
+  };
+
+  const writeFresh = async (): Promise<void> => {
+    const rows = make();
     if (rows.length === 0) return;
-    for (const row of rows) {
-      const text = JSON.stringify(row.event);
-      row.text = row.metadata ? `{"event_metadata":${row.metadata},${text.slice(1)}` : text;
-      row.who = JSON.stringify([row.event.user_id, row.event.anonymous_id]);
-      row.bytes = byteLength(row.text);
-      push(row);
-    }
     if (!opened) unsafe();
     const place = (await store(rows.map(({ id, who, text }) => ({ id, who, text })))) ? "disk" : "memory";
     for (const row of rows) {
@@ -122,8 +138,8 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, slice
 
   return {
     open: () => void disk?.open().catch(() => undefined).then(() => (opened = true)),
-    add(event, metadata) {
-      const row: Fresh = { id: event.event_id, event, metadata, who: "", text: "", bytes: 0, since: clockwork.ticks() };
+    add(id, make) {
+      const row: Fresh = { id, make, who: "", text: "", bytes: 0, since: clockwork.ticks() };
       fresh.push(row);
       if (fresh.length >= MOST_EVENTS) void write();
       else slice ??= clockwork.after(() => void write(), SLICE_MS);
@@ -151,8 +167,8 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, slice
       if (disk && (standing || gone.length > 0)) await store(standing ? [standing] : []);
     },
     clear() {
-      const rows = [...queue.clear(), ...fresh];
-      fresh = [];
+      make();
+      const rows = queue.clear();
       gone = [];
       for (const row of rows) tell(row, "discarded");
       guard(() => disk?.clear(), undefined);
