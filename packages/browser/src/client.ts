@@ -179,7 +179,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   };
 
   const track = (call: Call): Tracked => {
-    const id = draw();
+    const id = environment.given?.() || draw();
     if (stopped) return settledAs(id, "off");
     const entry: Entry = { id, at: clockwork.now(), call, metadata: frozen(call.metadata), user: identity.userId(), place: around.place() };
     tracked += 1;

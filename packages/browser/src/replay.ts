@@ -35,10 +35,8 @@ export interface Stub {
 const makers: Record<string, (word: never) => Destination> = { gtm, statsig };
 
 /** `twintrack.gtm(...)` of the stub was a promise of a destination. */
-const destination = (one: { twintrack?: string; words?: unknown[] }): Destination => {
-  const make = one.twintrack === undefined ? undefined : makers[one.twintrack];
-  return make ? make((one.words ?? [])[0] as never) : (one as Destination);
-};
+const destination = (one: Destination & { twintrack?: string; words?: unknown[] }): Destination =>
+  makers[one.twintrack ?? ""]?.(one.words?.[0] as never) ?? one;
 
 function replayOne(one: Buffered): void {
   const configuration = one.configuration as Configuration;

@@ -51,7 +51,7 @@ const MOST_CALLS = 1_000;
     const own = document.currentScript as HTMLScriptElement;
     const script = document.createElement("script");
     script.async = true;
-    script.nonce = own.nonce;
+    script.nonce = own.nonce ?? "";
     script.src = own.dataset["twintrack"] as string;
     document.head.append(script);
   } catch {
