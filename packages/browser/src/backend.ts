@@ -121,7 +121,7 @@ export function nextBatch(rows: readonly Row[], events: number, bytes: number): 
 }
 
 /** Without a page there is no disk, and no last send when it goes: on a server the caller ends with `shutdown`. */
-export function createBackendClient(configuration: BackendConfiguration, clockwork: Clockwork, page?: Page, on?: { leave(): void; resize(): void; storage(key: string | null): void }): Backend {
+export function createBackendClient(configuration: BackendConfiguration, clockwork: Clockwork, page?: Page, on?: { leave(): void; resize(): void; storage(event: StorageEvent): void }): Backend {
   const flushInterval = atLeast(0, configuration.flushInterval, 2_000);
   const maxRetries = atLeast(0, configuration.maxRetries, 10);
   const { endpoint, writeKey, getToken, awaitAnswer, mask, debug } = configuration;
@@ -324,7 +324,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
           on?.leave();
           leave();
         },
-        storage: (key) => on?.storage(key),
+        storage: (event) => on?.storage(event),
         resize: () => on?.resize(),
         online() {
           if (started === Infinity) return;

@@ -72,7 +72,8 @@ export interface Analytics {
 }
 
 interface Call extends Words {
-  name: string;
+  /** What the name is made of. */
+  name: unknown[];
   value?: string | number | undefined;
   metadata?: Metadata | undefined;
   message?: MessageInput;
@@ -103,6 +104,8 @@ const errorMetadata = (error: unknown): Metadata => ({
   error_message: guard(() => (error instanceof Error ? error.message : String(error)), "unreadable").slice(0, 1_000),
 });
 
+const OWN: readonly Target[] = ["backend"];
+
 function start(configuration: Configuration, environment: Environment, page: Page): Analytics {
   const { clockwork } = environment;
   const { destinations = [], messageContentToVendors, beforeSend, mask, debug } = configuration;
@@ -115,7 +118,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   const around = lookAround(page);
   const backend = createBackendClient(configuration, clockwork, page, {
     leave: identity.save,
-    storage: (key) => key === STORAGE_KEY && identity.reread(),
+    storage: ({ key, newValue }) => key === STORAGE_KEY && identity.learn(newValue),
     resize: around.resized,
   });
   const say = (...told: Parameters<NonNullable<typeof debug>>): void => guard(() => debug?.(...told), undefined);
@@ -128,6 +131,8 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   let discarded = 0;
   let resets = 0;
   let stopped = false;
+  /** Nobody waits and nobody is left out. */
+  let open = false;
 
   /** The event, as the page wants it sent; undefined where it wants that not. */
   const make = ({ id, at, call, metadata, user, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
@@ -135,7 +140,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
     const context = around.whole(place);
     const event: WireEvent = {
       event_id: id,
-      event_name: call.name,
+      event_name: eventName(...call.name),
       ...(call.value === undefined || call.value === null ? {} : { event_value: String(call.value) }),
       ...(metadata === undefined ? {} : { event_metadata: typeof metadata === "string" ? (JSON.parse(metadata) as Metadata) : metadata }),
       ...(user ? { user_id: user } : {}),
@@ -154,9 +159,11 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   /** Sends an entry on to those that may have it now. */
   const deliver = (entry: Entry, to: readonly Target[]): Tracked => {
     const { id } = entry;
-    const own = to.includes("backend");
+    const own = to[0] === "backend";
     const ids = own ? identity.next(entry.at) : undefined;
     return backend.track(id, () => {
+      draw.ready();
+      identity.settle();
       const event = make(entry, ids);
       if (event && !entry.call.source) vendors.hand(event, entry.call, (target) => to.includes(target));
       if (event && may("backend") && own) return event;
@@ -183,8 +190,9 @@ function start(configuration: Configuration, environment: Environment, page: Pag
     if (stopped) return settledAs(id, "off");
     const entry: Entry = { id, at: clockwork.now(), call, metadata: frozen(call.metadata), user: identity.userId(), place: around.place() };
     tracked += 1;
-    say("tracked", id, call.name);
-    return route(entry, call.source ? ["backend"] : targets, resets);
+    if (debug) say("tracked", id, eventName(...call.name));
+    const to = call.source ? OWN : targets;
+    return open ? deliver(entry, to) : route(entry, to, resets);
   };
 
   const renew = (times: number): void => {
@@ -206,6 +214,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   };
 
   const begin = (): void => {
+    open = targets.every(may);
     if (may("backend")) backend.start();
     vendors.start();
   };
@@ -215,25 +224,25 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   const call = (make: () => Call): Tracked => guard(() => track(make()), off);
 
   return {
-    trackEvent: (event) => call(() => ({ name: eventName(event.name), value: event.value, metadata: event.metadata, category: "event", action: event.name })),
-    trackInteraction: (action, target, metadata) => call(() => ({ name: eventName(action, target), metadata, category: "interaction", action, label: target })),
-    trackFeatureUsage: (feature, action, metadata) => call(() => ({ name: eventName("feature", feature, action), metadata, category: "feature", action, label: feature })),
-    trackConversion: (type, value, metadata) => call(() => ({ name: eventName("conversion", type), value, metadata, category: "conversion", action: type })),
-    trackError: (error, context) => call(() => ({ name: "error_occurred", metadata: { ...errorMetadata(error), ...context }, category: "error", action: "occurred" })),
+    trackEvent: (event) => call(() => ({ name: [event.name], value: event.value, metadata: event.metadata, category: "event", action: event.name })),
+    trackInteraction: (action, target, metadata) => call(() => ({ name: [action, target], metadata, category: "interaction", action, label: target })),
+    trackFeatureUsage: (feature, action, metadata) => call(() => ({ name: ["feature", feature, action], metadata, category: "feature", action, label: feature })),
+    trackConversion: (type, value, metadata) => call(() => ({ name: ["conversion", type], value, metadata, category: "conversion", action: type })),
+    trackError: (error, context) => call(() => ({ name: ["error_occurred"], metadata: { ...errorMetadata(error), ...context }, category: "error", action: "occurred" })),
     trackMessage: (message) =>
       call(() => {
         const content = String(message.content ?? "");
         const { role, threadId } = message;
         const metadata = { ...message.metadata, ...(role ? { role } : {}), ...(threadId ? { thread_id: threadId } : {}), message_length: content.length };
-        return { name: "message_sent", metadata, category: "message", action: "sent", message: { ...message, content } };
+        return { name: ["message_sent"], metadata, category: "message", action: "sent", message: { ...message, content } };
       }),
-    page: (name, metadata) => call(() => ({ name: "page_view", value: name, metadata, category: "page", action: "view" })),
+    page: (name, metadata) => call(() => ({ name: ["page_view"], value: name, metadata, category: "page", action: "view" })),
     identify: (userId, metadata) =>
       call(() => {
         identity.identify(String(userId));
-        return { name: "identify", metadata, category: "identity", action: "identify" };
+        return { name: ["identify"], metadata, category: "identity", action: "identify" };
       }),
-    observe: ({ name, value, metadata, source }) => call(() => ({ name: eventName(name), value, metadata, category: "tap", action: name, source })),
+    observe: ({ name, value, metadata, source }) => call(() => ({ name: [name], value, metadata, category: "tap", action: name, source })),
     reset: () =>
       guard(() => {
         identity.identify(undefined);

@@ -3,7 +3,7 @@ import type { Page } from "./environment";
 import { guard } from "./guard";
 
 /** `visibilitychange` is the last one a phone is sure to send, `pagehide` the last one of a desktop. */
-export function watchPage(page: Page, on: { leave(): void; online(): void; resize(): void; storage(key: string | null): void }): () => void {
+export function watchPage(page: Page, on: { leave(): void; online(): void; resize(): void; storage(event: StorageEvent): void }): () => void {
   const leave = (): void => guard(on.leave, undefined);
   const visibility = (): void => {
     if (page.document.visibilityState === "hidden") leave();
@@ -11,15 +11,14 @@ export function watchPage(page: Page, on: { leave(): void; online(): void; resiz
   const online = (): void => guard(on.online, undefined);
   page.document.addEventListener("visibilitychange", visibility);
   page.addEventListener("pagehide", leave);
-  const storage = (event: StorageEvent): void => on.storage(event.key);
   page.addEventListener("online", online);
-  page.addEventListener("storage", storage);
+  page.addEventListener("storage", on.storage);
   page.addEventListener("resize", on.resize);
   return () => {
     page.document.removeEventListener("visibilitychange", visibility);
     page.removeEventListener("pagehide", leave);
     page.removeEventListener("online", online);
-    page.removeEventListener("storage", storage);
+    page.removeEventListener("storage", on.storage);
     page.removeEventListener("resize", on.resize);
   };
 }

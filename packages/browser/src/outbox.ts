@@ -70,6 +70,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, { sli
   let fresh: Fresh[] = [];
   let gone: string[] = [];
   let slice: unknown;
+  let sliceSince = 0;
   let writing = Promise.resolve();
   let stored = disk !== undefined;
   let opened = disk === undefined;
@@ -106,7 +107,6 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, { sli
   /** Makes the events of the slice. */
   const make = (): Row[] => {
     clockwork.cancel(slice);
-    slice = undefined;
     const rows = fresh;
     fresh = [];
     return rows.filter((row) => {
@@ -139,10 +139,12 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, { sli
   return {
     open: () => void disk?.open().catch(() => undefined).then(() => (opened = true)),
     add(id, make) {
-      const row: Fresh = { id, make, who: "", text: "", bytes: 0, since: clockwork.ticks() };
-      fresh.push(row);
-      if (fresh.length >= MOST_EVENTS) void write();
-      else slice ??= clockwork.after(() => void write(), SLICE_MS);
+      if (!fresh.length) {
+        sliceSince = clockwork.ticks();
+        slice = clockwork.after(() => void write(), SLICE_MS);
+      }
+      const row: Fresh = { id, make, who: "", text: "", bytes: 0, since: sliceSince };
+      if (fresh.push(row) >= MOST_EVENTS) void write();
       return row;
     },
     write,
