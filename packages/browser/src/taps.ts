@@ -51,8 +51,9 @@ interface StatsigEvent {
 
 /** What is used of `@statsig/js-client`. */
 export interface StatsigSource {
-  on(name: "log_event_called" | "pre_logs_flushed", listener: (event: never) => void): void;
-  off(name: "log_event_called" | "pre_logs_flushed", listener: (event: never) => void): void;
+  // Its listeners are typed event by event, which no narrower type of ours would fit.
+  on(name: "log_event_called" | "pre_logs_flushed", listener: (event: any) => void): void;
+  off(name: "log_event_called" | "pre_logs_flushed", listener: (event: any) => void): void;
 }
 
 /**
@@ -85,7 +86,7 @@ export function tapStatsig(analytics: Observed, client: StatsigSource): () => vo
   };
   const listeners = { log_event_called: called, pre_logs_flushed: flushing } as const;
   const names = ["log_event_called", "pre_logs_flushed"] as const;
-  guard(() => names.forEach((name) => client.on(name, (listeners[name]))), undefined);
+  guard(() => names.forEach((name) => client.on(name, listeners[name])), undefined);
   return () => {
     tap.stop();
     guard(() => names.forEach((name) => client.off(name, listeners[name])), undefined);

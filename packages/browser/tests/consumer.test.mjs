@@ -27,7 +27,7 @@ describe("the types", () => {
       mkdirSync(folder, { recursive: true });
       copyFileSync(source, `${folder}/app.ts`);
       writeFileSync(`${folder}/package.json`, JSON.stringify({ name: "app", private: true, type }));
-      const compilerOptions = { ...options, target: "ES2022", lib: ["ES2022", "DOM"], strict: true, exactOptionalPropertyTypes: true, noEmit: true, types: [] };
+      const compilerOptions = { ...options, target: "ES2022", lib: ["ES2022", "DOM"], strict: true, noEmit: true, types: [] };
       writeFileSync(`${folder}/tsconfig.json`, JSON.stringify({ compilerOptions, files: ["app.ts"] }));
       const told = await run(process.execPath, [tsc, "-p", folder]).then(() => "", (error) => error.stdout);
       expect(told).toBe("");

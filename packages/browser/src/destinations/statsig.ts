@@ -7,9 +7,10 @@ import { MOST_OWN, remember } from "../own";
 
 /** What is used of `@statsig/js-client`. A client without `on` is handed events all the same, but says nothing of them. */
 export interface StatsigLike {
-  logEvent(name: string, value?: string | number | null, metadata?: Record<string, string>): void;
-  on?(name: "pre_logs_flushed" | "logs_flushed" | "error", listener: (event: never) => void): void;
-  off?(name: "pre_logs_flushed" | "logs_flushed" | "error", listener: (event: never) => void): void;
+  logEvent(name: string, value?: string | number, metadata?: Record<string, string>): void;
+  // Its listeners are typed event by event, which no narrower type of ours would fit.
+  on?(name: "pre_logs_flushed" | "logs_flushed" | "error", listener: (event: any) => void): void;
+  off?(name: "pre_logs_flushed" | "logs_flushed" | "error", listener: (event: any) => void): void;
   checkGate?(name: string): boolean;
   loadingStatus?: string;
 }
@@ -95,7 +96,7 @@ export function statsig(client: StatsigLike | (() => StatsigLike | undefined)): 
       remember(event.id);
       if (report) pending.set(event.id, false);
       if (pending.size > MOST_OWN) pending.delete(pending.keys().next().value as string);
-      found.logEvent(event.name, event.value ?? null, metadata);
+      found.logEvent(event.name, event.value, metadata);
       return true;
     },
     /** Undefined while the client has no values: its no would be nobody's decision. */
