@@ -6,7 +6,7 @@ import vm from "node:vm";
 import { describe, expect, it } from "vitest";
 
 const folder = fileURLToPath(new URL("..", import.meta.url));
-const entries = { "": "createAnalytics,BackendAnalyticsClient", "/react": "AnalyticsProvider,useAnalytics", "/statsig": "statsig", "/gtm": "gtm" };
+const entries = { "": "createAnalytics,BackendAnalyticsClient", "/react": "AnalyticsProvider,useAnalytics", "/statsig": "statsig", "/gtm": "gtm", "/taps": "tapDataLayer,tapStatsig", "/mask": "mask", "/debug": "explain" };
 
 const node = (kind, code) => execFileSync(process.execPath, [`--input-type=${kind}`, "-e", code], { cwd: folder, encoding: "utf8" });
 
