@@ -16,7 +16,7 @@ const MOST_SEEN = 1_000;
 type Observed = Pick<Analytics, "observe">;
 type Found = { name: string; value?: string | number; metadata?: Metadata };
 
-/** Collects what passes and looks at it in a later task, outside the calls of the page. */
+/** Collects what passes and looks at it in a later task, outside the calls of the page, and at the rest when it stops. */
 function later<Item>(look: (item: Item) => void): { see(item: Item): void; stop(): void } {
   let seen: Item[] = [];
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -32,7 +32,10 @@ function later<Item>(look: (item: Item) => void): { see(item: Item): void; stop(
       seen.push(item);
       timer ??= setTimeout(work, 0);
     },
-    stop: () => void (clearTimeout(timer), (seen = [])),
+    stop() {
+      clearTimeout(timer);
+      work();
+    },
   };
 }
 
