@@ -104,6 +104,9 @@ const errorMetadata = (error: unknown): Metadata => ({
   error_message: guard(() => (error instanceof Error ? error.message : String(error)), "unreadable").slice(0, 1_000),
 });
 
+/** To measure a call costs about as much as the call: one of so many stands for all. */
+const MEASURED = 8;
+
 const OWN: readonly Target[] = ["backend"];
 
 function start(configuration: Configuration, environment: Environment, page: Page): Analytics {
@@ -120,19 +123,31 @@ function start(configuration: Configuration, environment: Environment, page: Pag
     leave: identity.save,
     storage: ({ key, newValue }) => key === STORAGE_KEY && identity.learn(newValue),
     resize: around.resized,
+    counts: () => own(backend.stats().dropped),
+    gate: (name) => destinations.map((destination) => guard(() => destination.gate?.(name), undefined)).find((said) => typeof said === "boolean"),
   });
   const say = (...told: Parameters<NonNullable<typeof debug>>): void => guard(() => debug?.(...told), undefined);
   const vendors = createVendors(destinations, consents, clockwork.now, messageContentToVendors === true && mask !== undefined, (receipt) => {
     say("vendor", receipt.event_id, receipt);
     if (consents.of("backend") !== "denied") backend.receipt(receipt);
   });
+  /** A driven browser is marked, not left out. */
+  const automated = page.navigator.webdriver ? { tt_automation: true } : undefined;
   const waiting = createQueue<Held>();
   let tracked = 0;
   let discarded = 0;
   let resets = 0;
+  let calls = 0;
   let stopped = false;
   /** Nobody waits and nobody is left out. */
   let open = false;
+
+  const own = (dropped: number): Pick<Stats, "tracked" | "held" | "discarded" | "dropped"> => ({
+    tracked,
+    held: waiting.rows().filter(({ to }) => to.includes("backend")).length,
+    discarded,
+    dropped: dropped + waiting.dropped(),
+  });
 
   /** The event, as the page wants it sent; undefined where it wants that not. */
   const make = ({ id, at, call, metadata, user, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
@@ -142,7 +157,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
       event_id: id,
       event_name: eventName(...call.name),
       ...(call.value === undefined || call.value === null ? {} : { event_value: String(call.value) }),
-      ...(metadata === undefined ? {} : { event_metadata: typeof metadata === "string" ? (JSON.parse(metadata) as Metadata) : metadata }),
+      ...(metadata || automated ? { event_metadata: { ...(typeof metadata === "string" ? (JSON.parse(metadata) as Metadata) : metadata), ...automated } } : {}),
       ...(user ? { user_id: user } : {}),
       ...ids,
       client_timestamp: new Date(at).toISOString(),
@@ -188,7 +203,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   const track = (call: Call): Tracked => {
     const id = environment.given?.() || draw();
     if (stopped) return settledAs(id, "off");
-    const entry: Entry = { id, at: clockwork.now(), call, metadata: frozen(call.metadata), user: identity.userId(), place: around.place() };
+    const entry: Entry = { id, at: clockwork.now(), call, metadata: frozen(call.metadata), user: identity.userId(), place: guard(around.place, undefined) };
     tracked += 1;
     if (debug) say("tracked", id, eventName(...call.name));
     const to = call.source ? OWN : targets;
@@ -221,7 +236,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   begin();
 
   /** A call from the page: whatever it hands us, it gets an id or nothing, never an exception. */
-  const call = (make: () => Call): Tracked => guard(() => track(make()), off);
+  const call = (make: () => Call): Tracked => guard(() => (++calls % MEASURED ? track(make()) : backend.spend(() => track(make()), MEASURED)), off);
 
   return {
     trackEvent: (event) => call(() => ({ name: [event.name], value: event.value, metadata: event.metadata, category: "event", action: event.name })),
@@ -275,9 +290,8 @@ function start(configuration: Configuration, environment: Environment, page: Pag
       return backend.shutdown().then(vendors.stop);
     },
     stats() {
-      const { dropped, ...counts } = backend.stats();
-      const held = waiting.rows().filter(({ to }) => to.includes("backend")).length;
-      return { tracked, held, discarded, dropped: dropped + waiting.dropped(), ...counts };
+      const counts = backend.stats();
+      return { ...counts, ...own(counts.dropped) };
     },
   };
 }

@@ -1,4 +1,4 @@
-/** Where an event happened. Each part is read as rarely as it can be: some cost the page a layout. */
+/** Where an event happened. What costs the page a layout or a call into the browser is read as rarely as it can be. */
 import type { Page } from "./environment";
 import type { WireEvent } from "./event";
 import { guard } from "./guard";
@@ -7,12 +7,13 @@ import { guard } from "./guard";
 export const MOST_URL_CHARACTERS = 4096;
 
 type Context = NonNullable<WireEvent["context"]>;
-export type Place = Omit<Context, "viewport">;
+/** An address the page was at, with the last title it had there. */
+export type Place = Context["page"];
 
 export interface Surroundings {
   /** As of now; the same object as long as the page stays where it is. */
   place(): Place | undefined;
-  /** With the size of the window, which may be some milliseconds younger. */
+  /** With what may be some milliseconds younger. */
   whole(place: Place | undefined): Context | undefined;
   /** The window has another size. */
   resized(): void;
@@ -21,22 +22,32 @@ export interface Surroundings {
 const cut = (text: string): string => text.slice(0, MOST_URL_CHARACTERS);
 
 export function lookAround(page: Page): Surroundings {
-  const { location, document, navigator } = page;
-  let place: Place | undefined;
+  const { location, document } = page;
+  let here: Place | undefined;
   let href: string | undefined;
-  let title: string | undefined;
   let viewport: Context["viewport"] | undefined;
+  const settle = (): void => {
+    if (here) here.title = cut(document.title);
+  };
+  /** A page that says when its address changes need not be asked in each call. */
+  const { navigation } = page as { navigation?: EventTarget };
+  guard(() => navigation?.addEventListener("currententrychange", () => guard(() => {
+    settle();
+    here = undefined;
+  }, undefined)), undefined);
   return {
-    place: () =>
+    place() {
+      if (!here || (!navigation && href !== location.href)) {
+        href = location.href;
+        here = { url: cut(href), path: cut(location.pathname), title: "" };
+      }
+      return here;
+    },
+    whole: (place) =>
       guard(() => {
-        if (href !== location.href || title !== document.title || !place) {
-          href = location.href;
-          title = document.title;
-          place = { page: { url: cut(href), path: cut(location.pathname), title: cut(title) }, referrer: cut(document.referrer), locale: navigator.language };
-        }
-        return place;
+        if (place === here) settle();
+        return place && { page: place, viewport: (viewport ??= { width: page.innerWidth, height: page.innerHeight }), referrer: cut(document.referrer), locale: page.navigator.language };
       }, undefined),
-    whole: (known) => known && { ...known, viewport: (viewport ??= { width: page.innerWidth, height: page.innerHeight }) },
     resized: () => void (viewport = undefined),
   };
 }

@@ -92,21 +92,20 @@ export function snapshot(metadata: unknown): Metadata | undefined {
 /** The metadata as of now, at the least cost: a flat object is copied, a deep one is written as JSON. */
 export function frozen(metadata: unknown): Metadata | string | undefined {
   if (typeof metadata !== "object" || metadata === null) return undefined;
-  return guard(() => {
-    const copy: Metadata = {};
-    for (const key of Object.keys(metadata)) {
-      const value = (metadata as Metadata)[key];
-      if (value !== null && !FLAT.includes(typeof value)) {
-        const text = JSON.stringify(metadata);
-        return text.startsWith("{") ? text : snapshot(metadata);
-      }
-      copy[key] = value;
+  try {
+    const copy = { ...metadata } as Metadata;
+    for (const key in copy) {
+      const value = copy[key];
+      const kind = typeof value;
+      if (kind === "string" || kind === "number" || kind === "boolean" || value == null) continue;
+      const text = JSON.stringify(metadata);
+      return text.startsWith("{") ? text : snapshot(metadata);
     }
     return copy;
-  }, undefined) ?? snapshot(metadata);
+  } catch {
+    return snapshot(metadata);
+  }
 }
-
-const FLAT = ["string", "number", "boolean", "undefined"];
 
 /** A copy for vendors: without the text of a message, under whatever key and however deep. */
 export const withoutText = (metadata: string, text: string | undefined): Metadata =>
@@ -136,18 +135,22 @@ export interface Draw {
  * Source: RFC 9562 section 6.2, method 1.
  */
 export function uuid7(now: () => number, fill: (bytes: Uint8Array) => void): Draw {
+  const hex = Array.from({ length: 256 }, (_, byte) => (byte + 256).toString(16).slice(1));
   const ends: string[] = [];
   let last = -1;
   let counter = 0;
+  /** The first eight digits change once a minute. */
+  let minute = -1;
+  let start = "";
   let time = "";
   const ready = (): void => {
     if (ends.length > READY / 2) return;
     const bytes = new Uint8Array(READY * 8);
     fill(bytes);
     for (let from = 0; from < bytes.length; from += 8) {
-      let end = "-";
-      for (let at = 0; at < 8; at++) end += ((at ? (bytes[from + at] as number) : (bytes[from] as number) & 63 | 128) + 256).toString(16).slice(1) + (at === 1 ? "-" : "");
-      ends.push(end);
+      const [first = 0, ...rest] = bytes.slice(from, from + 8);
+      const text = [(first & 63) | 128, ...rest].map((byte) => hex[byte]).join("");
+      ends.push(`-${text.slice(0, 4)}-${text.slice(4)}`);
     }
   };
   const draw = (): string => {
@@ -155,11 +158,15 @@ export function uuid7(now: () => number, fill: (bytes: Uint8Array) => void): Dra
     if (at > last || ++counter > 4095) {
       last = Math.max(at, last + 1);
       counter = 0;
-      const text = last.toString(16).padStart(12, "0");
-      time = text.slice(0, 8) + "-" + text.slice(8) + "-";
+      const high = Math.floor(last / 65536);
+      if (high !== minute) {
+        minute = high;
+        start = high.toString(16).padStart(8, "0") + "-";
+      }
+      time = start + (hex[(last >> 8) & 255] as string) + (hex[last & 255] as string) + "-7";
     }
     if (!ends.length) ready();
-    return time + (0x7000 + counter).toString(16) + (ends.pop() as string);
+    return time + (hex[counter >> 8] as string)[1] + (hex[counter & 255] as string) + (ends.pop() as string);
   };
   return Object.assign(draw, { ready });
 }

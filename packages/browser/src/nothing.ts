@@ -21,5 +21,5 @@ export const nothing: Analytics = {
   consent: ignore,
   flush: settled,
   shutdown: settled,
-  stats: () => ({ tracked: 0, queued: 0, held: 0, sent: 0, rejected: 0, excluded: 0, refused: 0, dropped: 0, discarded: 0, recovered: 0, elsewhere: 0, retried: 0, storage: "memory", blocked: false, killed: false }),
+  stats: () => ({ tracked: 0, queued: 0, held: 0, sent: 0, rejected: 0, excluded: 0, refused: 0, dropped: 0, discarded: 0, recovered: 0, elsewhere: 0, retried: 0, storage: "memory", blocked: false, killed: false, main_thread_milliseconds: 0 }),
 };

@@ -20,7 +20,7 @@ export function retryAfter(header: string | null, now: number): number | undefin
 export type Status = "accepted" | "duplicate" | "rejected" | "dropped" | "retry";
 
 export type Verdict =
-  | { kind: "settled"; statuses: Status[]; killed: boolean }
+  | { kind: "settled"; statuses: Status[]; killed: boolean; version: unknown }
   /** Send the whole batch again, under the same ids. */
   | { kind: "again" }
   /** Too large: send half of it. */
@@ -42,8 +42,8 @@ function settle(body: string, events: number): Verdict {
     statuses[result.index] = result.status;
   }
   const agrees = ["accepted", ...NOT_ACCEPTED].every((name) => answer[name] === statuses.filter((status) => status === name).length);
-  const killed = (answer["config"] as { kill?: unknown } | undefined)?.kill === true;
-  return agrees ? { kind: "settled", statuses, killed } : { kind: "again" };
+  const { kill, version } = (answer["config"] ?? {}) as { kill?: unknown; version?: unknown };
+  return agrees ? { kind: "settled", statuses, killed: kill === true, version } : { kind: "again" };
 }
 
 /** `status` 0 means that no answer came. */

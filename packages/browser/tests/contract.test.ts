@@ -102,7 +102,7 @@ describe.each(cases)("the case %s", (_, { body, answer, error }) => {
     const counts = Object.fromEntries(schema.$defs.Status.enum.map((name) => [name, verdicts.filter(({ status }) => status === name).length]));
     const results = verdicts.flatMap(({ status, code }, index) => (status === "accepted" ? [] : [{ index, event_id: null, status, code, message: "" }]));
     const text = JSON.stringify({ batch_id: "b", ...counts, results, config: { version: 1, kill: false } });
-    expect(judge(200, text, verdicts)).toEqual({ kind: "settled", statuses: verdicts.map(({ status }) => status), killed: false });
+    expect(judge(200, text, verdicts)).toEqual({ kind: "settled", statuses: verdicts.map(({ status }) => status), killed: false, version: 1 });
   });
 
   it.runIf(body !== undefined && answer !== undefined)("is refused by the schema exactly where it is marked", () => {

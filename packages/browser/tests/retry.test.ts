@@ -38,7 +38,7 @@ describe("an answer", () => {
 
   it("that adds up settles each event by itself", () => {
     const body = answer({ accepted: 1, duplicate: 1, retry: 1 }, [{ index: 0, status: "duplicate" }, { index: 2, status: "retry" }]);
-    expect(judge(200, body, sent(3))).toEqual({ kind: "settled", statuses: ["duplicate", "accepted", "retry"], killed: false });
+    expect(judge(200, body, sent(3))).toEqual({ kind: "settled", statuses: ["duplicate", "accepted", "retry"], killed: false, version: 1 });
   });
 });
 
