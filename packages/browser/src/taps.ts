@@ -39,6 +39,24 @@ function later<Item>(look: (item: Item) => void): { see(item: Item): void; stop(
   };
 }
 
+interface Memory {
+  /** Milliseconds since 1970. */
+  started: number;
+  seen: WeakSet<object>;
+  /** Logged in the first millisecond: in the client's queue these look like earlier ones. */
+  first: StatsigEvent[];
+}
+
+const memories = new WeakMap<object, WeakMap<object, Memory>>();
+
+/** What a service knows of a source. It outlives a stop: StrictMode, which taps twice, observes nothing twice. */
+function memoryOf(analytics: object, source: object): Memory {
+  const all = memories.get(analytics) ?? new WeakMap<object, Memory>();
+  const memory = all.get(source) ?? { started: Date.now(), seen: new WeakSet(), first: [] };
+  memories.set(analytics, all.set(source, memory));
+  return memory;
+}
+
 const found = (name: string, value: unknown, metadata: Metadata): Found => ({
   name,
   ...(typeof value === "string" || typeof value === "number" ? { value } : {}),
@@ -64,27 +82,24 @@ export interface StatsigSource {
  * Statsig's own events (`statsig::...`) are left out. Returns a function that stops the tap. Never throws.
  */
 export function tapStatsig(analytics: Observed, client: StatsigSource): () => void {
-  const started = Date.now();
-  /** Logged in the tap's first millisecond: in the client's queue these look like earlier ones. */
-  let first: StatsigEvent[] = [];
-  const flushed = new WeakSet<object>();
+  const memory = memoryOf(analytics, client);
   const tap = later<StatsigEvent>(({ eventName, value, metadata }) => {
     if (typeof eventName !== "string" || eventName.startsWith("statsig::")) return;
     const copy = (plain(metadata) ?? {}) as Metadata;
     if (!isOwn(copy["event_id"])) analytics.observe({ ...found(eventName, value, copy), source: "tap:statsig" });
   });
   const called = ({ event }: { event: StatsigEvent }): void => {
-    if (Date.now() <= started && first.length < MOST_SEEN) first.push(event);
+    if (Date.now() <= memory.started && memory.first.length < MOST_SEEN) memory.first.push(event);
     tap.see(event);
   };
   const flushing = ({ events }: { events: StatsigEvent[] }): void => {
     for (const event of events) {
       // A batch that is sent again holds the same objects.
-      if (!(Number(event.time) <= started) || flushed.has(event)) continue;
-      flushed.add(event);
-      const at = first.findIndex(({ eventName, metadata }) => eventName === event.eventName && metadata === event.metadata);
+      if (!(Number(event.time) <= memory.started) || memory.seen.has(event)) continue;
+      memory.seen.add(event);
+      const at = memory.first.findIndex(({ eventName, metadata }) => eventName === event.eventName && metadata === event.metadata);
       if (at < 0) tap.see(event);
-      else first = first.filter((_, place) => place !== at);
+      else memory.first.splice(at, 1);
     }
   };
   const listeners = { log_event_called: called, pre_logs_flushed: flushing } as const;
@@ -131,12 +146,18 @@ export function tapDataLayer(analytics: Observed, { dataLayerName = "dataLayer",
     const page = globalThis as unknown as Record<string, unknown>;
     const layer = (page[dataLayerName] ??= []) as unknown[];
     if (!Array.isArray(layer)) return undefined;
+    const { seen } = memoryOf(analytics, layer);
+    const see = (item: unknown): void => {
+      if (typeof item !== "object" || item === null) return;
+      seen.add(item);
+      tap.see(item);
+    };
     // Read once and never by place again: Google's script trims the array.
-    layer.slice().forEach(tap.see);
+    for (const item of layer.slice()) if (!seen.has(item as object)) see(item);
     const before = layer.push;
     const had = Object.prototype.hasOwnProperty.call(layer, "push");
     const push = function (this: unknown, ...items: unknown[]): number {
-      if (!stopped) items.forEach(tap.see);
+      if (!stopped) items.forEach(see);
       return before.apply(this as unknown[], items);
     };
     layer.push = push;

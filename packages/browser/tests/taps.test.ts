@@ -146,6 +146,17 @@ describe("the data layer's tap", () => {
     expect(await names()).toEqual([]);
   });
 
+  it("that is mounted twice, as StrictMode does, observes nothing twice", async () => {
+    page.dataLayer = [{ event: "before" }] as unknown as Layer;
+    const { tap, names } = watched();
+    tap()();
+    page.dataLayer.push({ event: "between" });
+    tap();
+    const again = { event: "again" };
+    page.dataLayer.push(again, again);
+    expect(await names()).toEqual(["before", "between", "again", "again"]);
+  });
+
   it("harms nothing where the layer is none or cannot be wrapped", () => {
     const { tap } = watched();
     for (const layer of ["text", 5, Object.freeze([])]) {
@@ -218,6 +229,23 @@ describe("Statsig's tap", () => {
     const tapped = stage.events().filter(({ source }) => source === "tap:statsig").map((event) => [event.event_name, event.event_value, event.event_metadata]);
     const wanted = [["early", "1", { a: "b" }], ["late", "v", { c: "d" }], ["same", undefined, {}], ["same", undefined, {}]];
     expect(tapped.sort((a, b) => String(a[0]).localeCompare(String(b[0])))).toEqual(wanted);
+  });
+
+  it("that is mounted twice, as StrictMode does, observes nothing twice", async () => {
+    const stage = createStage();
+    const client = realClient();
+    const analytics = stage.open();
+    client.logEvent("before");
+    tapStatsig(analytics, client)();
+    const stop = tapStatsig(analytics, client);
+    client.logEvent("after");
+    await client.flush();
+    stop();
+    tapStatsig(analytics, client);
+    await client.shutdown();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    await analytics.flush();
+    expect(stage.events().map((event) => event.event_name).sort()).toEqual(["after", "before"]);
   });
 
   it("lives with a client that throws", () => {
