@@ -82,11 +82,15 @@ export interface StatsigSource {
  * Statsig's own events (`statsig::...`) are left out. Returns a function that stops the tap. Never throws.
  */
 export function tapStatsig(analytics: Observed, client: StatsigSource): () => void {
+  return guard(() => listen(analytics, client), () => undefined);
+}
+
+function listen(analytics: Observed, client: StatsigSource): () => void {
   const memory = memoryOf(analytics, client);
   const tap = later<StatsigEvent>(({ eventName, value, metadata }) => {
     if (typeof eventName !== "string" || eventName.startsWith("statsig::")) return;
-    const copy = (plain(metadata) ?? {}) as Metadata;
-    if (!isOwn(copy["event_id"])) analytics.observe({ ...found(eventName, value, copy), source: "tap:statsig" });
+    if (isOwn((metadata as { event_id?: unknown } | undefined)?.event_id)) return;
+    analytics.observe({ ...found(eventName, value, (plain(metadata) ?? {}) as Metadata), source: "tap:statsig" });
   });
   const called = ({ event }: { event: StatsigEvent }): void => {
     if (Date.now() <= memory.started && memory.first.length < MOST_SEEN) memory.first.push(event);
@@ -104,7 +108,7 @@ export function tapStatsig(analytics: Observed, client: StatsigSource): () => vo
   };
   const listeners = { log_event_called: called, pre_logs_flushed: flushing } as const;
   const names = ["log_event_called", "pre_logs_flushed"] as const;
-  guard(() => names.forEach((name) => client.on(name, listeners[name])), undefined);
+  names.forEach((name) => client.on(name, listeners[name]));
   return () => {
     tap.stop();
     guard(() => names.forEach((name) => client.off(name, listeners[name])), undefined);
@@ -138,11 +142,15 @@ export function tapDataLayer(analytics: Observed, { dataLayerName = "dataLayer",
   const tap = later<unknown>((item) => {
     const { name, fields } = pushed(item) ?? {};
     if (typeof name !== "string" || (!googleEvents && name.startsWith("gtm."))) return;
+    // Asked of the original: a bounded copy may lack it.
+    if (isOwn((fields as { event_id?: unknown }).event_id)) return;
     const { value, ...copy } = (plain(fields, isSpeech) ?? {}) as Metadata;
-    if (!isOwn(copy["event_id"])) analytics.observe({ ...found(name, value, copy), source: "tap:gtm" });
+    analytics.observe({ ...found(name, value, copy), source: "tap:gtm" });
   });
   let stopped = false;
   const takeOff = guard(() => {
+    // On a server there is no page to look at.
+    if (typeof window === "undefined") return undefined;
     const page = globalThis as unknown as Record<string, unknown>;
     const layer = (page[dataLayerName] ??= []) as unknown[];
     if (!Array.isArray(layer)) return undefined;
@@ -157,7 +165,7 @@ export function tapDataLayer(analytics: Observed, { dataLayerName = "dataLayer",
     const before = layer.push;
     const had = Object.prototype.hasOwnProperty.call(layer, "push");
     const push = function (this: unknown, ...items: unknown[]): number {
-      if (!stopped) items.forEach(see);
+      if (!stopped) guard(() => items.forEach(see), undefined);
       return before.apply(this as unknown[], items);
     };
     layer.push = push;

@@ -30,6 +30,14 @@ describe("the package", () => {
     expect(node("module", code)).toBe('["",0]\n');
   });
 
+  it("taps nothing on a server, and leaves nothing there", () => {
+    const code = `import { tapDataLayer } from "@twintrack/browser/taps";
+      const before = Object.keys(globalThis).length;
+      tapDataLayer({ observe() {} })();
+      console.log(Object.keys(globalThis).length - before, typeof globalThis.dataLayer);`;
+    expect(node("module", code)).toBe("0 undefined\n");
+  });
+
   it("works by a script tag as the global twintrack", async () => {
     const sent = [];
     const target = { addEventListener() {}, removeEventListener() {} };

@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { StatsigClient } from "@statsig/js-client";
 import { afterEach, describe, expect, it, vi } from "vitest";
 
@@ -84,6 +85,15 @@ describe("the data layer's tap", () => {
     page.dataLayer.push({ event: "theirs", event_id: "of their own" });
     expect(await names()).toEqual(["theirs"]);
     expect(page.dataLayer).toHaveLength(3);
+  });
+
+  it("knows our own event by its id, however large it is", async () => {
+    const { tap, names, analytics, stage } = watched();
+    analytics.trackEvent({ name: "ours", metadata: Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`k${n}`, "y".repeat(1_000)])) });
+    await stage.pass(50);
+    tap();
+    expect(page.dataLayer).toHaveLength(1);
+    expect(await names()).toEqual([]);
   });
 
   it("lets Google's script work, before and after it, and misses nothing when that trims the array", async () => {
@@ -248,10 +258,11 @@ describe("Statsig's tap", () => {
     expect(stage.events().map((event) => event.event_name).sort()).toEqual(["after", "before"]);
   });
 
-  it("lives with a client that throws", () => {
+  it("lives with a client that is none, and one that throws", () => {
+    for (const none of [undefined, null, 5, {}]) expect(() => tapStatsig(createStage().open(), none as never)()).not.toThrow();
     const analytics = createStage().open();
     const broken = { on: vi.fn(() => { throw new Error("theirs"); }), off: vi.fn(() => { throw new Error("theirs"); }) };
     expect(() => tapStatsig(analytics, broken)()).not.toThrow();
-    expect([broken.on.mock.calls.length > 0, broken.off.mock.calls.length > 0]).toEqual([true, true]);
+    expect(broken.on.mock.calls.length).toBeGreaterThan(0);
   });
 });
