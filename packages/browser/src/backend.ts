@@ -141,9 +141,9 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const maxRetries = atLeast(0, configuration.maxRetries, 10);
   const { endpoint, writeKey, getToken, awaitAnswer, mask, debug } = configuration;
   const lane = `twintrack ${endpoint} ${writeKey}`;
-  const factory = guard(() => page?.indexedDB, undefined);
+  const factory = guard(() => page?.indexedDB);
   const disk = factory && createDisk(() => factory, lane, clockwork);
-  const say: Debug = (stage, id, detail) => guard(() => debug?.(stage, id, detail), undefined);
+  const say: Debug = (stage, id, detail) => guard(() => debug?.(stage, id, detail));
   let busy = 0;
   const spend = <T>(work: () => T, times = 1): T => {
     const from = clockwork.ticks();
@@ -243,10 +243,10 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   };
 
   const settle = (rows: Row[], reports: Receipt[], verdict: Verdict): void => {
-    if (verdict.kind === "again" || verdict.kind === "halve") return;
+    if (verdict === "again" || verdict === "halve") return;
     const told = new Set(reports);
     receipts = receipts.filter((receipt) => !told.has(receipt));
-    if (verdict.kind === "refused") {
+    if (verdict === "refused") {
       counts.refused += outbox.remove(rows, () => "refused").length;
       return;
     }
@@ -266,11 +266,11 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const conclude = (rows: Row[], verdict: Verdict, answer: Answer): boolean => {
     unanswered = answer.status === 0 && page?.navigator.onLine !== false ? unanswered + 1 : 0;
     sayEach("retry", rows.filter(({ fate }) => fate === "disk" || fate === "memory"), answer.status);
-    if (verdict.kind === "halve") {
+    if (verdict === "halve") {
       halved = Math.max(1, Math.floor(rows.length / 2));
       return true;
     }
-    if (verdict.kind === "again" || (verdict.kind === "settled" && verdict.statuses.includes("retry"))) {
+    if (verdict === "again" || (verdict !== "refused" && verdict.statuses.includes("retry"))) {
       wait(answer.status === 429 || answer.status === 503 ? retryAfter(answer.retryAfter, clockwork.now()) : undefined);
       return false;
     }
@@ -322,7 +322,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       // The page may be inside a call to us: never start a request in its time.
       await outbox.write();
       if (stopped || clockwork.ticks() < Math.max(notBefore, started)) return;
-      if (disk) await takeTurn(guard(() => page?.navigator.locks, undefined), lane, round);
+      if (disk) await takeTurn(guard(() => page?.navigator.locks), lane, round);
       else await round(false);
     } catch {
       wait();
@@ -413,17 +413,15 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       if (made === "rejected") counts.rejected += 1;
       return made;
     });
-    const final = (): boolean => row.fate !== undefined && !(awaitAnswer && row.place === row.fate);
     return {
       id,
       then: (done, failed) =>
         new Promise<Fate>((resolve) => {
-          const told = (fate: Fate): void => {
-            if (final()) resolve(fate);
+          const told = (fate: Fate | undefined): void => {
+            if (fate && !(awaitAnswer && row.place === fate)) resolve(fate);
             else (row.told ??= []).push(told);
           };
-          if (row.fate) told(row.fate);
-          else (row.told ??= []).push(told);
+          told(row.fate);
         }).then(done, failed),
     };
   };
@@ -456,7 +454,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     },
     async shutdown() {
       await flush();
-      if (!stopped) guard(leave, undefined);
+      if (!stopped) guard(leave);
       stopped = true;
       clockwork.cancel(timer);
       clockwork.cancel(look);

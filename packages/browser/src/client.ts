@@ -3,7 +3,7 @@ import { createBackendClient, settledAs, type BackendConfiguration, type Backend
 import { createConsents, doNotTrack, type Choice, type Target } from "./consent";
 import { lookAround, type Place } from "./context";
 import type { Environment, Page } from "./environment";
-import { eventName, frozen, masked, uuid7, type Destination, type Metadata, type Receipt, type Source, type WireEvent } from "./event";
+import { eventName, masked, snapshot, uuid7, type Destination, type Metadata, type Receipt, type Source, type WireEvent } from "./event";
 import { guard } from "./guard";
 import { createIdentity, STORAGE_KEY, type Ids } from "./identity";
 import { nothing, off } from "./nothing";
@@ -85,7 +85,7 @@ interface Entry {
   id: string;
   at: number;
   call: Call;
-  metadata: Metadata | string | undefined;
+  metadata: Metadata | undefined;
   user: string | undefined;
   place: Place | undefined;
 }
@@ -124,9 +124,9 @@ function start(configuration: Configuration, environment: Environment, page: Pag
     storage: ({ key, newValue }) => key === STORAGE_KEY && identity.learn(newValue),
     resize: around.resized,
     counts: () => own(backend.stats().dropped),
-    gate: (name) => destinations.map((destination) => guard(() => destination.gate?.(name), undefined)).find((said) => typeof said === "boolean"),
+    gate: (name) => destinations.map((destination) => guard(() => destination.gate?.(name))).find((said) => typeof said === "boolean"),
   });
-  const say = (...told: Parameters<NonNullable<typeof debug>>): void => guard(() => debug?.(...told), undefined);
+  const say = (...told: Parameters<NonNullable<typeof debug>>): void => guard(() => debug?.(...told));
   const vendors = createVendors(destinations, consents, clockwork.now, messageContentToVendors === true && mask !== undefined, (receipt) => {
     say("vendor", receipt.event_id, receipt);
     if (consents.of("backend") !== "denied") backend.receipt(receipt);
@@ -151,22 +151,22 @@ function start(configuration: Configuration, environment: Environment, page: Pag
 
   /** The event, as the page wants it sent; undefined where it wants that not. */
   const make = ({ id, at, call, metadata, user, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
-    const { message } = call;
-    const context = around.whole(place);
-    const event: WireEvent = {
+    const { value, message } = call;
+    // What is undefined is not written.
+    const event = {
       event_id: id,
       event_name: eventName(...call.name),
-      ...(call.value === undefined || call.value === null ? {} : { event_value: String(call.value) }),
-      ...(metadata || automated ? { event_metadata: { ...(typeof metadata === "string" ? (JSON.parse(metadata) as Metadata) : metadata), ...automated } } : {}),
-      ...(user ? { user_id: user } : {}),
+      event_value: value == null ? undefined : String(value),
+      event_metadata: automated ? { ...metadata, ...automated } : metadata,
+      user_id: user || undefined,
       ...ids,
       client_timestamp: new Date(at).toISOString(),
-      ...(message ? { message_content: message.content } : {}),
-      ...(message?.threadId ? { thread_id: message.threadId } : {}),
-      ...(context ? { context } : {}),
+      message_content: message?.content,
+      thread_id: message?.threadId || undefined,
+      context: around.whole(place),
       consent: consents.stamp(),
       source: call.source ?? "sdk",
-    };
+    } as WireEvent;
     const wanted = beforeSend ? guard(() => beforeSend({ ...event }), event) : event;
     return wanted ? masked({ ...wanted, event_id: id }, mask) : undefined;
   };
@@ -203,7 +203,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   const track = (call: Call): Tracked => {
     const id = environment.given?.() || draw();
     if (stopped) return settledAs(id, "off");
-    const entry: Entry = { id, at: clockwork.now(), call, metadata: frozen(call.metadata), user: identity.userId(), place: guard(around.place, undefined) };
+    const entry: Entry = { id, at: clockwork.now(), call, metadata: snapshot(call.metadata), user: identity.userId(), place: guard(around.place) };
     tracked += 1;
     if (debug) say("tracked", id, eventName(...call.name));
     const to = call.source ? OWN : targets;
@@ -248,7 +248,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
       call(() => {
         const content = String(message.content ?? "");
         const { role, threadId } = message;
-        const metadata = { ...message.metadata, ...(role ? { role } : {}), ...(threadId ? { thread_id: threadId } : {}), message_length: content.length };
+        const metadata = { ...message.metadata, ...(role && { role }), ...(threadId && { thread_id: threadId }), message_length: content.length };
         return { name: ["message_sent"], metadata, category: "message", action: "sent", message: { ...message, content } };
       }),
     page: (name, metadata) => call(() => ({ name: ["page_view"], value: name, metadata, category: "page", action: "view" })),
@@ -263,7 +263,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
         identity.identify(undefined);
         if (consents.of("backend") === "pending") resets += 1;
         else identity.renew(clockwork.now());
-      }, undefined),
+      }),
     consent: (choice) =>
       guard(() => {
         const before = consents.of("backend");
@@ -280,7 +280,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
         }
         begin();
         release();
-      }, undefined),
+      }),
     flush() {
       identity.save();
       return backend.flush();

@@ -50,7 +50,7 @@ export function createConfigs(endpoint: string, writeKey: string, clockwork: Clo
       if (!box) return;
       read = true;
       take(box.getItem(name));
-    }, undefined);
+    });
     return config;
   };
   const ask = async (fresh: boolean): Promise<void> => {
@@ -59,7 +59,7 @@ export function createConfigs(endpoint: string, writeKey: string, clockwork: Clo
       const { version } = now();
       const text = await answer.text();
       if (!answer.ok || !take(text) || now().version === version) return;
-      guard(() => storage()?.setItem(name, text), undefined);
+      guard(() => storage()?.setItem(name, text));
       changed();
     } catch {
       // The next look is soon enough.
@@ -74,6 +74,6 @@ export function createConfigs(endpoint: string, writeKey: string, clockwork: Clo
       void ask(true);
     },
     ask,
-    forget: () => guard(() => storage()?.removeItem(name), undefined),
+    forget: () => guard(() => storage()?.removeItem(name)),
   };
 }

@@ -34,7 +34,7 @@ export function lookAround(page: Page): Surroundings {
   guard(() => navigation?.addEventListener("currententrychange", () => guard(() => {
     settle();
     here = undefined;
-  }, undefined)), undefined);
+  })));
   return {
     place() {
       if (!here || (!navigation && href !== location.href)) {
@@ -47,7 +47,7 @@ export function lookAround(page: Page): Surroundings {
       guard(() => {
         if (place === here) settle();
         return place && { page: place, viewport: (viewport ??= { width: page.innerWidth, height: page.innerHeight }), referrer: cut(document.referrer), locale: page.navigator.language };
-      }, undefined),
+      }),
     resized: () => void (viewport = undefined),
   };
 }

@@ -76,35 +76,21 @@ export type Debug = (stage: Stage, id: string, detail?: unknown) => void;
 
 export const eventName = (...parts: unknown[]): string => parts.map(String).join("_").trim().toLowerCase().replace(/\s+/g, "_");
 
-const copyValue = (value: unknown): unknown => JSON.parse(JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part))) as unknown;
+const deep = (value: object | bigint): unknown => JSON.parse(JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part)));
 
 /** The metadata as it is now, whatever the page does with its object later. A key that cannot be written costs itself alone. */
 export function snapshot(metadata: unknown): Metadata | undefined {
-  if (typeof metadata !== "object" || metadata === null) return undefined;
+  if (typeof metadata !== "object" || !metadata) return undefined;
   const copy: Metadata = {};
   for (const key of Object.keys(metadata)) {
-    const value = guard(() => copyValue((metadata as Metadata)[key]), undefined);
-    if (value !== undefined) copy[key] = value;
+    try {
+      const value = (metadata as Metadata)[key];
+      copy[key] = (typeof value === "object" && value) || typeof value === "bigint" ? deep(value) : value;
+    } catch {
+      // This key alone is lost.
+    }
   }
   return copy;
-}
-
-/** The metadata as of now, at the least cost: a flat object is copied, a deep one is written as JSON. */
-export function frozen(metadata: unknown): Metadata | string | undefined {
-  if (typeof metadata !== "object" || metadata === null) return undefined;
-  try {
-    const copy = { ...metadata } as Metadata;
-    for (const key in copy) {
-      const value = copy[key];
-      const kind = typeof value;
-      if (kind === "string" || kind === "number" || kind === "boolean" || value == null) continue;
-      const text = JSON.stringify(metadata);
-      return text.startsWith("{") ? text : snapshot(metadata);
-    }
-    return copy;
-  } catch {
-    return snapshot(metadata);
-  }
 }
 
 /** A copy for vendors: without the text of a message, under whatever key and however deep. */

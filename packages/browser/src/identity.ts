@@ -59,12 +59,12 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
   const open = (): Storage | undefined => (allowed ? storage() : undefined);
 
   const learn = (text: string | null | undefined): void => {
-    const known = text ? guard(() => parse(text), undefined) : undefined;
+    const known = text ? guard(() => parse(text)) : undefined;
     // Two tabs count one session: the further count is the true one.
     if (known && !(memory?.session === known.session && memory.sequence > known.sequence)) memory = known;
   };
   const read = (): Stored | undefined => {
-    if (stale) learn(guard(() => open()?.getItem(STORAGE_KEY), undefined));
+    if (stale) learn(guard(() => open()?.getItem(STORAGE_KEY)));
     stale = false;
     return memory;
   };
@@ -72,7 +72,7 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     if (!memory) return;
     saved = ticks();
     unsaved = 0;
-    guard(() => open()?.setItem(STORAGE_KEY, JSON.stringify(memory)), undefined);
+    guard(() => open()?.setItem(STORAGE_KEY, JSON.stringify(memory)));
   };
   const renew = (anonymous: string, at: number): Stored => {
     unsaved = 2;
@@ -106,7 +106,7 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     },
     forget() {
       memory = undefined;
-      guard(() => storage()?.removeItem(STORAGE_KEY), undefined);
+      guard(() => storage()?.removeItem(STORAGE_KEY));
     },
   };
 }

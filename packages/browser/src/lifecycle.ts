@@ -21,7 +21,7 @@ export function watchPage(page: Page, on: Moments): () => void {
     [page, "storage", on.storage],
   ];
   const listeners = heard.map(([target, name, work]) => {
-    const listener = (event: Event): void => guard(() => work(event as never), undefined);
+    const listener = (event: Event): void => guard(() => work(event as never));
     target.addEventListener(name, listener);
     return () => target.removeEventListener(name, listener);
   });

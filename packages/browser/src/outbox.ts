@@ -178,7 +178,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, { sli
       const rows = queue.clear();
       gone = [];
       for (const row of rows) tell(row, "discarded");
-      guard(() => disk?.clear(), undefined);
+      guard(() => disk?.clear());
       return rows.length;
     },
     rows: queue.rows,

@@ -13,7 +13,7 @@ export interface BufferedCall {
   at: number;
   /** Empty where the browser could draw none. */
   id: string;
-  settle(value: unknown): void;
+  resolve(value: unknown): void;
 }
 
 export interface Buffered {
@@ -59,7 +59,7 @@ function replayOne(one: Buffered): void {
   const real = (name: string, words: unknown[]): unknown => analytics[name]?.(...words);
   for (const call of one.calls.splice(0)) {
     current = call;
-    guard(() => call.settle(real(call.name, call.words)), undefined);
+    guard(() => call.resolve(real(call.name, call.words)), undefined);
   }
   current = undefined;
   one.real = real;

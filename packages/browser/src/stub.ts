@@ -37,7 +37,7 @@ const MOST_CALLS = 1_000;
             }
             let settle: (value: unknown) => void = () => undefined;
             const settled = new Promise((resolve) => (settle = resolve));
-            if (calls++ < MOST_CALLS) one.calls.push({ name, words, at, id, settle });
+            if (calls++ < MOST_CALLS) one.calls.push({ name, words, at, id, resolve: settle });
             return { id, then: settled.then.bind(settled) };
           };
         }

@@ -51,16 +51,16 @@ export function createTransport({ endpoint, writeKey, getToken, health, spend }:
     envelope: (rows, receipts) =>
       spend(() => {
         const rest = JSON.stringify({
-          ...(receipts.length > 0 ? { receipts } : {}),
+          receipts: receipts.length > 0 ? receipts : undefined,
           sent_at: new Date(clockwork.now()).toISOString(),
           sdk: { ...SDK, health: health() },
           key: writeKey,
-          ...(token ? { token } : {}),
+          token,
         });
         return `{"events":[${rows.map((row) => row.text).join(",")}],${rest.slice(1)}`;
       }),
     async send(body, keepalive) {
-      const halt = typeof AbortController === "undefined" ? undefined : new AbortController();
+      const halt = new AbortController();
       const none = (status: number): Answer => ({ status, body: "", retryAfter: null });
       const packer = keepalive || body.length < PACK_CHARACTERS ? undefined : pack;
       const request = async (): Promise<Answer> => {
@@ -71,14 +71,14 @@ export function createTransport({ endpoint, writeKey, getToken, health, spend }:
             body: packed,
             headers: { "Content-Type": "text/plain", ...(packer ? { "Content-Encoding": "gzip" } : {}) },
             credentials: "omit",
-            ...(keepalive ? { keepalive } : {}),
-            ...(halt ? { signal: halt.signal } : {}),
+            keepalive,
+            signal: halt.signal,
           }),
         );
         return { status: answer.status, retryAfter: answer.headers.get("Retry-After"), body: await answer.text() };
       };
       const answer = await within(clockwork, request(), MOST_SEND_MS, () => {
-        halt?.abort();
+        halt.abort();
         return none(-1);
       }).catch(() => none(0));
       if (packer && (answer.status === 0 || answer.status === 415)) {

@@ -25,7 +25,7 @@ export function createVendors(destinations: readonly Destination[], consents: Co
     start() {
       for (const destination of destinations) {
         if (consents.of(destination.vendor) !== "granted" || running.has(destination)) continue;
-        running.set(destination, guard(() => destination.start?.((receipt) => report(destination, receipt.event_id, receipt.status)), undefined));
+        running.set(destination, guard(() => destination.start?.((receipt) => report(destination, receipt.event_id, receipt.status))));
       }
     },
     hand({ event_id, event_name, event_value, event_metadata, message_content }, { category, action, label = event_name }, to) {
@@ -44,7 +44,7 @@ export function createVendors(destinations: readonly Destination[], consents: Co
       }
     },
     stop() {
-      for (const stop of running.values()) guard(() => typeof stop === "function" && (stop as () => void)(), undefined);
+      for (const stop of running.values()) guard(() => typeof stop === "function" && (stop as () => void)());
       running.clear();
     },
   };
