@@ -5,7 +5,7 @@ const inner = [
   ..."after cancel ticks pack clockwork spend envelope refreshToken health".split(" "),
   ..."rows place leaving fate told since make merge settle onDisk sliced unsafe say".split(" "),
   ..."statuses retryAfter kept standing heard forget learn renew persist stamp hand".split(" "),
-  ..."resets whole resized ready counts".split(" "),
+  ..."resets whole resized ready counts parts group act tag found entry save draw".split(" "),
 ];
 
 const small: Options = {
@@ -14,32 +14,32 @@ const small: Options = {
   terserOptions: { compress: { passes: 3, unsafe_arrows: true, unsafe_methods: true, pure_getters: true, keep_fargs: false } },
 };
 
-const core: Options = {
+const mangled = new RegExp(`^(${inner.join("|")})$`);
+const core: Options = { ...small, esbuildOptions: (options) => void Object.assign(options, { mangleProps: mangled, minify: true }) };
+/** Minified by esbuild first, the script-tag build would lose its global. */
+const tag: Options = {
   ...small,
-  esbuildOptions(options) {
-    options.minify = true;
-    options.mangleProps = new RegExp(`^(${inner.join("|")})$`);
-  },
+  terserOptions: { ...small.terserOptions, toplevel: false },
+  esbuildOptions: (options) => void Object.assign(options, { mangleProps: mangled }),
+};
+
+/** The entry for React uses the service beside it, and does not bring one of its own. */
+const beside: Options = {
+  external: ["react"],
+  esbuildPlugins: [
+    {
+      name: "beside",
+      setup: (build) => void build.onResolve({ filter: /^\.\.\/index$/ }, () => ({ path: `./index.${build.initialOptions.format === "esm" ? "js" : "cjs"}`, external: true })),
+    },
+  ],
 };
 
 export const configurations = defineConfig([
   { ...core, entry: { index: "src/index.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
-  { ...core, entry: { twintrack: "src/iife.ts" }, format: ["iife"], globalName: "twintrack" },
-  {
-    ...small,
-    entry: {
-      react: "src/react/index.ts",
-      statsig: "src/destinations/statsig.ts",
-      gtm: "src/destinations/gtm.ts",
-      taps: "src/taps.ts",
-      mask: "src/mask.ts",
-      debug: "src/debug.ts",
-    },
-    format: ["esm", "cjs"],
-    dts: true,
-    splitting: false,
-    external: ["react"],
-  },
+  { ...tag, entry: { twintrack: "src/iife.ts" }, format: ["iife"], globalName: "twintrack" },
+  { ...small, ...beside, entry: { react: "src/react/index.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
+  { ...small, entry: { statsig: "src/destinations/statsig.ts", gtm: "src/destinations/gtm.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
+  { ...small, entry: { taps: "src/taps.ts", mask: "src/mask.ts", debug: "src/debug.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
   // Its names are those that the loaded script looks for: none of them is inner.
   { ...small, entry: { stub: "src/stub.ts" }, format: ["iife"] },
 ]);
