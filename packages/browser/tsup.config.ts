@@ -8,20 +8,17 @@ const inner = [
   ..."resets whole resized ready counts parts group act tag found entry save draw".split(" "),
 ];
 
-const small: Options = {
+/** Made anew for each build: terser writes into what it is given. */
+const small = (): Options => ({
   minify: "terser",
   target: "es2021",
   terserOptions: { compress: { passes: 3, unsafe_arrows: true, unsafe_methods: true, pure_getters: true, keep_fargs: false } },
-};
+});
 
-const mangled = new RegExp(`^(${inner.join("|")})$`);
-const core: Options = { ...small, esbuildOptions: (options) => void Object.assign(options, { mangleProps: mangled, minify: true }) };
-/** Minified by esbuild first, the script-tag build would lose its global. */
-const tag: Options = {
-  ...small,
-  terserOptions: { ...small.terserOptions, toplevel: false },
-  esbuildOptions: (options) => void Object.assign(options, { mangleProps: mangled }),
-};
+const core = (): Options => ({
+  ...small(),
+  esbuildOptions: (options) => void Object.assign(options, { mangleProps: new RegExp(`^(${inner.join("|")})$`), minify: true }),
+});
 
 /** The entry for React uses the service beside it, and does not bring one of its own. */
 const beside: Options = {
@@ -35,13 +32,13 @@ const beside: Options = {
 };
 
 export const configurations = defineConfig([
-  { ...core, entry: { index: "src/index.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
-  { ...tag, entry: { twintrack: "src/iife.ts" }, format: ["iife"], globalName: "twintrack" },
-  { ...small, ...beside, entry: { react: "src/react/index.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
-  { ...small, entry: { statsig: "src/destinations/statsig.ts", gtm: "src/destinations/gtm.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
-  { ...small, entry: { taps: "src/taps.ts", mask: "src/mask.ts", debug: "src/debug.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
+  { ...core(), entry: { index: "src/index.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
+  { ...core(), entry: { twintrack: "src/iife.ts" }, format: ["iife"], globalName: "twintrack" },
+  { ...small(), ...beside, entry: { react: "src/react/index.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
+  { ...small(), entry: { statsig: "src/destinations/statsig.ts", gtm: "src/destinations/gtm.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
+  { ...small(), entry: { taps: "src/taps.ts", mask: "src/mask.ts", debug: "src/debug.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
   // Its names are those that the loaded script looks for: none of them is inner.
-  { ...small, entry: { stub: "src/stub.ts" }, format: ["iife"] },
+  { ...small(), entry: { stub: "src/stub.ts" }, format: ["iife"] },
 ]);
 
 export { configurations as default };
