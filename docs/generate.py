@@ -147,6 +147,8 @@ def sdk_page() -> str:
     tables = [
         ("Options", [("backend.ts", "BackendConfiguration"), ("client.ts", "Configuration")]),
         ("Counts of `stats()`", [("backend.ts", "BackendStats"), ("client.ts", "Stats")]),
+        ("Options of `gtm()`", [("destinations/gtm.ts", "GtmOptions")]),
+        ("Options of `tapDataLayer()`", [("taps.ts", "DataLayerTapOptions")]),
     ]
     for title, interfaces in tables:
         lines += [f"## {title}\n", "| Name | Type | What it is |", "| --- | --- | --- |"]
@@ -158,7 +160,27 @@ def sdk_page() -> str:
                 kind = found["type"].replace("|", "\\|")
                 lines.append(f"| `{found['name']}` | `{kind}` | {found['doc'] or ''} |")
         lines.append("")
+    lines.append("## Other entries\n")
+    for entry, file in (
+        ("statsig", "destinations/statsig.ts"),
+        ("gtm", "destinations/gtm.ts"),
+        ("taps", "taps.ts"),
+        ("mask", "mask.ts"),
+        ("debug", "debug.ts"),
+    ):
+        lines += entry_lines(f"@twintrack/browser/{entry}", (source / file).read_text())
     return "\n".join(lines)
+
+
+def entry_lines(name: str, text: str) -> list[str]:
+    """Each documented function that an entry exports, with its signature."""
+    function = re.compile(r"^/\*\*(?P<doc>(?:(?!\*/).)*)\*/\nexport function (?P<signature>[^\n]+) \{$", re.M | re.S)
+    lines = [f"### `{name}`\n"]
+    for found in function.finditer(text):
+        doc = " ".join(line.strip(" *") for line in found["doc"].splitlines()).strip()
+        lines += [f"```ts\n{found['signature']}\n```\n", f"{doc}\n"]
+    assert len(lines) > 1, f"{name} exports no documented function"
+    return lines
 
 
 def files() -> dict[Path, str]:

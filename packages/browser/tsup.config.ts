@@ -36,6 +36,9 @@ export const configurations = defineConfig([
   { ...core(), entry: { twintrack: "src/iife.ts" }, format: ["iife"], globalName: "twintrack" },
   { ...small(), ...beside, entry: { react: "src/react/index.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
   { ...small(), entry: { statsig: "src/destinations/statsig.ts", gtm: "src/destinations/gtm.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
+  { ...small(), entry: { taps: "src/taps.ts", mask: "src/mask.ts", debug: "src/debug.ts" }, format: ["esm", "cjs"], dts: true, splitting: false },
+  // Its names are those that the loaded script looks for: none of them is inner.
+  { ...small(), entry: { stub: "src/stub.ts" }, format: ["iife"] },
 ]);
 
 export { configurations as default };

@@ -209,7 +209,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   };
 
   const track = (call: Call): Tracked => {
-    const id = draw();
+    const id = environment.given?.() || draw();
     if (stopped) return settledAs(id, "off");
     const entry: Entry = { id, at: clockwork.now(), call, metadata: snapshot(call.metadata), user: identity.userId(), place: guard(around.place) };
     tracked += 1;

@@ -22,6 +22,8 @@ export interface Environment {
   window: Page | undefined;
   clockwork: Clockwork;
   fill(bytes: Uint8Array): void;
+  /** The id of an event that was tracked before the script came; empty where there is none. */
+  given?(): string;
 }
 
 const clockwork: Clockwork = {

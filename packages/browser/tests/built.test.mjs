@@ -6,7 +6,7 @@ import vm from "node:vm";
 import { describe, expect, it } from "vitest";
 
 const folder = fileURLToPath(new URL("..", import.meta.url));
-const entries = { "": "createAnalytics,BackendAnalyticsClient", "/react": "AnalyticsProvider,useAnalytics", "/statsig": "statsig", "/gtm": "gtm" };
+const entries = { "": "createAnalytics,BackendAnalyticsClient", "/react": "AnalyticsProvider,useAnalytics", "/statsig": "statsig", "/gtm": "gtm", "/taps": "tapDataLayer,tapStatsig", "/mask": "mask", "/debug": "explain" };
 
 const node = (kind, code) => execFileSync(process.execPath, [`--input-type=${kind}`, "-e", code], { cwd: folder, encoding: "utf8" });
 
@@ -28,6 +28,14 @@ describe("the package", () => {
       await analytics.flush(); await analytics.shutdown();
       console.log(JSON.stringify([id, analytics.stats().tracked]));`;
     expect(node("module", code)).toBe('["",0]\n');
+  });
+
+  it("taps nothing on a server, and leaves nothing there", () => {
+    const code = `import { tapDataLayer } from "@twintrack/browser/taps";
+      const before = Object.keys(globalThis).length;
+      tapDataLayer({ observe() {} })();
+      console.log(Object.keys(globalThis).length - before, typeof globalThis.dataLayer);`;
+    expect(node("module", code)).toBe("0 undefined\n");
   });
 
   it("works by a script tag as the global twintrack", async () => {

@@ -26,7 +26,7 @@ describe("one call", () => {
     await analytics.flush();
     expect(vendor.calls).toEqual([{ name: "conversion_upgrade_plan", value: "29", metadata: { plan: "pro", seats: "3", deep: '{"a":[1]}', event_id: id } }]);
     expect(page["dataLayer"]).toEqual([
-      { event: "conversion_upgrade_plan", event_category: "conversion", event_action: "Upgrade Plan", event_label: "conversion_upgrade_plan", value: "29", custom_parameters: { plan: "pro", seats: 3, deep: { a: [1] }, none: null }, event_id: id },
+      { event: "conversion_upgrade_plan", event_category: "conversion", event_action: "Upgrade Plan", event_label: "conversion_upgrade_plan", value: "29", custom_parameters: { plan: "pro", seats: 3, deep: { a: [1] }, none: null }, event_id: id, eventCallback: expect.any(Function) as unknown, eventTimeout: 2_000 },
     ]);
     expect(stage.events()).toEqual([expect.objectContaining({ event_id: id, event_name: "conversion_upgrade_plan", event_value: "29", consent: "granted", source: "sdk", client_timestamp: "2026-01-05T12:00:00.000Z", sequence: 0 })]);
     expect(stage.sent[0]?.envelope.receipts?.map(({ vendor, status, event_id }) => [vendor, status, event_id])).toEqual([["statsig", "handed", id], ["gtm", "handed", id]]);

@@ -115,7 +115,7 @@ export function useFates(): { fates: Fate[]; silent: boolean; add: Track } {
     silent,
     add: (id, name, typed) => {
       const waiting: Arrival = { state: "waiting" };
-      // The push is there at once; the other two are asked for.
+      // It may be there already; the other two are asked for.
       const gtm = settle(waiting, inDataLayer(id), 0);
       show([{ id, name, at: Date.now(), statsig: waiting, gtm, clickhouse: waiting, masked: undefined, typed, stored: undefined }, ...current.current].slice(0, KEPT));
     },

@@ -1,8 +1,10 @@
 /** The page's own wiring: the real Statsig client pointed at the sandbox, a real data layer, our SDK on top. */
 import { StatsigClient } from "@statsig/js-client";
 import { createAnalytics, type Analytics } from "@twintrack/browser";
+import { explain } from "@twintrack/browser/debug";
 import { gtm } from "@twintrack/browser/gtm";
 import { statsig } from "@twintrack/browser/statsig";
+import { tapDataLayer, tapStatsig } from "@twintrack/browser/taps";
 
 interface DemoConfiguration {
   write_key: string;
@@ -32,11 +34,11 @@ export async function setUp(): Promise<Demo> {
     {},
   );
   client.initializeSync({ disableBackgroundCacheRefresh: true });
-  const analytics = createAnalytics({
-    endpoint: configuration.endpoint,
-    writeKey: configuration.write_key,
-    flushInterval: 300,
-    destinations: [statsig(client), gtm()],
-  });
+  const options = { endpoint: configuration.endpoint, writeKey: configuration.write_key, flushInterval: 300, destinations: [statsig(client), gtm()] };
+  // With ?debug in the address the console explains each event.
+  const analytics = createAnalytics(new URLSearchParams(location.search).has("debug") ? explain(options) : options);
+  // What a visitor types into the console, as other code of a page would: dataLayer.push({ event: "hello" }).
+  tapStatsig(analytics, client);
+  tapDataLayer(analytics);
   return { analytics, flushVendors: () => void client.flush() };
 }
