@@ -1,15 +1,14 @@
 """One seed of each case: nothing is lost, nothing is doubled, and the fault did strike. `make bench-sdk` runs a hundred."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.e2e.conftest import start
-from tests.sdk.cases import CASES, Bench
-
-SDK = Path(__file__).parents[2] / "packages/browser/dist/twintrack.global.js"
+from tests.sdk.cases import CASES
+from tests.sdk.seeds import Bench, service_of
+from tests.sdk.subject import SDK, TWINTRACK
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +16,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     assert SDK.exists(), "the SDK is not built: run `npm run build -w @twintrack/browser`"
     running = start(tmp_path_factory.mktemp("sdk") / "data")
     with sync_playwright() as playwright:
-        bench = Bench(playwright, running, SDK)
+        bench = Bench(playwright, TWINTRACK, service_of(running))
         yield bench
         bench.close()
     running.stop()
@@ -31,4 +30,5 @@ def test_delivery_under_a_fault_stores_each_event_once(bench: Bench, case: str) 
 
 
 def test_rows_after_all_faults_are_not_doubled_later(bench: Bench) -> None:
-    assert bench.late_doubles() == 0
+    assert bench.rows is not None
+    assert bench.rows.doubled() == {}
