@@ -3,10 +3,12 @@
 import gzip
 import json
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 SDK = Path(__file__).parents[2] / "packages/browser/dist/twintrack.global.js"
 
@@ -30,6 +32,11 @@ class Subject:
 
 def plain(body: bytes, encoding: str) -> bytes:
     return gzip.decompress(body) if encoding == "gzip" or body[:2] == b"\x1f\x8b" else body
+
+
+def _unform(body: bytes) -> bytes:
+    """A form with one field in base64 is how some send their last words."""
+    return b64decode(unquote_to_bytes(body[5:])) if body.startswith(b"data=") else body
 
 
 def _ids(body: bytes) -> list[str]:
@@ -65,5 +72,5 @@ def peer(name: str, script: Path) -> Subject:
           };
         }""",
         # An id may stand in two fields of one event.
-        lambda body: list(dict.fromkeys(mark.decode() for mark in _MARK.findall(body))),
+        lambda body: list(dict.fromkeys(mark.decode() for mark in _MARK.findall(_unform(body)))),
     )
