@@ -79,10 +79,21 @@ def table(lines: list[Line]) -> str:
     by_case: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
         by_case[f"{line.subject} {line.case}"].append(line)
-    counts = ("seeds", "tracked", "eligible", "rows", "lost", "doubled", "young lost", "proven", "worst seconds")
+    counts = (
+        "seeds",
+        "tracked",
+        "eligible",
+        "rows",
+        "lost",
+        "doubled",
+        "young lost",
+        "starved",
+        "proven",
+        "worst seconds",
+    )
     rows = [f"| case | {' | '.join(counts)} |", "|---|" + "---:|" * len(counts)]
     for case, of in sorted(by_case.items(), key=lambda item: _order(item[1][0])):
-        names = ("tracked", "eligible", "rows", "lost", "doubled", "young")
+        names = ("tracked", "eligible", "rows", "lost", "doubled", "young", "starved")
         sums = [sum(getattr(line, name) for line in of) for name in names]
         proven = sum(bool(line.proof) for line in of)
         worst = max(line.seconds for line in of)

@@ -1,7 +1,7 @@
 """One seed of a case: run, proven, and its rows counted in ClickHouse.
 
 `eligible` are the events that were at least 50 ms old when the fault struck; what is younger may be lost, and is counted
-apart.
+apart, as is what a page could not write that had no turn on the machine in those 50 ms.
 """
 
 import contextlib
@@ -42,8 +42,8 @@ class Line:
     requests: int
     seconds: float
     """From the kill to the last eligible row."""
-    late_ms: float
-    """How late the page's timers came at worst before the kill."""
+    starved: int
+    """Lost too, but their page had no turn on the machine in the 50 ms after them: on a quiet machine there are none."""
     proof: str
     ages_ms: tuple[int, ...] = ()
     """How old the lost events were at the kill."""
@@ -143,7 +143,8 @@ class Bench:
             script.close()
         eligible = script.eligible()
         tracked = {event["id"] for event in script.tracked}
-        lost = eligible - found.keys()
+        starved = script.starved() - found.keys()
+        lost = eligible - starved - found.keys()
         return Line(
             self.subject.name,
             self._build,
@@ -157,7 +158,7 @@ class Bench:
             len(tracked - eligible - found.keys()),
             len(self.proxy.batches) - before,
             round(at - script.killed_at / 1000, 2),
-            round(script.late_ms(), 1),
+            len(starved),
             proof,
             tuple(round(script.killed_at - event["at"]) for event in script.tracked if event["id"] in lost),
             error,
