@@ -79,25 +79,17 @@ def table(lines: list[Line]) -> str:
     by_case: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
         by_case[f"{line.subject} {line.case}"].append(line)
-    counts = (
-        "seeds",
-        "tracked",
-        "eligible",
-        "rows",
-        "lost",
-        "doubled",
-        "young lost",
-        "starved",
-        "proven",
-        "worst seconds",
-    )
-    rows = [f"| case | {' | '.join(counts)} |", "|---|" + "---:|" * len(counts)]
+    sums = ("tracked", "eligible", "sure", "rows", "lost", "doubled", "young", "starved", "requests")
+    heads = ("case", "seeds", *sums, "proven", "worst seconds", "worst ms to disk")
+    rows = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for case, of in sorted(by_case.items(), key=lambda item: _order(item[1][0])):
-        names = ("tracked", "eligible", "rows", "lost", "doubled", "young", "starved")
-        sums = [sum(getattr(line, name) for line in of) for name in names]
-        proven = sum(bool(line.proof) for line in of)
-        worst = max(line.seconds for line in of)
-        rows.append(f"| {case} | {len(of)} | {' | '.join(map(str, sums))} | {proven} | {worst:.1f} |")
+        cells = [case, len(of), *(sum(getattr(line, name) for line in of) for name in sums)]
+        cells += [
+            sum(bool(line.proof) for line in of),
+            max(line.seconds for line in of),
+            max(line.disk_ms for line in of),
+        ]
+        rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows)
 
 

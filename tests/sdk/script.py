@@ -27,7 +27,11 @@ GRACE_MS = 50
 # leaves without a turn can write nothing, however old its events are.
 _TRACK = """async ({ name, many, gap, tail, seed }) => {
   const pause = (ms) => new Promise((next) => setTimeout(next, ms));
-  const one = (n) => ledger(JSON.stringify({ id: track(name, { seed, n, text: "x".repeat(40) }), at: Date.now() }));
+  const tell = (word) => ledger(JSON.stringify({ ...word, at: Date.now() }));
+  const one = (n) => {
+    const id = track(name, { seed, n, text: "x".repeat(40) }, () => tell({ sure: id }));
+    tell({ id });
+  };
   for (let n = 0; n < many; n++) {
     one(n);
     if (gap) await pause(gap);
@@ -35,7 +39,7 @@ _TRACK = """async ({ name, many, gap, tail, seed }) => {
   let n = many;
   setInterval(() => {
     if (n < many + tail) one(n++);
-    ledger(JSON.stringify({ at: Date.now() }));
+    tell({});
   }, 15);
 }"""
 
@@ -51,12 +55,16 @@ class Script:
         self._profile: str | None = None
         self._sessions: list[CDPSession] = []
         self._lives: dict[Page, float] = {}
+        self._sure: dict[str, float] = {}
 
     @property
     def context(self) -> BrowserContext:
         if self._context is None:
             self._context = self.bench.browser().new_context()
         return self._context
+
+    def use(self, context: BrowserContext) -> None:
+        self._context = context
 
     def own_browser(self) -> BrowserContext:
         """A whole browser with a profile on disk, for the kill of its process."""
@@ -104,6 +112,8 @@ class Script:
     def _told(self, page: Page, word: dict[str, Any]) -> None:
         if "id" in word:
             self.tracked.append({**word, "page": page})
+        if "sure" in word:
+            self._sure[word["sure"]] = word["at"]
         self._lives[page] = word["at"]
 
     def load(self, page: Page, **options: Any) -> None:
@@ -127,6 +137,18 @@ class Script:
 
     def eligible(self) -> set[str]:
         return {event["id"] for event in self.tracked if event["at"] <= self.killed_at - GRACE_MS}
+
+    def young(self) -> set[str]:
+        return {e["id"] for e in self.tracked if self.killed_at - GRACE_MS < e["at"] <= self.killed_at}
+
+    def sure(self) -> set[str]:
+        """Events of which the page was told before the kill that they are on disk, however young."""
+        return {id for id, at in self._sure.items() if at <= self.killed_at}
+
+    def disk_ms(self) -> float:
+        """The longest that an event needed to its disk before the kill."""
+        spans = [self._sure[e["id"]] - e["at"] for e in self.tracked if e["id"] in self.sure()]
+        return max(spans, default=0.0)
 
     def starved(self) -> set[str]:
         """Eligible events whose page had no turn on the machine in the 50 ms after them."""
@@ -164,6 +186,16 @@ class Script:
             # A page that comes and goes lets the browser's events in.
             self.context.new_page().close()
         return bool(gone)
+
+    def say(self) -> str:
+        """What each page that is still there says of itself."""
+        said = []
+        for page in self.context.pages:
+            try:
+                said.append(json.dumps(page.evaluate(self.bench.subject.say)))
+            except PlaywrightError as failure:
+                said.append(str(failure).splitlines()[0])
+        return "; ".join(said)
 
     def close(self) -> None:
         if self._context is not None:

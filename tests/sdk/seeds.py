@@ -9,6 +9,7 @@ import json
 import random
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import httpx2 as httpx
 from playwright.sync_api import Browser, Playwright
@@ -34,20 +35,26 @@ class Line:
     seed: int
     tracked: int
     eligible: int
+    sure: int
+    """Events that the page knew to be on disk at the kill: of these none may be lost, however young."""
     rows: int
     lost: int
+    """Eligible or sure, and not there."""
     doubled: int
     young: int
-    """Events younger than 50 ms that are not there."""
+    """Younger than 50 ms at the kill, and not there."""
+    starved: int
+    """Not there either, but their page had no turn on the machine in the 50 ms after them: on a quiet one there are none."""
     requests: int
     seconds: float
     """From the kill to the last eligible row."""
-    starved: int
-    """Lost too, but their page had no turn on the machine in the 50 ms after them: on a quiet machine there are none."""
+    disk_ms: float
+    """The longest that an event needed to the browser's disk before the kill."""
     proof: str
     ages_ms: tuple[int, ...] = ()
     """How old the lost events were at the kill."""
-    error: str = ""
+    left: str = ""
+    """Where events were lost: what the pages that are still there say of themselves, or what went wrong in the harness."""
 
     @property
     def passed(self) -> bool:
@@ -81,24 +88,29 @@ class Rows:
             base_url=service.address, timeout=30, headers={"Authorization": f"Bearer {service.read_key}"}
         )
 
-    def _ask(self, sql: str, **parameters: str) -> dict[str, int]:
+    def _ask(self, sql: str, **parameters: str) -> dict[str, Any]:
         while True:
             answer = self._client.post("/api/analytics/sql", json={"sql": sql, "parameters": parameters})
             if answer.status_code not in (429, 503):
                 break
             time.sleep(0.2)
         assert answer.status_code == 200, answer.text
-        return {row[0]: int(row[1]) for row in answer.json()["rows"]}
+        return {row[0]: row[1] for row in answer.json()["rows"]}
 
     def of(self, name: str) -> dict[str, int]:
         """Ids of an event's rows, each with how many there are."""
-        return self._ask(
-            "SELECT toString(event_id), count() FROM events WHERE event_name = {name:String} GROUP BY 1", name=name
-        )
+        sql = "SELECT toString(event_id), count() FROM events WHERE event_name = {name:String} GROUP BY 1"
+        return {id: int(many) for id, many in self._ask(sql, name=name).items()}
+
+    def told(self, name: str) -> list[dict[str, Any]]:
+        """What the rows of an event carry as metadata."""
+        sql = "SELECT toString(event_id), toJSONString(event_metadata) FROM events WHERE event_name = {name:String}"
+        return [json.loads(text) for text in self._ask(sql, name=name).values()]
 
     def doubled(self) -> dict[str, int]:
         """Events with more than one row, whatever the seed; each with how many are too many."""
-        return self._ask("SELECT toString(event_id), count() - 1 FROM events GROUP BY 1 HAVING count() > 1")
+        sql = "SELECT toString(event_id), count() - 1 FROM events GROUP BY 1 HAVING count() > 1"
+        return {id: int(many) for id, many in self._ask(sql).items()}
 
     def close(self) -> None:
         self._client.close()
@@ -132,36 +144,39 @@ class Bench:
         """One seed from its first event to its counted rows."""
         before = len(self.proxy.batches)
         script = self.script(case, seed)
-        proof = error = ""
+        proof = left = ""
         try:
             try:
                 proof = CASES[case](script)
             except PlaywrightError as failure:
-                error = str(failure).splitlines()[0]
+                left = str(failure).splitlines()[0]
             found, at = self._settled(script)
+            eligible, sure = script.eligible(), script.sure()
+            starved = script.starved() - sure - found.keys()
+            lost = (eligible - starved | sure) - found.keys()
+            if lost:
+                left = f"{left} {script.say()}".strip()
         finally:
             script.close()
-        eligible = script.eligible()
-        tracked = {event["id"] for event in script.tracked}
-        starved = script.starved() - found.keys()
-        lost = eligible - starved - found.keys()
         return Line(
-            self.subject.name,
-            self._build,
-            case,
-            seed,
-            len(tracked),
-            len(eligible),
-            sum(found.values()),
-            len(lost),
-            sum(n - 1 for n in found.values()),
-            len(tracked - eligible - found.keys()),
-            len(self.proxy.batches) - before,
-            round(at - script.killed_at / 1000, 2),
-            len(starved),
-            proof,
-            tuple(round(script.killed_at - event["at"]) for event in script.tracked if event["id"] in lost),
-            error,
+            subject=self.subject.name,
+            build=self._build,
+            case=case,
+            seed=seed,
+            tracked=len(script.tracked),
+            eligible=len(eligible),
+            sure=len(sure),
+            rows=sum(found.values()),
+            lost=len(lost),
+            doubled=sum(n - 1 for n in found.values()),
+            young=len(script.young() - sure - found.keys()),
+            starved=len(starved),
+            requests=len(self.proxy.batches) - before,
+            seconds=round(at - script.killed_at / 1000, 2),
+            disk_ms=script.disk_ms(),
+            proof=proof,
+            ages_ms=tuple(round(script.killed_at - event["at"]) for event in script.tracked if event["id"] in lost),
+            left=left,
         )
 
     def found(self, script: Script) -> dict[str, int]:

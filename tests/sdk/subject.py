@@ -19,9 +19,12 @@ class Subject:
     script: Path
     """One file that a page loads."""
     open: str
-    """A function of `{ key, options }` in the page: starts the SDK and leaves `window.track(name, metadata) -> id`."""
+    """A function of `{ key, options }` in the page: starts the SDK and leaves `window.track(name, metadata, sure) -> id`,
+    which calls `sure` when the event is on the browser's disk, where the SDK can tell."""
     ids: Callable[[bytes], list[str]]
     """The ids of the events in the plain body of a request; none where it carries no events."""
+    say: str = "() => null"
+    """A function in the page that tells how its delivery stands."""
     lock: str = ""
     """How the name of its sender's Web Lock begins; empty where a sender is known by its request alone."""
 
@@ -49,9 +52,14 @@ TWINTRACK = Subject(
     """({ key, options }) => {
       const where = { endpoint: "/api/analytics/events", writeKey: key };
       window.analytics = twintrack.createAnalytics({ ...where, ...options });
-      window.track = (name, metadata) => analytics.trackEvent({ name, metadata }).id;
+      window.track = (name, metadata, sure) => {
+        const tracked = analytics.trackEvent({ name, metadata });
+        if (sure) tracked.then((fate) => fate === "disk" && sure());
+        return tracked.id;
+      };
     }""",
     _ids,
+    "() => analytics.stats()",
     "twintrack ",
 )
 
