@@ -5,15 +5,17 @@
  * service knows its id. The way of an event: outbox.ts (memory, disk), turn.ts (who sends), here (when and what),
  * transport.ts (a request), retry.ts (what an answer means).
  */
+import { createConfigs, POLL_MS } from "./config";
 import { createDisk, type Standing } from "./disk";
 import type { Clockwork, Page } from "./environment";
-import type { Receipt, WireEvent } from "./event";
+import { masked, type Debug, type Receipt, type WireEvent } from "./event";
 import { guard } from "./guard";
 import { part } from "./leaving";
 import { watchPage } from "./lifecycle";
 import { createOutbox, type Fate, type Row } from "./outbox";
 import { byteLength } from "./queue";
 import { backoff, judge, MOST_MS, retryAfter, type Verdict } from "./retry";
+import { exclusion } from "./rollout";
 import { createTransport, KEEPALIVE_BYTES, type Answer } from "./transport";
 import { claimLease, LEASE_MS, takeTurn } from "./turn";
 
@@ -35,14 +37,18 @@ export interface BackendConfiguration {
   writeKey: string;
   /** The signed-in user's token, asked for before each batch and never stored. Default: none. */
   getToken?: () => string | undefined | null | Promise<string | undefined | null>;
-  /** Events that start a send at once, and the most of one batch. Default: 20. */
+  /** Events that start a send at once, and the most of one batch. Default: what the project's configuration says, else 20. */
   batchSize?: number;
-  /** Longest wait of an event, milliseconds. Default: 2000. */
+  /** Longest wait of an event, milliseconds. Default: what the project's configuration says, else 2000. */
   flushInterval?: number;
   /** Failed sends in a row that end a round: then events rest until the next load, until the network is back, or for a probe every few minutes. Default: 10. */
   maxRetries?: number;
   /** Await the service's answer, not the browser's disk, where a tracked event is awaited. Default: false. */
   awaitAnswer?: boolean;
+  /** Applied to each text of an event but its ids and name, off the call, before anything is stored, sent or handed on. Default: none. */
+  mask?: (text: string) => string;
+  /** Told of each step of each event; `@twintrack/browser/debug` has one for the console. Default: none. */
+  debug?: Debug;
 }
 
 export interface BackendStats {
@@ -56,7 +62,7 @@ export interface BackendStats {
   sent: number;
   /** Found unfit by the service, event by event. */
   rejected: number;
-  /** Left out by the service on purpose: sampling, consent, a kill switch. */
+  /** Left out on purpose, by the service or already here: rollout, sampling, a kill switch; consent, there. */
   excluded: number;
   /** In batches that the service will never take. */
   refused: number;
@@ -70,6 +76,8 @@ export interface BackendStats {
   blocked: boolean;
   /** Whether the service last said that the project is switched off. */
   killed: boolean;
+  /** What all of this has cost the page's main thread, by its own measure; calls are measured one in eight. */
+  main_thread_milliseconds: number;
 }
 
 /** Awaited, it says how far the event got: it is on disk, or, with `awaitAnswer`, what the service said. Never rejects. */
@@ -77,10 +85,29 @@ export interface Tracked extends PromiseLike<Fate> {
   readonly id: string;
 }
 
+/** What the service of all destinations needs beside. */
+export interface Backend extends BackendClient {
+  /** An event that is made when its slice ends, with what else must be done then; or what became of it instead. */
+  track(id: string, make: () => WireEvent | Fate): Tracked;
+  /** Counts the time of such work. */
+  spend<T>(work: () => T, times?: number): T;
+}
+
+/** What the one above knows and does. */
+export interface Owner {
+  leave(): void;
+  resize(): void;
+  storage(event: StorageEvent): void;
+  /** Counts beside those here, for the health in each batch. */
+  counts(): object;
+  /** What a vendor's gate says. */
+  gate(name: string): boolean | undefined;
+}
+
 export interface BackendClient {
   /** From now on the browser's storage may be used, and events may be sent. Before that nothing is. */
   start(): void;
-  trackEvent(event: WireEvent, metadata?: string): Tracked;
+  trackEvent(event: WireEvent): Tracked;
   receipt(receipt: Receipt): void;
   /** Sends what waits; resolves when the service has answered or a retry is due later. Never rejects. */
   flush(): Promise<void>;
@@ -92,8 +119,7 @@ export interface BackendClient {
 }
 
 /** Numbers of a configuration come from outside: one that is none must not stop delivery. */
-const atLeast = (least: number, value: number | undefined, otherwise: number): number =>
-  typeof value === "number" && value >= least ? value : otherwise;
+const atLeast = (least: number, ...values: unknown[]): number => values.find((value) => typeof value === "number" && value >= least) as number;
 
 export const settledAs = (id: string, fate: Fate): Tracked => ({ id, then: (done, failed) => Promise.resolve(fate).then(done, failed) });
 
@@ -111,22 +137,33 @@ export function nextBatch(rows: readonly Row[], events: number, bytes: number): 
 }
 
 /** Without a page there is no disk, and no last send when it goes: on a server the caller ends with `shutdown`. */
-export function createBackendClient(configuration: BackendConfiguration, clockwork: Clockwork, page?: Page, on?: { leave(): void; storage(key: string | null): void }): BackendClient {
-  const flushInterval = atLeast(0, configuration.flushInterval, 2_000);
+export function createBackendClient(configuration: BackendConfiguration, clockwork: Clockwork, page?: Page, owner?: Owner): Backend {
   const maxRetries = atLeast(0, configuration.maxRetries, 10);
-  const { endpoint, writeKey, getToken, awaitAnswer } = configuration;
+  const { endpoint, writeKey, getToken, awaitAnswer, mask, debug } = configuration;
   const lane = `twintrack ${endpoint} ${writeKey}`;
-  const factory = guard(() => page?.indexedDB, undefined);
+  const factory = guard(() => page?.indexedDB);
   const disk = factory && createDisk(() => factory, lane, clockwork);
-  const outbox = createOutbox(disk, clockwork, () => arm(), () => leave());
-  const counts = { sent: 0, rejected: 0, excluded: 0, refused: 0, retried: 0, killed: false };
-  const self = String(clockwork.random());
+  const say: Debug = (stage, id, detail) => guard(() => debug?.(stage, id, detail));
+  let busy = 0;
+  const spend = <T>(work: () => T, times = 1): T => {
+    const from = clockwork.ticks();
+    try {
+      return work();
+    } finally {
+      busy += (clockwork.ticks() - from) * times;
+    }
+  };
+  const outbox = createOutbox(disk, clockwork, { spend, sliced: () => arm(), unsafe: () => leave(), say });
+  const counts = { sent: 0, rejected: 0, excluded: 0, refused: 0, retried: 0 };
+  const self = clockwork.random().toString(36);
   let started = Infinity;
-  let most = Math.floor(atLeast(1, configuration.batchSize, 20));
+  /** What a batch that was too large has left of its size. */
+  let halved = Infinity;
   let receipts: Receipt[] = [];
   let receiptsSince = 0;
   let timer: unknown;
   let timerAt = Infinity;
+  let look: unknown;
   let running: Promise<void> | undefined;
   let failures = 0;
   let unanswered = 0;
@@ -141,16 +178,31 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   let leavingBytes = 0;
   let stopped = false;
 
-  const stats = (): BackendStats => ({ ...outbox.counts(), ...counts, storage: outbox.onDisk() ? "disk" : "memory", blocked: unanswered >= BLOCKED_FAILURES });
-  const transport = createTransport({ endpoint, writeKey, getToken, health: stats }, clockwork);
+  const configs = createConfigs(endpoint, writeKey, clockwork, () => (started < Infinity ? page?.localStorage : undefined), () => {
+    const { kill, queue } = configs.now();
+    if (kill && queue === "discard") counts.excluded += outbox.clear();
+    arm();
+  });
+  const most = (): number => Math.min(halved, Math.floor(atLeast(1, configuration.batchSize, configs.now().batch?.events, 20)));
+  const batchBytes = (): number => atLeast(1, configs.now().batch?.bytes, BATCH_BYTES);
+
+  const stats = (): BackendStats => ({
+    ...outbox.counts(),
+    ...counts,
+    storage: outbox.onDisk() ? "disk" : "memory",
+    blocked: unanswered >= BLOCKED_FAILURES,
+    killed: configs.now().kill === true,
+    main_thread_milliseconds: busy,
+  });
+  const transport = createTransport({ endpoint: () => configs.now().endpoint || endpoint, writeKey, getToken, health: () => ({ page: self, ...stats(), ...owner?.counts() }), spend }, clockwork);
 
   const due = (): number => {
     const waiting = outbox.rows().find((row) => row.place && !row.leaving);
     if (stopped || running || started === Infinity || (!waiting && receipts.length === 0 && !unread)) return Infinity;
-    const full = outbox.rows().length >= most || outbox.bytes() >= BATCH_BYTES;
+    const full = outbox.rows().length >= most() || outbox.bytes() >= batchBytes();
     const since = Math.min(waiting?.since ?? Infinity, receipts.length > 0 ? receiptsSince : Infinity, unread ? started : Infinity);
     // What failed has waited for its interval already.
-    return Math.max(notBefore, (failures > 0 || full) && waiting ? 0 : since + flushInterval);
+    return Math.max(notBefore, (failures > 0 || full) && waiting ? 0 : since + atLeast(0, configuration.flushInterval, configs.now().batch?.interval_milliseconds, 2_000));
   };
 
   /** At most one timer, moved only to an earlier time. */
@@ -191,14 +243,14 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   };
 
   const settle = (rows: Row[], reports: Receipt[], verdict: Verdict): void => {
-    if (verdict.kind === "again" || verdict.kind === "halve") return;
+    if (verdict === "again" || verdict === "halve") return;
     const told = new Set(reports);
     receipts = receipts.filter((receipt) => !told.has(receipt));
-    if (verdict.kind === "refused") {
+    if (verdict === "refused") {
       counts.refused += outbox.remove(rows, () => "refused").length;
       return;
     }
-    counts.killed = verdict.killed;
+    configs.heard(verdict.version, verdict.killed);
     const status = new Map(rows.map((row, index) => [row, verdict.statuses[index]]));
     const fate = (row: Row): Fate => status.get(row) as Fate;
     for (const row of outbox.remove(rows.filter((row) => status.get(row) !== "retry"), fate)) {
@@ -206,14 +258,19 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     }
   };
 
+  const sayEach = (stage: "sent" | "retry", rows: readonly Row[], detail?: unknown): void => {
+    if (debug) for (const { id } of rows) say(stage, id, detail);
+  };
+
   /** Whether the next batch may follow at once. */
   const conclude = (rows: Row[], verdict: Verdict, answer: Answer): boolean => {
     unanswered = answer.status === 0 && page?.navigator.onLine !== false ? unanswered + 1 : 0;
-    if (verdict.kind === "halve") {
-      most = Math.max(1, Math.floor(rows.length / 2));
+    sayEach("retry", rows.filter(({ fate }) => fate === "disk" || fate === "memory"), answer.status);
+    if (verdict === "halve") {
+      halved = Math.max(1, Math.floor(rows.length / 2));
       return true;
     }
-    if (verdict.kind === "again" || (verdict.kind === "settled" && verdict.statuses.includes("retry"))) {
+    if (verdict === "again" || (verdict !== "refused" && verdict.statuses.includes("retry"))) {
       wait(answer.status === 429 || answer.status === 503 ? retryAfter(answer.retryAfter, clockwork.now()) : undefined);
       return false;
     }
@@ -224,14 +281,17 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
 
   const sendOne = async (leased: boolean): Promise<boolean> => {
     await transport.refreshToken();
-    const rows = nextBatch(outbox.rows(), failures < BREAKER_FAILURES ? most : 1, BATCH_BYTES);
+    const rows = nextBatch(outbox.rows(), failures < BREAKER_FAILURES ? most() : 1, batchBytes());
     const reports = receipts.slice(0, MOST_RECEIPTS);
     if (stopped || (rows.length === 0 && reports.length === 0)) return false;
     const before = failures;
+    sayEach("sent", rows);
     const answer = await transport.send(transport.envelope(rows, reports), false);
-    const verdict = judge(answer.status, answer.body, rows);
-    settle(rows, reports, verdict);
-    const more = conclude(rows, verdict, answer);
+    const more = spend(() => {
+      const verdict = judge(answer.status, answer.body, rows);
+      settle(rows, reports, verdict);
+      return conclude(rows, verdict, answer);
+    });
     const lease = leased ? { owner: self, lease: more ? clockwork.now() + LEASE_MS : 0 } : undefined;
     await outbox.settle(lease || before + failures > 0 ? { ...standing(), ...lease } : undefined);
     return more;
@@ -262,7 +322,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       // The page may be inside a call to us: never start a request in its time.
       await outbox.write();
       if (stopped || clockwork.ticks() < Math.max(notBefore, started)) return;
-      if (disk) await takeTurn(guard(() => page?.navigator.locks, undefined), lane, round);
+      if (disk) await takeTurn(guard(() => page?.navigator.locks), lane, round);
       else await round(false);
     } catch {
       wait();
@@ -290,6 +350,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       const size = byteLength(body);
       leavingBytes += size;
       for (const row of rows) row.leaving = true;
+      sayEach("sent", rows, "leaving");
       void transport.send(body, true).then((answer) => {
         leavingBytes -= size;
         for (const row of rows) row.leaving = false;
@@ -303,10 +364,14 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const unwatch = page
     ? watchPage(page, {
         leave() {
-          on?.leave();
-          leave();
+          spend(() => {
+            owner?.leave();
+            leave();
+          });
         },
-        storage: (key) => on?.storage(key),
+        show: () => started < Infinity && watch(),
+        storage: (event) => owner?.storage(event),
+        resize: () => owner?.resize(),
         online() {
           if (started === Infinity) return;
           hurry = true;
@@ -319,29 +384,59 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       })
     : () => undefined;
 
+  /** A look at how things are, and at what tabs that died have left behind. */
+  const watch = (): void => {
+    clockwork.cancel(look);
+    look = clockwork.after(() => {
+      if (page?.document.visibilityState !== "hidden") {
+        unread = disk !== undefined;
+        arm();
+        watch();
+      }
+    }, POLL_MS * (0.75 + clockwork.random() / 2));
+    void configs.ask(false);
+  };
+
+  const track = (id: string, make: () => WireEvent | Fate): Tracked => {
+    if (stopped) return settledAs(id, "off");
+    const row = outbox.add(id, () => {
+      const made = guard(() => {
+        const event = make();
+        const why = typeof event === "string" ? undefined : exclusion(configs.now(), event, (name) => owner?.gate(name));
+        if (why) {
+          counts.excluded += 1;
+          say("excluded", id, why);
+          return "dropped";
+        }
+        return typeof event === "string" ? event : { id, who: JSON.stringify([event.user_id, event.anonymous_id]), text: JSON.stringify(event) };
+      }, "rejected");
+      if (made === "rejected") counts.rejected += 1;
+      return made;
+    });
+    return {
+      id,
+      then: (done, failed) =>
+        new Promise<Fate>((resolve) => {
+          const told = (fate: Fate | undefined): void => {
+            if (fate && !(awaitAnswer && row.place === fate)) resolve(fate);
+            else (row.told ??= []).push(told);
+          };
+          told(row.fate);
+        }).then(done, failed),
+    };
+  };
+
   return {
     start() {
+      if (started < Infinity) return;
       started = clockwork.ticks();
       outbox.open();
+      look = clockwork.after(watch, 0);
       arm();
     },
-    trackEvent(event, metadata) {
-      if (stopped) return settledAs(event.event_id, "off");
-      const row = outbox.add(event, metadata);
-      const final = (): boolean => row.fate !== undefined && !(awaitAnswer && row.place === row.fate);
-      return {
-        id: row.id,
-        then: (done, failed) =>
-          new Promise<Fate>((resolve) => {
-            const told = (fate: Fate): void => {
-              if (final()) resolve(fate);
-              else (row.told ??= []).push(told);
-            };
-            if (row.fate) told(row.fate);
-            else (row.told ??= []).push(told);
-          }).then(done, failed),
-      };
-    },
+    track,
+    spend,
+    trackEvent: (event) => track(event.event_id, () => masked(event, mask)),
     receipt(receipt) {
       if (stopped) return;
       if (receipts.length === 0) receiptsSince = clockwork.ticks();
@@ -352,14 +447,17 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     flush,
     discard() {
       receipts = [];
+      configs.forget();
+      clockwork.cancel(look);
       started = Infinity;
       return outbox.clear();
     },
     async shutdown() {
       await flush();
-      if (!stopped) guard(leave, undefined);
+      if (!stopped) guard(leave);
       stopped = true;
       clockwork.cancel(timer);
+      clockwork.cancel(look);
       unwatch();
     },
     stats,

@@ -1,14 +1,15 @@
 /** One call, one id, every destination. The public methods never throw and give the event's id at once. */
 import { createBackendClient, settledAs, type BackendConfiguration, type BackendStats, type Tracked } from "./backend";
-import { createGate, standing } from "./consent";
+import { createConsents, doNotTrack, type Choice, type Target } from "./consent";
+import { lookAround, type Place } from "./context";
 import type { Environment, Page } from "./environment";
-import { eventName, frozen, uuid7, withoutText, type Consent, type Destination, type Metadata, type Receipt, type WireEvent } from "./event";
+import { eventName, masked, snapshot, uuid7, type Destination, type Metadata, type Receipt, type Source, type WireEvent } from "./event";
 import { guard } from "./guard";
-import { createIdentity, STORAGE_KEY } from "./identity";
+import { createIdentity, STORAGE_KEY, type Ids } from "./identity";
 import { nothing, off } from "./nothing";
-
-/** The service refuses longer addresses, and with them the event. */
-export const MOST_URL_CHARACTERS = 4096;
+import type { Fate } from "./outbox";
+import { createQueue } from "./queue";
+import { createVendors, type Words } from "./vendors";
 
 export interface Configuration extends BackendConfiguration {
   /** Off: every method does nothing. Default: true. */
@@ -19,8 +20,10 @@ export interface Configuration extends BackendConfiguration {
   requireConsent?: boolean;
   /** Treat the browser's Do Not Track as denied consent. Default: false. */
   respectDoNotTrack?: boolean;
-  /** Hand the text of messages to vendors too. Default: false. */
+  /** Hand the text of messages to vendors too, masked: without `mask` it stays here. Default: false. */
   messageContentToVendors?: boolean;
+  /** The event before it goes anywhere, off the call: give it back changed, or nothing to drop it. The id stays. Where this throws the event goes as it was. Default: none. */
+  beforeSend?: (event: WireEvent) => WireEvent | null | undefined;
 }
 
 export interface MessageInput {
@@ -39,7 +42,7 @@ export interface Stats extends BackendStats {
   tracked: number;
   /** Waiting for consent. */
   held: number;
-  /** Given up for want of consent. */
+  /** Given up for want of consent, or by `beforeSend`. */
   discarded: number;
 }
 
@@ -57,7 +60,10 @@ export interface Analytics {
   identify(userId: string, metadata?: Metadata): Tracked;
   /** Signing out: no user, a new anonymous id and a new session. */
   reset(): void;
-  consent(state: Consent): void;
+  /** What other code told a vendor: for our own service alone. */
+  observe(event: { name: string; value?: string | number | undefined; metadata?: Metadata | undefined; source: Source }): Tracked;
+  /** A person's answer: one for all, or for `backend`, `statsig` and `gtm` each; those not named keep theirs. */
+  consent(choice: Choice): void;
   /** Sends what waits; resolves when the service has answered or a retry is due later. Never rejects. */
   flush(): Promise<void>;
   /** Sends what waits a last time and stops; later events are not taken. */
@@ -65,104 +71,143 @@ export interface Analytics {
   stats(): Stats;
 }
 
-interface Call {
-  name: string;
+interface Call extends Words {
+  /** What the name is made of. */
+  name: unknown[];
   value?: string | number | undefined;
   metadata?: Metadata | undefined;
-  category: string;
-  action: string;
-  label?: string;
   message?: MessageInput;
+  source?: Source;
 }
 
-type Unsigned = Omit<WireEvent, "event_metadata" | "anonymous_id" | "session_id" | "sequence" | "consent">;
-
-interface Held {
-  event: Unsigned;
-  metadata: string | undefined;
-  call: Call;
+/** A call as it was when it was made; the event is made of it later. */
+interface Entry {
+  id: string;
   at: number;
+  call: Call;
+  metadata: Metadata | undefined;
+  user: string | undefined;
+  place: Place | undefined;
+}
+
+/** Waiting for an answer of those in `to`. */
+interface Held {
+  entry: Entry;
+  to: Target[];
   /** How often the page had signed out before this event. */
   resets: number;
   bytes: number;
 }
-
-const describe = ({ location, document, innerWidth, innerHeight, navigator }: Page): NonNullable<WireEvent["context"]> => ({
-  page: { url: location.href.slice(0, MOST_URL_CHARACTERS), path: location.pathname.slice(0, MOST_URL_CHARACTERS), title: document.title.slice(0, MOST_URL_CHARACTERS) },
-  viewport: { width: innerWidth, height: innerHeight },
-  referrer: document.referrer.slice(0, MOST_URL_CHARACTERS),
-  locale: navigator.language,
-});
 
 const errorMetadata = (error: unknown): Metadata => ({
   error_name: error instanceof Error ? error.name : typeof error,
   error_message: guard(() => (error instanceof Error ? error.message : String(error)), "unreadable").slice(0, 1_000),
 });
 
+/** To measure a call costs about as much as the call: one of so many stands for all. */
+const MEASURED = 8;
+
+const OWN: readonly Target[] = ["backend"];
+
 function start(configuration: Configuration, environment: Environment, page: Page): Analytics {
   const { clockwork } = environment;
-  const { destinations = [], messageContentToVendors = false } = configuration;
+  const { destinations = [], messageContentToVendors, beforeSend, mask, debug } = configuration;
+  const targets: Target[] = ["backend", ...new Set(destinations.map(({ vendor }) => vendor))];
   const draw = uuid7(clockwork.now, environment.fill);
-  const denied = configuration.respectDoNotTrack === true && standing(page.navigator).doNotTrack;
-  const gate = createGate<Held>(denied ? "denied" : configuration.requireConsent ? "pending" : "granted");
-  const identity = createIdentity(() => page.localStorage, draw, gate.state() === "granted", clockwork.ticks);
+  const denied = configuration.respectDoNotTrack === true && doNotTrack(page.navigator);
+  const consents = createConsents(denied ? "denied" : configuration.requireConsent ? "pending" : "granted", page.navigator);
+  const may = (target: Target): boolean => consents.of(target) === "granted";
+  const identity = createIdentity(() => page.localStorage, draw, may("backend"), clockwork.ticks);
+  const around = lookAround(page);
   const backend = createBackendClient(configuration, clockwork, page, {
     leave: identity.save,
-    storage: (key) => key === STORAGE_KEY && identity.reread(),
+    storage: ({ key, newValue }) => key === STORAGE_KEY && identity.learn(newValue),
+    resize: around.resized,
+    counts: () => own(backend.stats().dropped),
+    gate: (name) => destinations.map((destination) => guard(() => destination.gate?.(name))).find((said) => typeof said === "boolean"),
   });
-  if (gate.state() === "granted") backend.start();
+  const say = (...told: Parameters<NonNullable<typeof debug>>): void => guard(() => debug?.(...told));
+  const vendors = createVendors(destinations, consents, clockwork.now, messageContentToVendors === true && mask !== undefined, (receipt) => {
+    say("vendor", receipt.event_id, receipt);
+    if (consents.of("backend") !== "denied") backend.receipt(receipt);
+  });
+  /** A driven browser is marked, not left out. */
+  const automated = page.navigator.webdriver ? { tt_automation: true } : undefined;
+  const waiting = createQueue<Held>();
   let tracked = 0;
   let discarded = 0;
   let resets = 0;
+  let calls = 0;
   let stopped = false;
+  /** Nobody waits and nobody is left out. */
+  let open = false;
 
-  const toVendors = (event: Unsigned, frozenMetadata: string | undefined, { category, action, label, message }: Call): void => {
-    const blocked = standing(page.navigator).sharingDenied;
-    for (const destination of destinations) {
-      const status = guard<Receipt["status"]>(() => {
-        if (blocked) return "blocked";
-        const metadata = withoutText(frozenMetadata ?? "{}", message?.content);
-        if (messageContentToVendors && message) metadata["message_content"] = message.content;
-        const taken = destination.send({ id: event.event_id, name: event.event_name, value: event.event_value, metadata, category, action, label: label ?? event.event_name });
-        return taken ? "handed" : "absent";
-      }, "failed");
-      backend.receipt({ event_id: event.event_id, vendor: destination.vendor, status, at: new Date(clockwork.now()).toISOString() });
-    }
+  const own = (dropped: number): Pick<Stats, "tracked" | "held" | "discarded" | "dropped"> => ({
+    tracked,
+    held: waiting.rows().filter(({ to }) => to.includes("backend")).length,
+    discarded,
+    dropped: dropped + waiting.dropped(),
+  });
+
+  /** The event, as the page wants it sent; undefined where it wants that not. */
+  const make = ({ id, at, call, metadata, user, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
+    const { value, message } = call;
+    // What is undefined is not written.
+    const event = {
+      event_id: id,
+      event_name: eventName(...call.name),
+      event_value: value == null ? undefined : String(value),
+      event_metadata: automated ? { ...metadata, ...automated } : metadata,
+      user_id: user || undefined,
+      ...ids,
+      client_timestamp: new Date(at).toISOString(),
+      message_content: message?.content,
+      thread_id: message?.threadId || undefined,
+      context: around.whole(place),
+      consent: consents.stamp(),
+      source: call.source ?? "sdk",
+    } as WireEvent;
+    const wanted = beforeSend ? guard(() => beforeSend({ ...event }), event) : event;
+    return wanted ? masked({ ...wanted, event_id: id }, mask) : undefined;
   };
 
-  const deliver = (event: Unsigned, metadata: string | undefined, call: Call, at: number): Tracked => {
-    const kept = backend.trackEvent({ ...event, ...identity.next(at), consent: "granted" }, metadata);
-    toVendors(event, metadata, call);
-    return kept;
+  /** Sends an entry on to those that may have it now. */
+  const deliver = (entry: Entry, to: readonly Target[]): Tracked => {
+    const { id } = entry;
+    const own = to[0] === "backend";
+    const ids = own ? identity.next(entry.at) : undefined;
+    return backend.track(id, () => {
+      draw.ready();
+      identity.settle();
+      const event = make(entry, ids);
+      if (event && !entry.call.source) vendors.hand(event, entry.call, (target) => to.includes(target));
+      if (event && may("backend") && own) return event;
+      if (own) discarded += 1;
+      return "discarded";
+    });
+  };
+
+  /** What is denied to our own service ends here; what nobody has answered for waits. */
+  const route = (entry: Entry, to: readonly Target[], before: number): Tracked => {
+    const is = (state: string) => (target: Target) => consents.of(target) === state;
+    const pending = to.filter(is("pending"));
+    const ready = to.filter((target) => !pending.includes(target) && (target !== "backend" || may(target)));
+    const denied = to.includes("backend") && is("denied")("backend");
+    if (denied) discarded += 1;
+    if (pending.length > 0) waiting.push({ entry, to: pending, resets: before, bytes: JSON.stringify(entry).length });
+    if (ready.includes("backend") || ready.some(may)) return deliver(entry, ready);
+    say(denied ? "discarded" : "held", entry.id);
+    return settledAs(entry.id, denied ? "discarded" : "held");
   };
 
   const track = (call: Call): Tracked => {
-    const { message } = call;
     const id = draw();
     if (stopped) return settledAs(id, "off");
-    const at = clockwork.now();
-    const user = identity.userId();
-    const metadata = frozen(call.metadata);
-    const context = guard(() => describe(page), undefined);
-    const event: Unsigned = {
-      event_id: id,
-      event_name: call.name,
-      ...(call.value === undefined || call.value === null ? {} : { event_value: String(call.value) }),
-      ...(user ? { user_id: user } : {}),
-      client_timestamp: new Date(at).toISOString(),
-      ...(message ? { message_content: message.content } : {}),
-      ...(message?.threadId ? { thread_id: message.threadId } : {}),
-      ...(context ? { context } : {}),
-      source: "sdk",
-    };
+    const entry: Entry = { id, at: clockwork.now(), call, metadata: snapshot(call.metadata), user: identity.userId(), place: guard(around.place) };
     tracked += 1;
-    if (gate.state() === "granted") return deliver(event, metadata, call, at);
-    if (gate.state() === "pending") {
-      gate.hold({ event, metadata, call, at, resets, bytes: JSON.stringify(event).length + (metadata?.length ?? 0) });
-      return settledAs(id, "held");
-    }
-    discarded += 1;
-    return settledAs(id, "discarded");
+    if (debug) say("tracked", id, eventName(...call.name));
+    const to = call.source ? OWN : targets;
+    return open ? deliver(entry, to) : route(entry, to, resets);
   };
 
   const renew = (times: number): void => {
@@ -170,70 +215,83 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   };
 
   /** Ids of storage may be read only now, so held events get theirs here, with each sign-out in its place. */
-  const release = (waiting: readonly Held[]): void => {
+  const release = (): void => {
     let before = 0;
-    for (const { event, metadata, call, at, resets: count } of waiting) {
-      renew(count - before);
+    const mine = may("backend");
+    for (const { entry, to, resets: count } of waiting.clear()) {
+      if (mine) renew(count - before);
       before = count;
-      deliver(event, metadata, call, at);
+      route(entry, to, count);
     }
+    if (!mine) return;
     renew(resets - before);
     resets = 0;
   };
 
+  const begin = (): void => {
+    open = targets.every(may);
+    if (may("backend")) backend.start();
+    vendors.start();
+  };
+  begin();
+
   /** A call from the page: whatever it hands us, it gets an id or nothing, never an exception. */
-  const call = (make: () => Call): Tracked => guard(() => track(make()), off);
+  const call = (make: () => Call): Tracked => guard(() => (++calls % MEASURED ? track(make()) : backend.spend(() => track(make()), MEASURED)), off);
 
   return {
-    trackEvent: (event) => call(() => ({ name: eventName(event.name), value: event.value, metadata: event.metadata, category: "event", action: event.name })),
-    trackInteraction: (action, target, metadata) => call(() => ({ name: eventName(action, target), metadata, category: "interaction", action, label: target })),
-    trackFeatureUsage: (feature, action, metadata) => call(() => ({ name: eventName("feature", feature, action), metadata, category: "feature", action, label: feature })),
-    trackConversion: (type, value, metadata) => call(() => ({ name: eventName("conversion", type), value, metadata, category: "conversion", action: type })),
-    trackError: (error, context) => call(() => ({ name: "error_occurred", metadata: { ...errorMetadata(error), ...context }, category: "error", action: "occurred" })),
+    trackEvent: (event) => call(() => ({ name: [event.name], value: event.value, metadata: event.metadata, category: "event", action: event.name })),
+    trackInteraction: (action, target, metadata) => call(() => ({ name: [action, target], metadata, category: "interaction", action, label: target })),
+    trackFeatureUsage: (feature, action, metadata) => call(() => ({ name: ["feature", feature, action], metadata, category: "feature", action, label: feature })),
+    trackConversion: (type, value, metadata) => call(() => ({ name: ["conversion", type], value, metadata, category: "conversion", action: type })),
+    trackError: (error, context) => call(() => ({ name: ["error_occurred"], metadata: { ...errorMetadata(error), ...context }, category: "error", action: "occurred" })),
     trackMessage: (message) =>
       call(() => {
         const content = String(message.content ?? "");
         const { role, threadId } = message;
-        const metadata = { ...message.metadata, ...(role ? { role } : {}), ...(threadId ? { thread_id: threadId } : {}), message_length: content.length };
-        return { name: "message_sent", metadata, category: "message", action: "sent", message: { ...message, content } };
+        const metadata = { ...message.metadata, ...(role && { role }), ...(threadId && { thread_id: threadId }), message_length: content.length };
+        return { name: ["message_sent"], metadata, category: "message", action: "sent", message: { ...message, content } };
       }),
-    page: (name, metadata) => call(() => ({ name: "page_view", value: name, metadata, category: "page", action: "view" })),
+    page: (name, metadata) => call(() => ({ name: ["page_view"], value: name, metadata, category: "page", action: "view" })),
     identify: (userId, metadata) =>
       call(() => {
         identity.identify(String(userId));
-        return { name: "identify", metadata, category: "identity", action: "identify" };
+        return { name: ["identify"], metadata, category: "identity", action: "identify" };
       }),
+    observe: ({ name, value, metadata, source }) => call(() => ({ name: [name], value, metadata, category: "tap", action: name, source })),
     reset: () =>
       guard(() => {
         identity.identify(undefined);
-        if (gate.state() === "pending") resets += 1;
+        if (consents.of("backend") === "pending") resets += 1;
         else identity.renew(clockwork.now());
-      }, undefined),
-    consent: (next) =>
+      }),
+    consent: (choice) =>
       guard(() => {
-        if (next === gate.state() || !["granted", "denied", "pending"].includes(next)) return;
-        const waiting = gate.move(next);
-        identity.persist(next === "granted");
-        if (next === "granted") {
-          backend.start();
-          release(waiting);
+        const before = consents.of("backend");
+        if (!consents.answer(choice, clockwork.now())) return;
+        const now = consents.of("backend");
+        if (now !== before) {
+          identity.persist(now === "granted");
+          if (now === "denied") {
+            identity.forget();
+            // Its slice ends with this, which counts too.
+            const forgotten = backend.discard();
+            discarded += forgotten;
+          }
         }
-        if (next === "denied") {
-          identity.forget();
-          discarded += waiting.length + backend.discard();
-        }
-      }, undefined),
+        begin();
+        release();
+      }),
     flush() {
       identity.save();
       return backend.flush();
     },
     shutdown() {
       stopped = true;
-      return backend.shutdown();
+      return backend.shutdown().then(vendors.stop);
     },
     stats() {
-      const { dropped, ...counts } = backend.stats();
-      return { tracked, held: gate.held(), discarded, dropped: dropped + gate.dropped(), ...counts };
+      const counts = backend.stats();
+      return { ...counts, ...own(counts.dropped) };
     },
   };
 }

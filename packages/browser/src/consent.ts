@@ -1,35 +1,42 @@
-/** What may be done with events now, and those that wait for an answer. */
-import type { Consent } from "./event";
-import { createQueue } from "./queue";
+/** What may be done with events now, for our own service and for each vendor. Pure but for what it remembers. */
+import type { Answered, Consent, Vendor } from "./event";
 
-export interface Gate<Held extends { bytes: number }> {
-  state(): Consent;
-  /** Keeps an event until the person has answered. */
-  hold(entry: Held): void;
-  /** Moves to a new state and hands out what was held. */
-  move(next: Consent): readonly Held[];
-  held(): number;
-  /** Held events that had to make room. */
-  dropped(): number;
+/** Where an event goes: `backend` is our own service. */
+export type Target = "backend" | Vendor;
+export type Choice = Consent | Partial<Record<Target, Consent>>;
+
+const STATES: readonly unknown[] = ["granted", "denied", "pending"];
+const VENDORS: readonly Vendor[] = ["statsig", "gtm"];
+
+export interface Consents {
+  of(target: Target): Consent;
+  /** Takes in an answer; whether it changed anything. What is no answer changes nothing. */
+  answer(choice: Choice, at: number): boolean;
+  /** What an event says of it: the bare state until a person has answered. */
+  stamp(): Consent | Answered;
 }
 
-export function createGate<Held extends { bytes: number }>(first: Consent): Gate<Held> {
-  const waiting = createQueue<Held>();
-  let state = first;
+/** Global Privacy Control is a no to sharing, whatever else is said, and not to a site's own analytics. */
+export function createConsents(first: Consent, navigator: Navigator): Consents {
+  const states: Record<Target, Consent> = { backend: first, statsig: first, gtm: first };
+  let granted: number | undefined;
+  const of = (target: Target): Consent =>
+    target !== "backend" && (navigator as { globalPrivacyControl?: unknown }).globalPrivacyControl === true ? "denied" : states[target];
   return {
-    state: () => state,
-    hold: (entry) => waiting.push(entry),
-    move(next) {
-      state = next;
-      return next === "pending" ? [] : waiting.clear();
+    of,
+    answer(choice, at) {
+      let changed = false;
+      for (const target of Object.keys(states) as Target[]) {
+        const next = typeof choice === "string" ? choice : choice[target];
+        if (!STATES.includes(next) || next === states[target]) continue;
+        if (granted === undefined || target === "backend") granted = at;
+        states[target] = next as Consent;
+        changed = true;
+      }
+      return changed;
     },
-    held: () => waiting.rows().length,
-    dropped: () => waiting.dropped(),
+    stamp: () => (granted === undefined ? states.backend : { state: states.backend, at: new Date(granted).toISOString(), denied: VENDORS.filter((vendor) => of(vendor) === "denied") }),
   };
 }
 
-/** The browser's own standing answers. Global Privacy Control is a no to sharing, not to a site's own analytics. */
-export const standing = (navigator: Navigator): { doNotTrack: boolean; sharingDenied: boolean } => ({
-  doNotTrack: navigator.doNotTrack === "1" || navigator.doNotTrack === "yes",
-  sharingDenied: (navigator as { globalPrivacyControl?: unknown }).globalPrivacyControl === true,
-});
+export const doNotTrack = ({ doNotTrack: said }: Navigator): boolean => said === "1" || said === "yes";

@@ -82,7 +82,7 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
           }),
       ),
       MOST_MS,
-      () => Promise.reject(new Error("the browser's storage does not answer")),
+      () => Promise.reject(new Error()),
     );
 
   return {

@@ -41,7 +41,7 @@ export const surroundings = (): Environment => ({
   window: typeof window === "undefined" ? undefined : window,
   clockwork,
   fill(bytes) {
-    const drawn = guard(() => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>), undefined);
+    const drawn = guard(() => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>));
     // A browser without Web Crypto still needs ids that differ.
     if (!drawn) bytes.forEach((_, at) => (bytes[at] = Math.random() * 256));
   },

@@ -5,6 +5,19 @@ export type Metadata = Record<string, unknown>;
 
 export type Consent = "granted" | "denied" | "pending";
 
+/** A third party that events go to beside our own service. */
+export type Vendor = "statsig" | "gtm";
+
+/** Who saw the event: the page's own call, or a tap on what other code tells a vendor. */
+export type Source = "sdk" | "tap:statsig" | "tap:gtm";
+
+/** An answer that a person gave: for our own service, since when, and the vendors that it leaves out. */
+export interface Answered {
+  state: Consent;
+  at: string;
+  denied: Vendor[];
+}
+
 export interface WireEvent {
   event_id: string;
   event_name: string;
@@ -23,15 +36,15 @@ export interface WireEvent {
     referrer: string;
     locale: string;
   };
-  consent: Consent;
-  source: "sdk";
+  consent: Consent | Answered;
+  source: Source;
 }
 
 /** What a vendor did with one event. */
 export interface Receipt {
   event_id: string;
-  vendor: "statsig" | "gtm";
-  status: "handed" | "failed" | "absent" | "blocked";
+  vendor: Vendor;
+  status: "handed" | "delivered" | "failed" | "absent" | "blocked";
   at: string;
 }
 
@@ -48,31 +61,36 @@ export interface VendorEvent {
 
 /** One vendor behind one call. `send` may throw: the caller turns that into a receipt. */
 export interface Destination {
-  vendor: "statsig" | "gtm";
+  vendor: Vendor;
   /** Hands the event over; false where the vendor is not on the page. */
   send(event: VendorEvent): boolean;
+  /** What the vendor's gate says of this visitor; undefined where it cannot say. A gate may drive our own rollout. */
+  gate?(name: string): boolean | undefined;
+  /** Called once, when events may be sent: `report` takes what the vendor says later. What it returns is called at shutdown. */
+  start?(report: (receipt: Pick<Receipt, "event_id" | "status">) => void): void | (() => void);
 }
+
+/** What became of one event, as it happens. `detail` depends on the stage: a place, a fate, a receipt. */
+export type Stage = "tracked" | "held" | "discarded" | "excluded" | "stored" | "vendor" | "sent" | "settled" | "retry";
+export type Debug = (stage: Stage, id: string, detail?: unknown) => void;
 
 export const eventName = (...parts: unknown[]): string => parts.map(String).join("_").trim().toLowerCase().replace(/\s+/g, "_");
 
-const copyValue = (value: unknown): unknown => JSON.parse(JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part))) as unknown;
+const deep = (value: object | bigint): unknown => JSON.parse(JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part)));
 
 /** The metadata as it is now, whatever the page does with its object later. A key that cannot be written costs itself alone. */
 export function snapshot(metadata: unknown): Metadata | undefined {
-  if (typeof metadata !== "object" || metadata === null) return undefined;
+  if (typeof metadata !== "object" || !metadata) return undefined;
   const copy: Metadata = {};
   for (const key of Object.keys(metadata)) {
-    const value = guard(() => copyValue((metadata as Metadata)[key]), undefined);
-    if (value !== undefined) copy[key] = value;
+    try {
+      const value = (metadata as Metadata)[key];
+      copy[key] = (typeof value === "object" && value) || typeof value === "bigint" ? deep(value) : value;
+    } catch {
+      // This key alone is lost.
+    }
   }
   return copy;
-}
-
-/** The metadata as JSON, taken now. Almost always the page's object can be written as it is, which is the cheapest. */
-export function frozen(metadata: unknown): string | undefined {
-  if (typeof metadata !== "object" || metadata === null) return undefined;
-  const text = Array.isArray(metadata) ? undefined : guard(() => JSON.stringify(metadata), undefined);
-  return text?.startsWith("{") ? text : JSON.stringify(snapshot(metadata));
 }
 
 /** A copy for vendors: without the text of a message, under whatever key and however deep. */
@@ -81,32 +99,60 @@ export const withoutText = (metadata: string, text: string | undefined): Metadat
     key === "message_content" || (text !== undefined && (key === "content" || (text !== "" && value === text))) ? undefined : value,
   ) as Metadata;
 
+/** The event with each text that a page or person wrote masked. Ids, times and names are ours and stay; where the mask fails nothing of a text is left. */
+export function masked(event: WireEvent, mask: ((text: string) => string) | undefined): WireEvent {
+  if (!mask) return event;
+  const { event_value, event_metadata, message_content, context } = event;
+  const texts = JSON.stringify({ event_value, event_metadata, message_content, context });
+  return { ...event, ...JSON.parse(texts, (_, value: unknown) => (typeof value === "string" ? guard(() => mask(value), "") : value)) as object };
+}
+
+/** Random parts of ids that are kept ready, so that a call need not make one. */
+const READY = 32;
+
+export interface Draw {
+  (): string;
+  /** Makes ready what the next ids need. */
+  ready(): void;
+}
+
 /**
- * A maker of UUIDv7 that never goes back within one page, even when the clock does.
- * Source: RFC 9562 section 6.2, method 2.
+ * A maker of UUIDv7 that never goes back within one page, even when the clock does: a counter, then 62 random bits.
+ * Source: RFC 9562 section 6.2, method 1.
  */
-export function uuid7(now: () => number, fill: (bytes: Uint8Array) => void): () => string {
+export function uuid7(now: () => number, fill: (bytes: Uint8Array) => void): Draw {
+  const hex = Array.from({ length: 256 }, (_, byte) => (byte + 256).toString(16).slice(1));
+  const ends: string[] = [];
   let last = -1;
   let counter = 0;
-  return () => {
-    const bytes = new Uint8Array(16);
+  /** The first eight digits change once a minute. */
+  let minute = -1;
+  let start = "";
+  let time = "";
+  const ready = (): void => {
+    if (ends.length > READY / 2) return;
+    const bytes = new Uint8Array(READY * 8);
     fill(bytes);
-    const at = Math.max(now(), last);
-    if (at === last) {
-      counter += 1;
-    } else {
-      counter = (((bytes[6] as number) & 7) << 8) | (bytes[7] as number);
+    for (let from = 0; from < bytes.length; from += 8) {
+      const [first = 0, ...rest] = bytes.slice(from, from + 8);
+      const text = [(first & 63) | 128, ...rest].map((byte) => hex[byte]).join("");
+      ends.push(`-${text.slice(0, 4)}-${text.slice(4)}`);
     }
-    last = counter > 4095 ? at + 1 : at;
-    if (counter > 4095) counter = 0;
-    for (let i = 0; i < 6; i++) bytes[i] = Math.floor(last / 2 ** (8 * (5 - i))) % 256;
-    bytes[6] = 0x70 | (counter >> 8);
-    bytes[7] = counter & 255;
-    bytes[8] = 0x80 | ((bytes[8] as number) & 63);
-    let text = "";
-    bytes.forEach((byte, i) => {
-      text += (i === 4 || i === 6 || i === 8 || i === 10 ? "-" : "") + (byte + 256).toString(16).slice(1);
-    });
-    return text;
   };
+  const draw = (): string => {
+    const at = now();
+    if (at > last || ++counter > 4095) {
+      last = Math.max(at, last + 1);
+      counter = 0;
+      const high = Math.floor(last / 65536);
+      if (high !== minute) {
+        minute = high;
+        start = high.toString(16).padStart(8, "0") + "-";
+      }
+      time = start + (hex[(last >> 8) & 255] as string) + (hex[last & 255] as string) + "-7";
+    }
+    if (!ends.length) ready();
+    return time + (hex[counter >> 8] as string)[1] + (hex[counter & 255] as string) + (ends.pop() as string);
+  };
+  return Object.assign(draw, { ready });
 }

@@ -17,8 +17,10 @@ export interface Ids {
 export interface Identity {
   /** Ids for an event of that time; counts the session's sequence on. */
   next(at: number): Ids;
-  /** Another tab has written. */
-  reread(): void;
+  /** Another tab has written this. */
+  learn(text: string | null): void;
+  /** Writes down what is due: off the call, since a write is told to every tab. */
+  settle(): void;
   /** Writes down how far the session has counted. */
   save(): void;
   userId(): string | undefined;
@@ -39,7 +41,7 @@ function parse(text: string): Stored | undefined {
   return whole ? { anonymous, session, started: Number(started), seen: Number(seen), sequence: Number(sequence) } : undefined;
 }
 
-/** An event's session is written down at once; how far it has counted, at most so often: each write is told to every tab. */
+/** A new session is written down when its first slice ends; how far it has counted, at most so often: each write is told to every tab. */
 export const SAVE_MS = 1_000;
 
 /**
@@ -50,53 +52,61 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
   let memory: Stored | undefined;
   let user: string | undefined;
   let stale = true;
+  /** Not written down: nothing, a count, or a new session. */
+  let unsaved: 0 | 1 | 2 = 0;
   let saved = -Infinity;
   // Reading the property alone throws where storage is blocked.
   const open = (): Storage | undefined => (allowed ? storage() : undefined);
 
+  const learn = (text: string | null | undefined): void => {
+    const known = text ? guard(() => parse(text)) : undefined;
+    // Two tabs count one session: the further count is the true one.
+    if (known && !(memory?.session === known.session && memory.sequence > known.sequence)) memory = known;
+  };
   const read = (): Stored | undefined => {
-    if (stale) {
-      const text = guard(() => open()?.getItem(STORAGE_KEY), undefined);
-      const known = text ? guard(() => parse(text), undefined) : undefined;
-      // Two tabs count one session: the further count is the true one.
-      if (known && !(memory?.session === known.session && memory.sequence > known.sequence)) memory = known;
-      stale = false;
-    }
+    if (stale) learn(guard(() => open()?.getItem(STORAGE_KEY)));
+    stale = false;
     return memory;
   };
   const save = (): void => {
     if (!memory) return;
     saved = ticks();
-    guard(() => open()?.setItem(STORAGE_KEY, JSON.stringify(memory)), undefined);
+    unsaved = 0;
+    guard(() => open()?.setItem(STORAGE_KEY, JSON.stringify(memory)));
   };
   const renew = (anonymous: string, at: number): Stored => {
-    memory = { anonymous, ...newSession(draw(), at) };
-    save();
-    return memory;
+    unsaved = 2;
+    return (memory = { anonymous, ...newSession(draw(), at) });
   };
 
   return {
     next(at) {
       let state = read() ?? renew(draw(), at);
       if (isOver(state, at)) state = renew(state.anonymous, at);
-      memory = { ...state, seen: Math.max(at, state.seen), sequence: state.sequence + 1 };
-      if (ticks() - saved > SAVE_MS) save();
-      return { anonymous_id: state.anonymous, session_id: state.session, sequence: state.sequence };
+      if (at > state.seen) state.seen = at;
+      unsaved ||= 1;
+      return { anonymous_id: state.anonymous, session_id: state.session, sequence: state.sequence++ };
+    },
+    settle() {
+      if (unsaved > 1 || (unsaved && ticks() - saved > SAVE_MS)) save();
     },
     save,
-    reread: () => void (stale = true),
+    learn,
     userId: () => user,
     identify(value) {
       user = value;
     },
-    renew: (at) => void renew(draw(), at),
+    renew(at) {
+      renew(draw(), at);
+      save();
+    },
     persist(value) {
       allowed = value;
       stale = true;
     },
     forget() {
       memory = undefined;
-      guard(() => storage()?.removeItem(STORAGE_KEY), undefined);
+      guard(() => storage()?.removeItem(STORAGE_KEY));
     },
   };
 }

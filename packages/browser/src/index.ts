@@ -6,7 +6,8 @@ import { surroundings } from "./environment";
 export type { BackendClient, BackendConfiguration, BackendStats, Tracked } from "./backend";
 export type { Analytics, Configuration, MessageInput, Stats } from "./client";
 export type { Fate } from "./outbox";
-export type { Consent, Destination, Metadata, Receipt, VendorEvent, WireEvent } from "./event";
+export type { Choice } from "./consent";
+export type { Answered, Consent, Debug, Destination, Metadata, Receipt, Source, Stage, Vendor, VendorEvent, WireEvent } from "./event";
 
 /** The service: one call sends an event to every destination under one id. */
 export const createAnalytics = (configuration: Configuration): Analytics => createClient(configuration, surroundings());

@@ -1,12 +1,14 @@
 /** The last requests of a page: what may go in them, within the browser's budget for all that are under way. Pure. */
 import type { Receipt } from "./event";
-import { byteLength } from "./queue";
 import type { Row } from "./outbox";
 
 export interface Parting {
   rows: Row[];
   receipts: Receipt[];
 }
+
+/** More than any receipt takes. */
+const RECEIPT_BYTES = 150;
 
 /**
  * One request per identity, the events first. Rows of other pages are left out: they lie on disk. Receipts only get what the
@@ -26,15 +28,11 @@ export function part(rows: readonly Row[], receipts: readonly Receipt[], budget:
     if (last && joins) last.rows.push(row);
     else parts.push({ rows: [row], receipts: [] });
   }
-  if (parts.length === 0) left -= empty;
-  const reports: Receipt[] = [];
-  for (const receipt of receipts) {
-    left -= byteLength(JSON.stringify(receipt)) + 1;
-    if (left < 0) break;
-    reports.push(receipt);
+  if (parts.length === 0) {
+    if (receipts.length === 0 || left < empty) return [];
+    left -= empty;
+    parts.push({ rows: [], receipts: [] });
   }
-  if (reports.length === 0) return parts;
-  if (parts.length === 0) parts.push({ rows: [], receipts: [] });
-  (parts[parts.length - 1] as Parting).receipts = reports;
+  (parts[parts.length - 1] as Parting).receipts = receipts.slice(0, left / RECEIPT_BYTES);
   return parts;
 }

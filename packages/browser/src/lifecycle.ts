@@ -1,23 +1,29 @@
-/** The moments at which a page may be gone the next instant, and at which the network is back. */
+/** What the browser tells a page of itself: that it may be gone the next instant, is looked at again, or has its network back. */
 import type { Page } from "./environment";
 import { guard } from "./guard";
 
-/** `visibilitychange` is the last one a phone is sure to send, `pagehide` the last one of a desktop. */
-export function watchPage(page: Page, on: { leave(): void; online(): void; storage?(key: string | null): void }): () => void {
-  const leave = (): void => guard(on.leave, undefined);
-  const visibility = (): void => {
-    if (page.document.visibilityState === "hidden") leave();
-  };
-  const online = (): void => guard(on.online, undefined);
-  page.document.addEventListener("visibilitychange", visibility);
-  page.addEventListener("pagehide", leave);
-  const storage = (event: StorageEvent): void => on.storage?.(event.key);
-  page.addEventListener("online", online);
-  page.addEventListener("storage", storage);
-  return () => {
-    page.document.removeEventListener("visibilitychange", visibility);
-    page.removeEventListener("pagehide", leave);
-    page.removeEventListener("online", online);
-    page.removeEventListener("storage", storage);
-  };
+export interface Moments {
+  leave(): void;
+  show(): void;
+  online(): void;
+  resize(): void;
+  storage(event: StorageEvent): void;
+}
+
+/** `visibilitychange` is the last one a phone is sure to send, `pagehide` the last one of a desktop. What it returns ends it. */
+export function watchPage(page: Page, on: Moments): () => void {
+  const { document } = page;
+  const heard: [EventTarget, string, (event: never) => void][] = [
+    [document, "visibilitychange", () => (document.visibilityState === "hidden" ? on.leave : on.show)()],
+    [page, "pagehide", on.leave],
+    [page, "online", on.online],
+    [page, "resize", on.resize],
+    [page, "storage", on.storage],
+  ];
+  const listeners = heard.map(([target, name, work]) => {
+    const listener = (event: Event): void => guard(() => work(event as never));
+    target.addEventListener(name, listener);
+    return () => target.removeEventListener(name, listener);
+  });
+  return () => listeners.forEach((end) => end());
 }

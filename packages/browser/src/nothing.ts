@@ -16,9 +16,10 @@ export const nothing: Analytics = {
   trackMessage: none,
   page: none,
   identify: none,
+  observe: none,
   reset: ignore,
   consent: ignore,
   flush: settled,
   shutdown: settled,
-  stats: () => ({ tracked: 0, queued: 0, held: 0, sent: 0, rejected: 0, excluded: 0, refused: 0, dropped: 0, discarded: 0, recovered: 0, elsewhere: 0, retried: 0, storage: "memory", blocked: false, killed: false }),
+  stats: () => ({ tracked: 0, queued: 0, held: 0, sent: 0, rejected: 0, excluded: 0, refused: 0, dropped: 0, discarded: 0, recovered: 0, elsewhere: 0, retried: 0, storage: "memory", blocked: false, killed: false, main_thread_milliseconds: 0 }),
 };

@@ -6,7 +6,7 @@
  */
 import type { Disk, Kept, Standing } from "./disk";
 import type { Clockwork } from "./environment";
-import type { WireEvent } from "./event";
+import type { Debug } from "./event";
 import { guard } from "./guard";
 import { byteLength, createQueue, MOST_EVENTS } from "./queue";
 
@@ -30,16 +30,18 @@ export interface Row extends Kept {
   told?: ((fate: Fate) => void)[];
 }
 
+/** An event in the form that lies on disk, or what became of it instead. */
+export type Make = () => Kept | Fate;
+
 interface Fresh extends Row {
-  event: WireEvent;
-  metadata: string | undefined;
+  make: Make;
 }
 
 export interface Outbox {
   /** The first event shall not wait for the store to open. Until it has, `unsafe` is called for each slice. */
   open(): void;
-  /** Only pushes to memory. `metadata` is JSON already. */
-  add(event: WireEvent, metadata: string | undefined): Row;
+  /** Only pushes to memory: the event itself is made when its slice ends. */
+  add(id: string, make: Make): Row;
   /** Ends the slice: what is fresh starts on its way to disk before this returns. Resolves when it is there, never rejects. */
   write(): Promise<void>;
   /** Takes in what lies on disk: news of other pages, and what these have settled. Their rows may be sent too. */
@@ -47,6 +49,7 @@ export interface Outbox {
   remove(rows: Iterable<Row>, fate: (row: Row) => Fate): Row[];
   /** Writes down what is settled, and the standing where there is a new one. */
   settle(standing?: Standing): Promise<void>;
+  /** Forgets what waits, after its slice: how many that were. */
   clear(): number;
   rows(): readonly Row[];
   bytes(): number;
@@ -54,11 +57,22 @@ export interface Outbox {
   counts(): { queued: number; dropped: number; recovered: number; elsewhere: number };
 }
 
-export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, sliced: () => void, unsafe: () => void): Outbox {
+export interface Watching {
+  /** A slice is where it waits. */
+  sliced(): void;
+  /** The store is not open yet. */
+  unsafe(): void;
+  say: Debug;
+  /** Counts the time of what it does at once. */
+  spend<T>(work: () => T): T;
+}
+
+export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, { sliced, unsafe, say, spend }: Watching): Outbox {
   const queue = createQueue<Row>();
   let fresh: Fresh[] = [];
   let gone: string[] = [];
   let slice: unknown;
+  let sliceSince = 0;
   let writing = Promise.resolve();
   let stored = disk !== undefined;
   let opened = disk === undefined;
@@ -67,6 +81,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, slice
 
   const tell = (row: Row, fate: Fate): void => {
     row.fate = fate;
+    say(fate === "disk" || fate === "memory" ? "stored" : "settled", row.id, fate);
     for (const told of row.told?.splice(0) ?? []) told(fate);
   };
   const end = (rows: readonly Row[], fate: (row: Row) => Fate): void => {
@@ -91,19 +106,21 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, slice
     }
   };
 
-  const writeFresh = async (): Promise<void> => {
-    clockwork.cancel(slice);
-    slice = undefined;
+  /** Makes the events of the slice. */
+  const make = (): Row[] => {
     const rows = fresh;
     fresh = [];
+    return rows.filter((row) => {
+      const made = row.make();
+      if (typeof made === "string") tell(row, made);
+      else push(Object.assign(row, made, { bytes: byteLength(made.text) }));
+      return typeof made !== "string";
+    });
+  };
+
+  const writeFresh = async (): Promise<void> => {
+    const rows = make();
     if (rows.length === 0) return;
-    for (const row of rows) {
-      const text = JSON.stringify(row.event);
-      row.text = row.metadata ? `{"event_metadata":${row.metadata},${text.slice(1)}` : text;
-      row.who = JSON.stringify([row.event.user_id, row.event.anonymous_id]);
-      row.bytes = byteLength(row.text);
-      push(row);
-    }
     if (!opened) unsafe();
     const place = (await store(rows.map(({ id, who, text }) => ({ id, who, text })))) ? "disk" : "memory";
     for (const row of rows) {
@@ -117,16 +134,22 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, slice
 
   const write = (): Promise<void> => {
     const earlier = writing;
-    return (writing = writeFresh().then(() => earlier));
+    return (writing = spend(writeFresh).then(() => earlier));
+  };
+
+  /** A busy page finds the next slice's timer armed: arming one is the dearest part of a call. */
+  const tick = (): void => {
+    slice = fresh.length > 0 ? clockwork.after(tick, SLICE_MS) : undefined;
+    void write();
   };
 
   return {
     open: () => void disk?.open().catch(() => undefined).then(() => (opened = true)),
-    add(event, metadata) {
-      const row: Fresh = { id: event.event_id, event, metadata, who: "", text: "", bytes: 0, since: clockwork.ticks() };
-      fresh.push(row);
-      if (fresh.length >= MOST_EVENTS) void write();
-      else slice ??= clockwork.after(() => void write(), SLICE_MS);
+    add(id, make) {
+      if (!fresh.length) sliceSince = clockwork.ticks();
+      slice ??= clockwork.after(tick, SLICE_MS);
+      const row: Fresh = { id, make, who: "", text: "", bytes: 0, since: sliceSince };
+      if (fresh.push(row) >= MOST_EVENTS) void write();
       return row;
     },
     write,
@@ -151,11 +174,11 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, slice
       if (disk && (standing || gone.length > 0)) await store(standing ? [standing] : []);
     },
     clear() {
-      const rows = [...queue.clear(), ...fresh];
-      fresh = [];
+      make();
+      const rows = queue.clear();
       gone = [];
       for (const row of rows) tell(row, "discarded");
-      guard(() => disk?.clear(), undefined);
+      guard(() => disk?.clear());
       return rows.length;
     },
     rows: queue.rows,

@@ -52,7 +52,7 @@ export function createQueue<Row extends { bytes: number }>(): Queue<Row> {
   };
 }
 
-const encoder = typeof TextEncoder === "undefined" ? undefined : new TextEncoder();
+const encoder = new TextEncoder();
 
 /** Bytes of a text on the wire; the browser's limits count these, not characters. */
-export const byteLength = (text: string): number => encoder?.encode(text).length ?? text.length * 3;
+export const byteLength = (text: string): number => encoder.encode(text).length;

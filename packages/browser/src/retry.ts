@@ -20,13 +20,13 @@ export function retryAfter(header: string | null, now: number): number | undefin
 export type Status = "accepted" | "duplicate" | "rejected" | "dropped" | "retry";
 
 export type Verdict =
-  | { kind: "settled"; statuses: Status[]; killed: boolean }
+  | { statuses: Status[]; killed: boolean; version: unknown }
   /** Send the whole batch again, under the same ids. */
-  | { kind: "again" }
+  | "again"
   /** Too large: send half of it. */
-  | { kind: "halve" }
+  | "halve"
   /** Final: the service will never take this. */
-  | { kind: "refused" };
+  | "refused";
 
 const NOT_ACCEPTED: readonly string[] = ["duplicate", "rejected", "dropped", "retry"];
 
@@ -38,22 +38,22 @@ function settle(body: string, events: number): Verdict {
   const answer = JSON.parse(body) as Record<string, unknown>;
   const statuses = new Array<Status>(events).fill("accepted");
   for (const result of answer["results"] as { index: number; status: Status }[]) {
-    if (statuses[result.index] !== "accepted" || !NOT_ACCEPTED.includes(result.status)) return { kind: "again" };
+    if (statuses[result.index] !== "accepted" || !NOT_ACCEPTED.includes(result.status)) return "again";
     statuses[result.index] = result.status;
   }
   const agrees = ["accepted", ...NOT_ACCEPTED].every((name) => answer[name] === statuses.filter((status) => status === name).length);
-  const killed = (answer["config"] as { kill?: unknown } | undefined)?.kill === true;
-  return agrees ? { kind: "settled", statuses, killed } : { kind: "again" };
+  const { kill, version } = (answer["config"] ?? {}) as { kill?: unknown; version?: unknown };
+  return agrees ? { statuses, killed: kill === true, version } : "again";
 }
 
 /** `status` 0 means that no answer came. */
 export function judge(status: number, body: string, sent: readonly unknown[]): Verdict {
-  if (status === 413) return { kind: sent.length > 1 ? "halve" : "refused" };
-  if (status < 200 || status === 408 || status === 425 || status === 429 || status >= 500) return { kind: "again" };
-  if (status >= 300) return { kind: "refused" };
+  if (status === 413) return sent.length > 1 ? "halve" : "refused";
+  if (status < 200 || status === 408 || status === 425 || status === 429 || status >= 500) return "again";
+  if (status >= 300) return "refused";
   try {
     return settle(body, sent.length);
   } catch {
-    return { kind: "again" };
+    return "again";
   }
 }

@@ -34,45 +34,51 @@ export interface Transport {
 }
 
 export interface Service {
-  endpoint: string;
+  endpoint(): string;
   writeKey: string;
   getToken: (() => string | undefined | null | Promise<string | undefined | null>) | undefined;
   /** What the batch says about the SDK itself. */
   health(): object;
+  /** Counts the time of what it does at once. */
+  spend<T>(work: () => T): T;
 }
 
-export function createTransport({ endpoint, writeKey, getToken, health }: Service, clockwork: Clockwork): Transport {
+export function createTransport({ endpoint, writeKey, getToken, health, spend }: Service, clockwork: Clockwork): Transport {
   let token: string | undefined;
   let { pack } = clockwork;
 
   return {
-    envelope(rows, receipts) {
-      const rest = JSON.stringify({
-        ...(receipts.length > 0 ? { receipts } : {}),
-        sent_at: new Date(clockwork.now()).toISOString(),
-        sdk: { ...SDK, health: health() },
-        key: writeKey,
-        ...(token ? { token } : {}),
-      });
-      return `{"events":[${rows.map((row) => row.text).join(",")}],${rest.slice(1)}`;
-    },
+    envelope: (rows, receipts) =>
+      spend(() => {
+        const rest = JSON.stringify({
+          receipts: receipts.length > 0 ? receipts : undefined,
+          sent_at: new Date(clockwork.now()).toISOString(),
+          sdk: { ...SDK, health: health() },
+          key: writeKey,
+          token,
+        });
+        return `{"events":[${rows.map((row) => row.text).join(",")}],${rest.slice(1)}`;
+      }),
     async send(body, keepalive) {
-      const halt = typeof AbortController === "undefined" ? undefined : new AbortController();
+      const halt = new AbortController();
       const none = (status: number): Answer => ({ status, body: "", retryAfter: null });
       const packer = keepalive || body.length < PACK_CHARACTERS ? undefined : pack;
       const request = async (): Promise<Answer> => {
-        const answer = await clockwork.fetch(endpoint, {
-          method: "POST",
-          body: packer ? await packer(body) : body,
-          headers: { "Content-Type": "text/plain", ...(packer ? { "Content-Encoding": "gzip" } : {}) },
-          credentials: "omit",
-          ...(keepalive ? { keepalive } : {}),
-          ...(halt ? { signal: halt.signal } : {}),
-        });
+        const packed = packer ? await packer(body) : body;
+        const answer = await spend(() =>
+          clockwork.fetch(endpoint(), {
+            method: "POST",
+            body: packed,
+            headers: { "Content-Type": "text/plain", ...(packer ? { "Content-Encoding": "gzip" } : {}) },
+            credentials: "omit",
+            keepalive,
+            signal: halt.signal,
+          }),
+        );
         return { status: answer.status, retryAfter: answer.headers.get("Retry-After"), body: await answer.text() };
       };
       const answer = await within(clockwork, request(), MOST_SEND_MS, () => {
-        halt?.abort();
+        halt.abort();
         return none(-1);
       }).catch(() => none(0));
       if (packer && (answer.status === 0 || answer.status === 415)) {

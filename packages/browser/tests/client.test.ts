@@ -209,7 +209,7 @@ describe("consent and identity", () => {
     expect([w.sent.length, seen.length, page.localStorage.length]).toEqual([0, 0, 0]);
     analytics.consent("granted");
     await w.advance(2_000);
-    expect(w.sent[0]?.events.map((event) => [event.event_id, event.consent])).toEqual(ids.map((id) => [id, "granted"]));
+    expect(w.sent[0]?.events.map((event) => [event.event_id, event.consent])).toEqual(ids.map((id) => [id, { state: "granted", at: "2026-01-01T00:00:10.000Z", denied: [] }]));
     expect(seen.map((event) => event.id)).toEqual(ids);
   });
 
@@ -265,6 +265,6 @@ describe("pure parts", () => {
   });
 
   it.each([400, 401, 403, 404, 415])("treats %i as final", (status) => {
-    expect(judge(status, "", [wire("1")])).toEqual({ kind: "refused" });
+    expect(judge(status, "", [wire("1")])).toEqual("refused");
   });
 });

@@ -61,6 +61,17 @@ describe("an event on disk", () => {
     expect(next.stage.sent).toHaveLength(0);
   });
 
+  it("of a tab that died is found by an idle one that is visible, within little more than a minute", async () => {
+    const idle = shop();
+    idle.stage.open();
+    await idle.pass(3_000);
+    const dead = shop(idle.factory);
+    const id = dead.stage.open().trackEvent({ name: "a" }).id;
+    await dead.pass(SLICE_MS * 2);
+    await idle.pass(80_000);
+    expect([dead.stage.sent, idle.stage.ids()]).toEqual([[], [id]]);
+  });
+
   it("is forgotten when consent is withdrawn, also for later pages", async () => {
     const first = shop();
     const analytics = first.stage.open();

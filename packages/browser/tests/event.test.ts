@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import limits from "../../../contract/limits.json";
-import { MOST_URL_CHARACTERS } from "../src/client";
+import { MOST_URL_CHARACTERS } from "../src/context";
 import { eventName, snapshot, uuid7, withoutText } from "../src/event";
 import { MOST_BYTES } from "../src/queue";
 import { BATCH_BYTES } from "../src/backend";

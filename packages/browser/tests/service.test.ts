@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { Analytics } from "../src/client";
 import { gtm } from "../src/destinations/gtm";
 import { statsig } from "../src/destinations/statsig";
+import { SLICE_MS } from "../src/outbox";
 import { balance, createStage, rest } from "./stage";
 
 const page = globalThis as unknown as Record<string, unknown>;
@@ -52,11 +53,12 @@ describe("one call", () => {
     expect(events.map((e) => e.sequence)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
   });
 
-  it("leaves the data layer of others as it was", () => {
+  it("leaves the data layer of others as it was", async () => {
     const stage = createStage();
     const before = [Object.freeze({ event: "gtm.js" })];
     page["ours"] = before;
     stage.open({ destinations: [gtm({ dataLayerName: "ours" })] }).trackEvent({ name: "a" });
+    await stage.pass(SLICE_MS);
     expect(page["ours"]).toBe(before);
     expect(before[0]).toEqual({ event: "gtm.js" });
     expect(before).toHaveLength(2);
@@ -87,11 +89,15 @@ describe("a vendor", () => {
     expect(stage.events()[0]?.message_content).toBe("my secret");
   });
 
-  it("sees the text where that is switched on", () => {
-    const stage = createStage();
-    const vendor = recorder();
-    stage.open({ destinations: [statsig(vendor)], messageContentToVendors: true }).trackMessage({ content: "hello" });
-    expect(vendor.calls[0]?.metadata["message_content"]).toBe("hello");
+  it("sees the text where that is switched on, masked, and without a mask it does not", async () => {
+    for (const [mask, seen] of [[(text: string) => text.replace("ada", "[name]"), "hello [name]"], [undefined, undefined]] as const) {
+      const stage = createStage();
+      const vendor = recorder();
+      stage.open({ destinations: [statsig(vendor)], messageContentToVendors: true, ...(mask ? { mask } : {}) }).trackMessage({ content: "hello ada" });
+      await stage.pass(SLICE_MS);
+      expect(vendor.calls).toHaveLength(1);
+      expect(vendor.calls[0]?.metadata["message_content"]).toBe(seen);
+    }
   });
 
   it("gets nothing under Global Privacy Control, and our service does", async () => {
@@ -225,7 +231,7 @@ describe("consent", () => {
     analytics.consent("granted");
     await analytics.flush();
     expect(stage.ids()).toEqual(sent);
-    expect(stage.events().map((e) => [e.client_timestamp, e.consent])).toEqual([["2026-01-05T12:00:00.000Z", "granted"], ["2026-01-05T12:00:05.000Z", "granted"]]);
+    expect(stage.events().map((e) => [e.client_timestamp, e.consent])).toEqual(["2026-01-05T12:00:00.000Z", "2026-01-05T12:00:05.000Z"].map((at) => [at, { state: "granted", at: "2026-01-05T12:01:05.000Z", denied: [] }]));
     expect(vendor.calls.map((c) => c.metadata["event_id"])).toEqual(sent);
     expect(stage.items.size).toBe(1);
   });

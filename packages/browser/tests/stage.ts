@@ -5,6 +5,7 @@ import type { Receipt, WireEvent } from "../src/event";
 
 export interface Sent {
   at: number;
+  address: string;
   body: string;
   keepalive: boolean;
   headers: Record<string, string>;
@@ -26,6 +27,18 @@ export const accept = (sent: Pick<Sent, "envelope">, statuses: Record<string, st
 export const refuse = (status: number, headers: Record<string, string> = {}): Response =>
   new Response('{"error":{"code":"x","message":"x","hint":""}}', { status, headers });
 
+/** The service's configuration where nothing is set. */
+const OPEN = {
+  version: 1,
+  kill: false,
+  queue: "drain",
+  share: 1,
+  gate: null,
+  sampling: { default: 1, events: {} },
+  batch: { events: 20, bytes: 49_152, interval_milliseconds: 2_000 },
+  endpoint: null,
+};
+
 const memoryStorage = (items: Map<string, string>): Storage => ({
   get length() {
     return items.size;
@@ -46,6 +59,8 @@ export function createStage() {
   let now = Date.UTC(2026, 0, 5, 12);
   let timers: { at: number; work: () => void }[] = [];
   let answer: Answering = (sent) => accept(sent);
+  let config: object | undefined;
+  const asked: { at: number; address: string; cache: string | undefined }[] = [];
   const sent: Sent[] = [];
   const items = new Map<string, string>();
   const listeners = new Map<string, Set<() => void>>();
@@ -75,9 +90,13 @@ export function createStage() {
         return timer;
       },
       cancel: (timer) => void (timers = timers.filter((known) => known !== timer)),
-      async fetch(_, init) {
+      async fetch(address, init) {
+        if (init?.method !== "POST") {
+          asked.push({ at: now, address: String(address), cache: init?.cache });
+          return config ? Response.json({ ...OPEN, ...config }) : new Response("", { status: 404 });
+        }
         const body = String(init?.body);
-        const made: Sent = { at: now, body, keepalive: init?.keepalive === true, headers: init?.headers as Record<string, string>, envelope: JSON.parse(body) as Sent["envelope"] };
+        const made: Sent = { at: now, address: String(address), body, keepalive: init?.keepalive === true, headers: init?.headers as Record<string, string>, envelope: JSON.parse(body) as Sent["envelope"] };
         sent.push(made);
         return answer(made);
       },
@@ -90,9 +109,16 @@ export function createStage() {
     sent,
     now: () => now,
     timers: () => timers.length,
+    asked,
+    /** What the service's configuration says from now on, beside its defaults. */
+    configure: (next: object | undefined) => void (config = next),
     respond: (next: Answering) => void (answer = next),
     fire: (name: string) => listeners.get(name)?.forEach((work) => work()),
     listening: () => [...listeners.values()].reduce((sum, set) => sum + set.size, 0),
+    show() {
+      page.document.visibilityState = "visible";
+      listeners.get("visibilitychange")?.forEach((work) => work());
+    },
     hide() {
       page.document.visibilityState = "hidden";
       listeners.get("visibilitychange")?.forEach((work) => work());

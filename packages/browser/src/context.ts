@@ -1,0 +1,53 @@
+/** Where an event happened. What costs the page a layout or a call into the browser is read as rarely as it can be. */
+import type { Page } from "./environment";
+import type { WireEvent } from "./event";
+import { guard } from "./guard";
+
+/** The service refuses longer addresses, and with them the event. */
+export const MOST_URL_CHARACTERS = 4096;
+
+type Context = NonNullable<WireEvent["context"]>;
+/** An address the page was at, with the last title it had there. */
+export type Place = Context["page"];
+
+export interface Surroundings {
+  /** As of now; the same object as long as the page stays where it is. */
+  place(): Place | undefined;
+  /** With what may be some milliseconds younger. */
+  whole(place: Place | undefined): Context | undefined;
+  /** The window has another size. */
+  resized(): void;
+}
+
+const cut = (text: string): string => text.slice(0, MOST_URL_CHARACTERS);
+
+export function lookAround(page: Page): Surroundings {
+  const { location, document } = page;
+  let here: Place | undefined;
+  let href: string | undefined;
+  let viewport: Context["viewport"] | undefined;
+  const settle = (): void => {
+    if (here) here.title = cut(document.title);
+  };
+  /** A page that says when its address changes need not be asked in each call. */
+  const { navigation } = page as { navigation?: EventTarget };
+  guard(() => navigation?.addEventListener("currententrychange", () => guard(() => {
+    settle();
+    here = undefined;
+  })));
+  return {
+    place() {
+      if (!here || (!navigation && href !== location.href)) {
+        href = location.href;
+        here = { url: cut(href), path: cut(location.pathname), title: "" };
+      }
+      return here;
+    },
+    whole: (place) =>
+      guard(() => {
+        if (place === here) settle();
+        return place && { page: place, viewport: (viewport ??= { width: page.innerWidth, height: page.innerHeight }), referrer: cut(document.referrer), locale: page.navigator.language };
+      }),
+    resized: () => void (viewport = undefined),
+  };
+}
