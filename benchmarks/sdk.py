@@ -79,7 +79,7 @@ def table(lines: list[Line]) -> str:
     by_case: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
         by_case[f"{line.subject} {line.case}"].append(line)
-    sums = ("tracked", "eligible", "sure", "rows", "lost", "doubled", "young", "starved", "requests")
+    sums = ("tracked", "eligible", "sure", "rows", "lost", "doubled", "young", "broken", "starved", "requests")
     heads = ("case", "seeds", *sums, "proven", "worst seconds", "worst ms to disk")
     rows = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for case, of in sorted(by_case.items(), key=lambda item: _order(item[1][0])):
