@@ -21,8 +21,9 @@ from tests.sdk.proxy import Proxy
 from tests.sdk.script import Script
 from tests.sdk.subject import Subject
 
-# Of a seed whose eligible events are all there: how long the younger ones are waited for.
-_YOUNG_SECONDS = 1.0
+# Of a seed whose eligible events are all there: how long the younger ones are waited for. The next page sends what it finds
+# after an interval of up to 2 s.
+_YOUNG_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Line:
     young: int
     """Younger than 50 ms at the kill, and not there."""
     broken: int
-    """Sure, however young, and not there: a relaxed write told as done is not at once safe from a kill of the browser."""
+    """Sure, and not there: none may be, however young."""
     starved: int
     """Not there either, but their page had no turn on the machine in the 50 ms after them: on a quiet one there are none."""
     requests: int
@@ -60,7 +61,7 @@ class Line:
 
     @property
     def passed(self) -> bool:
-        return self.lost == 0 and self.doubled == 0 and bool(self.proof) and self.eligible > 0
+        return not (self.lost or self.broken or self.doubled) and bool(self.proof) and self.eligible > 0
 
     def text(self) -> str:
         return json.dumps({**asdict(self), "passed": self.passed})
