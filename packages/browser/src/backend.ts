@@ -97,6 +97,8 @@ export interface Backend extends BackendClient {
 export interface Owner {
   leave(): void;
   resize(): void;
+  /** What the first call would else have to do. */
+  prepare(): void;
   storage(event: StorageEvent): void;
   /** Counts beside those here, for the health in each batch. */
   counts(): object;
@@ -250,6 +252,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     if (verdict === "again" || verdict === "halve") return;
     const told = new Set(reports);
     receipts = receipts.filter((receipt) => !told.has(receipt));
+    receiptsSince = clockwork.ticks();
     if (verdict === "refused") {
       counts.refused += outbox.remove(rows, () => "refused").length;
       return;
@@ -317,7 +320,9 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       adopt(found.standing);
       outbox.merge(found.kept);
     }
-    while (!stopped && clockwork.ticks() >= notBefore && (await sendOne(leased)));
+    // What comes in meanwhile waits for its own time, or the tail of each batch would be a request.
+    const from = clockwork.ticks();
+    while (!stopped && clockwork.ticks() >= notBefore && (await sendOne(leased)) && (receipts.length > MOST_RECEIPTS || outbox.rows().some(({ since }) => since <= from)));
     if (leased && found) await outbox.settle({ ...standing(), owner: self, lease: 0 });
   };
 
@@ -434,8 +439,14 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     start() {
       if (started < Infinity) return;
       started = clockwork.ticks();
-      outbox.open();
-      look = clockwork.after(watch, 0);
+      // In a task of its own: it must not cost the page's start.
+      look = clockwork.after(() => {
+        spend(() => {
+          outbox.open();
+          owner?.prepare();
+        });
+        watch();
+      }, 0);
       arm();
     },
     track,

@@ -73,7 +73,7 @@ export interface Analytics {
 
 interface Call extends Words {
   /** What the name is made of. */
-  name: unknown[];
+  parts: unknown[];
   value?: string | number | undefined;
   metadata?: Metadata | undefined;
   message?: MessageInput;
@@ -123,6 +123,11 @@ function start(configuration: Configuration, environment: Environment, page: Pag
     leave: identity.save,
     storage: ({ key, newValue }) => key === STORAGE_KEY && identity.learn(newValue),
     resize: around.resized,
+    prepare() {
+      draw.ready();
+      around.place();
+      identity.prepare();
+    },
     counts: () => own(backend.stats().dropped),
     gate: (name) => destinations.map((destination) => guard(() => destination.gate?.(name))).find((said) => typeof said === "boolean"),
   });
@@ -155,7 +160,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
     // What is undefined is not written.
     const event = {
       event_id: id,
-      event_name: eventName(...call.name),
+      event_name: eventName(...call.parts),
       event_value: value == null ? undefined : String(value),
       event_metadata: automated ? { ...metadata, ...automated } : metadata,
       user_id: user || undefined,
@@ -205,7 +210,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
     if (stopped) return settledAs(id, "off");
     const entry: Entry = { id, at: clockwork.now(), call, metadata: snapshot(call.metadata), user: identity.userId(), place: guard(around.place) };
     tracked += 1;
-    if (debug) say("tracked", id, eventName(...call.name));
+    if (debug) say("tracked", id, eventName(...call.parts));
     const to = call.source ? OWN : targets;
     return open ? deliver(entry, to) : route(entry, to, resets);
   };
@@ -239,25 +244,25 @@ function start(configuration: Configuration, environment: Environment, page: Pag
   const call = (make: () => Call): Tracked => guard(() => (++calls % MEASURED ? track(make()) : backend.spend(() => track(make()), MEASURED)), off);
 
   return {
-    trackEvent: (event) => call(() => ({ name: [event.name], value: event.value, metadata: event.metadata, category: "event", action: event.name })),
-    trackInteraction: (action, target, metadata) => call(() => ({ name: [action, target], metadata, category: "interaction", action, label: target })),
-    trackFeatureUsage: (feature, action, metadata) => call(() => ({ name: ["feature", feature, action], metadata, category: "feature", action, label: feature })),
-    trackConversion: (type, value, metadata) => call(() => ({ name: ["conversion", type], value, metadata, category: "conversion", action: type })),
-    trackError: (error, context) => call(() => ({ name: ["error_occurred"], metadata: { ...errorMetadata(error), ...context }, category: "error", action: "occurred" })),
+    trackEvent: (event) => call(() => ({ parts: [event.name], value: event.value, metadata: event.metadata, group: "event", act: event.name })),
+    trackInteraction: (action, target, metadata) => call(() => ({ parts: [action, target], metadata, group: "interaction", act: action, tag: target })),
+    trackFeatureUsage: (feature, action, metadata) => call(() => ({ parts: ["feature", feature, action], metadata, group: "feature", act: action, tag: feature })),
+    trackConversion: (type, value, metadata) => call(() => ({ parts: ["conversion", type], value, metadata, group: "conversion", act: type })),
+    trackError: (error, context) => call(() => ({ parts: ["error_occurred"], metadata: { ...errorMetadata(error), ...context }, group: "error", act: "occurred" })),
     trackMessage: (message) =>
       call(() => {
         const content = String(message.content ?? "");
         const { role, threadId } = message;
         const metadata = { ...message.metadata, ...(role && { role }), ...(threadId && { thread_id: threadId }), message_length: content.length };
-        return { name: ["message_sent"], metadata, category: "message", action: "sent", message: { ...message, content } };
+        return { parts: ["message_sent"], metadata, group: "message", act: "sent", message: { ...message, content } };
       }),
-    page: (name, metadata) => call(() => ({ name: ["page_view"], value: name, metadata, category: "page", action: "view" })),
+    page: (name, metadata) => call(() => ({ parts: ["page_view"], value: name, metadata, group: "page", act: "view" })),
     identify: (userId, metadata) =>
       call(() => {
         identity.identify(String(userId));
-        return { name: ["identify"], metadata, category: "identity", action: "identify" };
+        return { parts: ["identify"], metadata, group: "identity", act: "identify" };
       }),
-    observe: ({ name, value, metadata, source }) => call(() => ({ name: [name], value, metadata, category: "tap", action: name, source })),
+    observe: ({ name, value, metadata, source }) => call(() => ({ parts: [name], value, metadata, group: "tap", act: name, source })),
     reset: () =>
       guard(() => {
         identity.identify(undefined);

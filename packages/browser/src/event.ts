@@ -76,7 +76,7 @@ export type Debug = (stage: Stage, id: string, detail?: unknown) => void;
 
 export const eventName = (...parts: unknown[]): string => parts.map(String).join("_").trim().toLowerCase().replace(/\s+/g, "_");
 
-const deep = (value: object | bigint): unknown => JSON.parse(JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part)));
+const deep = (value: unknown): unknown => JSON.parse(JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part)));
 
 /** The metadata as it is now, whatever the page does with its object later. A key that cannot be written costs itself alone. */
 export function snapshot(metadata: unknown): Metadata | undefined {
@@ -85,7 +85,8 @@ export function snapshot(metadata: unknown): Metadata | undefined {
   for (const key of Object.keys(metadata)) {
     try {
       const value = (metadata as Metadata)[key];
-      copy[key] = (typeof value === "object" && value) || typeof value === "bigint" ? deep(value) : value;
+      const kind = typeof value;
+      copy[key] = value === null || kind === "string" || kind === "number" || kind === "boolean" ? value : deep(value);
     } catch {
       // This key alone is lost.
     }
@@ -108,7 +109,7 @@ export function masked(event: WireEvent, mask: ((text: string) => string) | unde
 }
 
 /** Random parts of ids that are kept ready, so that a call need not make one. */
-const READY = 32;
+const READY = 8;
 
 export interface Draw {
   (): string;
@@ -129,14 +130,14 @@ export function uuid7(now: () => number, fill: (bytes: Uint8Array) => void): Dra
   let minute = -1;
   let start = "";
   let time = "";
+  const bytes = new Uint8Array(8);
   const ready = (): void => {
-    if (ends.length > READY / 2) return;
-    const bytes = new Uint8Array(READY * 8);
-    fill(bytes);
-    for (let from = 0; from < bytes.length; from += 8) {
-      const [first = 0, ...rest] = bytes.slice(from, from + 8);
-      const text = [(first & 63) | 128, ...rest].map((byte) => hex[byte]).join("");
-      ends.push(`-${text.slice(0, 4)}-${text.slice(4)}`);
+    while (ends.length < READY) {
+      fill(bytes);
+      bytes[0] = ((bytes[0] as number) & 63) | 128;
+      let text = "-";
+      bytes.forEach((byte, at) => (text += (hex[byte] as string) + (at === 1 ? "-" : "")));
+      ends.push(text);
     }
   };
   const draw = (): string => {

@@ -17,6 +17,8 @@ export interface Ids {
 export interface Identity {
   /** Ids for an event of that time; counts the session's sequence on. */
   next(at: number): Ids;
+  /** Reads what the browser keeps, before a call has to. */
+  prepare(): void;
   /** Another tab has written this. */
   learn(text: string | null): void;
   /** Writes down what is due: off the call, since a write is told to every tab. */
@@ -91,6 +93,7 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
       if (unsaved > 1 || (unsaved && ticks() - saved > SAVE_MS)) save();
     },
     save,
+    prepare: () => void read(),
     learn,
     userId: () => user,
     identify(value) {

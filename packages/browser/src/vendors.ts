@@ -5,9 +5,9 @@ import { guard } from "./guard";
 
 /** How a call is named in the words of vendors, which our own service has no use for. */
 export interface Words {
-  category: string;
-  action: string;
-  label?: string;
+  group: string;
+  act: string;
+  tag?: string;
 }
 
 export interface Vendors {
@@ -28,7 +28,7 @@ export function createVendors(destinations: readonly Destination[], consents: Co
         running.set(destination, guard(() => destination.start?.((receipt) => report(destination, receipt.event_id, receipt.status))));
       }
     },
-    hand({ event_id, event_name, event_value, event_metadata, message_content }, { category, action, label = event_name }, to) {
+    hand({ event_id, event_name, event_value, event_metadata, message_content }, { group, act, tag = event_name }, to) {
       const text = JSON.stringify(event_metadata ?? {});
       for (const destination of destinations) {
         const { vendor } = destination;
@@ -37,7 +37,7 @@ export function createVendors(destinations: readonly Destination[], consents: Co
           if (consents.of(vendor) !== "granted") return "blocked";
           const metadata = withoutText(text, message_content);
           if (withText && message_content !== undefined) metadata["message_content"] = message_content;
-          const event: VendorEvent = { id: event_id, name: event_name, value: event_value, metadata, category, action, label };
+          const event: VendorEvent = { id: event_id, name: event_name, value: event_value, metadata, category: group, action: act, label: tag };
           return destination.send(event) ? "handed" : "absent";
         }, "failed");
         report(destination, event_id, status);

@@ -1,9 +1,9 @@
 import { createContext, type ReactNode } from "react";
 
-import type { Analytics } from "../client";
-import { nothing } from "../nothing";
+import { createAnalytics, type Analytics } from "../index";
 
-export const AnalyticsContext = createContext<Analytics>(nothing);
+/** Where no provider is mounted there is a service, one that does nothing. */
+export const AnalyticsContext = createContext<Analytics>(createAnalytics({ enabled: false, endpoint: "", writeKey: "" }));
 
 /** The service comes from outside, made once: StrictMode, which mounts twice, makes no second one. */
 export const AnalyticsProvider = ({ analytics, children }: { analytics: Analytics; children?: ReactNode }): ReactNode => (

@@ -1,6 +1,6 @@
 import { useContext, useEffect, useRef } from "react";
 
-import type { Analytics } from "../client";
+import type { Analytics } from "../index";
 import { AnalyticsContext } from "./provider";
 
 /** The same object at every render: safe in dependency lists. Without a provider it does nothing. */
