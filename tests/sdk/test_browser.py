@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from tests.e2e.conftest import CHROMIUM_FLAGS, chromium_path, start
+from tests.e2e.conftest import CHROMIUM_FLAGS, chromium_path
 from tests.sdk.script import Script
-from tests.sdk.seeds import Bench, service_of
-from tests.sdk.subject import TWINTRACK
+from tests.sdk.seeds import Bench
 
 _NO_LOCKS = "Object.defineProperty(Navigator.prototype, 'locks', { value: undefined })"
 # What a page meets where the person forbids a site to keep anything.
@@ -30,16 +29,6 @@ _RETURN = """(name) => addEventListener("pageshow", (event) => {
   track(name, { persisted: event.persisted });
   analytics.flush();
 })"""
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    running = start(tmp_path_factory.mktemp("sdk") / "data")
-    with sync_playwright() as playwright:
-        bench = Bench(playwright, TWINTRACK, service_of(running))
-        yield bench
-        bench.close()
-    running.stop()
 
 
 @pytest.fixture
