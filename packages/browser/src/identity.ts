@@ -43,7 +43,7 @@ function parse(text: string): Stored | undefined {
   return whole ? { anonymous, session, started: Number(started), seen: Number(seen), sequence: Number(sequence) } : undefined;
 }
 
-/** A new session is written down when its first slice ends; how far it has counted, at most so often: each write is told to every tab. */
+/** A new session is written down at once; how far it has counted, at most so often: each write is told to every tab. */
 export const SAVE_MS = 1_000;
 
 /**
@@ -54,8 +54,8 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
   let memory: Stored | undefined;
   let user: string | undefined;
   let stale = true;
-  /** Not written down: nothing, a count, or a new session. */
-  let unsaved: 0 | 1 | 2 = 0;
+  /** A count that is not written down. */
+  let unsaved = false;
   let saved = -Infinity;
   // Reading the property alone throws where storage is blocked.
   const open = (): Storage | undefined => (allowed ? storage() : undefined);
@@ -66,19 +66,21 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     if (known && !(memory?.session === known.session && memory.sequence > known.sequence)) memory = known;
   };
   const read = (): Stored | undefined => {
-    if (stale) learn(guard(() => open()?.getItem(STORAGE_KEY)));
+    // Another service on this page, whose writes nobody tells us of, may have made the ids since.
+    if (stale || !memory) learn(guard(() => open()?.getItem(STORAGE_KEY)));
     stale = false;
     return memory;
   };
   const save = (): void => {
     if (!memory) return;
     saved = ticks();
-    unsaved = 0;
+    unsaved = false;
     guard(() => open()?.setItem(STORAGE_KEY, JSON.stringify(memory)));
   };
   const renew = (anonymous: string, at: number): Stored => {
-    unsaved = 2;
-    return (memory = { anonymous, ...newSession(draw(), at) });
+    memory = { anonymous, ...newSession(draw(), at) };
+    save();
+    return memory;
   };
 
   return {
@@ -86,11 +88,11 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
       let state = read() ?? renew(draw(), at);
       if (isOver(state, at)) state = renew(state.anonymous, at);
       if (at > state.seen) state.seen = at;
-      unsaved ||= 1;
+      unsaved = true;
       return { anonymous_id: state.anonymous, session_id: state.session, sequence: state.sequence++ };
     },
     settle() {
-      if (unsaved > 1 || (unsaved && ticks() - saved > SAVE_MS)) save();
+      if (unsaved && ticks() - saved > SAVE_MS) save();
     },
     save,
     prepare: () => void read(),
@@ -99,10 +101,7 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     identify(value) {
       user = value;
     },
-    renew(at) {
-      renew(draw(), at);
-      save();
-    },
+    renew: (at) => void renew(draw(), at),
     persist(value) {
       allowed = value;
       stale = true;

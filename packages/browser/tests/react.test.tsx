@@ -1,5 +1,5 @@
 // @vitest-environment happy-dom
-import { act, StrictMode, useState, type ReactNode } from "react";
+import { act, StrictMode, useEffect, useState, type ReactNode } from "react";
 import { createRoot } from "react-dom/client";
 import { renderToString } from "react-dom/server";
 import { beforeEach, describe, expect, it } from "vitest";
@@ -61,5 +61,26 @@ describe("the hook", () => {
   it("renders on a server", () => {
     const Name = (): ReactNode => <b>{typeof useAnalytics().trackEvent}</b>;
     expect(renderToString(<AnalyticsProvider analytics={createStage().open()}><Name /></AnalyticsProvider>)).toBe("<b>function</b>");
+  });
+});
+
+describe("a service made in a component", () => {
+  it("and closed when StrictMode unmounts it goes on in the second mount", async () => {
+    const stage = createStage();
+    const made: Analytics[] = [];
+    const Owner = (): ReactNode => {
+      const [analytics, setAnalytics] = useState<Analytics>();
+      useEffect(() => {
+        const service = stage.open();
+        made.push(service);
+        setAnalytics(service);
+        return () => void service.shutdown();
+      }, []);
+      return analytics ? <AnalyticsProvider analytics={analytics}><View /></AnalyticsProvider> : null;
+    };
+    await mount(<Owner />);
+    await made.at(-1)?.flush();
+    expect(made).toHaveLength(2);
+    expect(stage.events().map((e) => e.event_name)).toEqual(["page_view"]);
   });
 });
