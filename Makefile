@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PAGES := src/twintrack/static
+PEERS := benchmarks/peers/dist
 
-.PHONY: setup up check test test-python test-js bench bench-sdk soak build docs
+.PHONY: setup up check test test-python test-js bench bench-sdk bench-peers bench-sdk-cost soak build docs
 .DELETE_ON_ERROR:
 
 setup: .venv/ready node_modules/ready
@@ -53,10 +54,27 @@ bench: setup
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.index
 
-# Delivery of the browser SDK under faults, a hundred seeds of each.
+# Delivery of the browser SDK under faults, a hundred seeds of each; then its peers' and its cost beside OpenPanel's.
+# In parts, say: make bench-sdk BENCH_SDK="--first 1 --seeds 25 --append lines.jsonl"
+BENCH_SDK ?= --seeds 100
+BENCH_PEERS ?= --seeds 5
 bench-sdk: setup build
 	@sh .ci/chromium
-	$(BIN)/python -m benchmarks.sdk
+	$(BIN)/python -m benchmarks.sdk $(BENCH_SDK)
+	@$(MAKE) --no-print-directory bench-peers bench-sdk-cost
+
+bench-peers: setup build $(PEERS)/ready
+	@sh .ci/chromium
+	$(BIN)/python -m benchmarks.sdk $(BENCH_PEERS) --subject twintrack --subject openpanel --subject posthog \
+		--subject segment --subject snowplow --subject statsig
+
+bench-sdk-cost: setup build $(PEERS)/ready
+	@sh .ci/chromium
+	$(BIN)/python -m benchmarks.sdk_cost
+
+$(PEERS)/ready: $(wildcard benchmarks/peers/*.js) benchmarks/peers/package.json benchmarks/peers/package-lock.json
+	cd benchmarks/peers && npm ci --ignore-scripts --no-fund --no-audit --loglevel=error && npm run build --silent
+	@touch $@
 
 # kill -9 at random, so often that rare orders of things happen; then memory over ten minutes of load.
 soak: setup

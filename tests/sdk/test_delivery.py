@@ -1,34 +1,21 @@
 """One seed of each case: nothing is lost, nothing is doubled, and the fault did strike. `make bench-sdk` runs a hundred."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from playwright.sync_api import sync_playwright
 
-from tests.e2e.conftest import start
-from tests.sdk.cases import CASES, Bench
-
-SDK = Path(__file__).parents[2] / "packages/browser/dist/twintrack.global.js"
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    assert SDK.exists(), "the SDK is not built: run `npm run build -w @twintrack/browser`"
-    running = start(tmp_path_factory.mktemp("sdk") / "data")
-    with sync_playwright() as playwright:
-        bench = Bench(playwright, running, SDK)
-        yield bench
-        bench.close()
-    running.stop()
+from tests.sdk.cases import CASES
+from tests.sdk.script import GRACE_MS
+from tests.sdk.seeds import Bench
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_delivery_under_a_fault_stores_each_event_once(bench: Bench, case: str) -> None:
     line = bench.run(case, 1)
     print(line.text())
-    assert line.passed, line.text()
+    assert line.proof and line.eligible and not line.broken and not line.doubled, line.text()
+    # Where the machine needs longer than that to its disk, an event 50 ms old is not there yet.
+    assert line.lost == 0 or line.disk_ms > GRACE_MS, line.text()
 
 
 def test_rows_after_all_faults_are_not_doubled_later(bench: Bench) -> None:
-    assert bench.late_doubles() == 0
+    assert bench.rows is not None
+    assert bench.rows.doubled() == {}

@@ -171,6 +171,8 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   let unanswered = 0;
   /** On the page's steady clock. */
   let notBefore = 0;
+  /** The end of the last wait that this page knows of, milliseconds since 1970. */
+  let heard = 0;
   /** Whether the service asked for the wait; the network coming back does not shorten such a one. */
   let asked = false;
   /** A page that has just come may find events of earlier ones. */
@@ -230,12 +232,14 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
 
   const standing = (): Standing => {
     const span = Math.max(0, notBefore - clockwork.ticks());
-    return { id: "~", failures, until: clockwork.now() + span, span, asked };
+    return { id: "~", failures, until: (heard = clockwork.now() + span), span, asked };
   };
 
   /** What other tabs know of the service's state holds here too. */
   const adopt = (known: Standing | undefined): void => {
-    if (known) {
+    // A wait is served once: after a clock that went back its end stays in the future for as long as that.
+    if (known && known.until !== heard) {
+      heard = known.until;
       failures = known.failures;
       asked = known.asked;
       notBefore = clockwork.ticks() + Math.min(known.span, Math.max(0, known.until - clockwork.now()));
