@@ -20,7 +20,6 @@ from twintrack.clock import Clock
 from twintrack.errors import ChunkDamaged, StoreBusy, StoreDenied, StoreError, StoreRefusedData, StoreUnclear
 from twintrack.load.lookup import found
 from twintrack.load.retry import Breaker, Pace, State, paces
-from twintrack.load.rows import columns, insert_block
 from twintrack.load.upkeep import Upkeep
 from twintrack.metrics import Metrics
 from twintrack.spans import Loaded, Spans
@@ -357,13 +356,13 @@ class Loader:
 
     def _load(self, chunk: Chunk) -> None:
         try:
-            block = insert_block(chunk.chunk_id, self._spool.content(chunk))
+            rows = self._spool.content(chunk)
         except ChunkDamaged as error:
             self._upkeep.damaged(chunk, error)
             return
         self._reached("before_insert")
         with self._told(chunk) as step:
-            self._store.insert(chunk.kind.value, columns(chunk.kind.value), block, chunk.token)
+            self._store.insert(chunk.kind.value, chunk.chunk_id, rows, chunk.token)
             step("insert")
             self._reached("after_insert")
             self._spool.loaded(chunk)
