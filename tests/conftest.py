@@ -19,6 +19,12 @@ from twintrack.demo import SignInLink
 from twintrack.settings import load_settings
 from twintrack.testing import ManualClock, wire_event
 
+ONLY_NUMBERS = (
+    "ALTER TABLE analytics.events ADD CONSTRAINT only_numbers"
+    " CHECK event_value IS NULL OR match(event_value, '^[0-9]+$')"
+)
+ANY_TEXT = "ALTER TABLE analytics.events DROP CONSTRAINT IF EXISTS only_numbers"
+
 
 @dataclass
 class Service:
@@ -89,7 +95,7 @@ class Service:
 
     def make_the_store_refuse_text_values(self) -> None:
         """From now on the store takes only whole numbers as `event_value`; the door still takes any text."""
-        self.services.store.command("ALTER TABLE analytics.events MODIFY COLUMN event_value Nullable(UInt64)")
+        self.services.store.command(ONLY_NUMBERS)
 
 
 def _keys(services: Services, project: str) -> list[str]:

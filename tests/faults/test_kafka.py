@@ -19,7 +19,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.broker import TestBroker, running_broker
-from tests.conftest import Service, open_service
+from tests.conftest import ANY_TEXT, ONLY_NUMBERS, Service, open_service
 from tests.faults.proxy import Fault, FaultProxy
 from tests.server import Server
 from tests.wire import Wire
@@ -362,7 +362,7 @@ def test_poison_is_quarantined_its_neighbours_stored_and_replayed_once_the_cause
         until(lambda: node.services.spool.tallies().get(("demo", "local", "duplicate", "already_accepted")), "a copy")
         assert node.get(f"/api/analytics/events/{poison['event_id']}").json()["fate"] == "quarantined"
     finally:
-        cluster.store.command("ALTER TABLE analytics.events MODIFY COLUMN event_value Nullable(String)")
+        cluster.store.command(ANY_TEXT)
     assert len(node.services.spool.replay()) == 1
     cluster.check(ids_of([*events, poison]), 22, node)
     assert quarantined(node) == 0
@@ -377,9 +377,9 @@ def strict_engine(engine: Server) -> Iterator[Callable[[], None]]:
     """A store that takes only whole numbers as `event_value`, until it is mended."""
 
     def mend() -> None:
-        engine.store.command("ALTER TABLE analytics.events MODIFY COLUMN event_value Nullable(String)")
+        engine.store.command(ANY_TEXT)
 
-    engine.store.command("ALTER TABLE analytics.events MODIFY COLUMN event_value Nullable(UInt64)")
+    engine.store.command(ONLY_NUMBERS)
     yield mend
     mend()
 

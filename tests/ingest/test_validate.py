@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twintrack.event import RequestContext, Tenancy, WireEvent, limits
+from twintrack.ingest.decode import decode
 from twintrack.ingest.validate import collides, validate
 from twintrack.outcomes import Refusal
 from twintrack.testing import wire_event
@@ -281,3 +282,35 @@ def test_refusal_never_quotes_the_event() -> None:
 
 def test_event_with_only_what_is_required_passes() -> None:
     assert validate(WireEvent(UUID(int=0), "x"), context(), LIMITS) is None
+
+
+def test_metadata_is_judged_alike_whichever_decoder_took_the_body() -> None:
+    """Flat metadata is held to the limits while it is read; beside an unknown field nothing is, and all is looked at."""
+    long_key, wide = "k" * LIMITS.metadata_key_characters, LIMITS.metadata_keys
+    values = [
+        None,
+        "x",
+        "",
+        1.5,
+        True,
+        10**15,
+        10**15 + 1,
+        -(10**15) - 1,
+        2**63,
+        2**64,
+        -(2**63) - 1,
+        10**30,
+        [1],
+        {"a": 1},
+    ]
+    found: list[dict[str, Any]] = [{"a": value} for value in values]
+    found += [{}, {"": 1}, {long_key: 1}, {long_key + "k": 1}, {"a.b": 1}, {"a.b": 1, "a": {"b": 2}}, {".": 1}]
+    found += [{f"k{i}": i for i in range(count)} for count in (wide, wide + 1)]
+    for metadata in found:
+        seen = []
+        for more in ({}, {"colour": "red"}):
+            body = msgspec.json.encode([{**wire_event(NOW, event_metadata=metadata), **more}])
+            (event,) = decode(body, LIMITS).elements
+            assert isinstance(event, WireEvent)
+            seen.append((validate(event, context(), LIMITS), event.event_metadata))
+        assert seen[0] == seen[1], metadata

@@ -18,6 +18,7 @@ _OPEN = {"system.settings", "system.one"}
 _NEEDS = {
     r"\bSELECT\b": "SELECT",
     r"\bINSERT INTO analytics": "INSERT",
+    r"\bFROM input\(": "CREATE TEMPORARY TABLE",
     r"\bALTER TABLE \S+ DELETE\b": "ALTER DELETE",
     r"\bALTER TABLE \S+ (?:REPLACE|DROP) PARTITION\b": "ALTER DELETE",
     r"\bCREATE TABLE\b": "CREATE TABLE",

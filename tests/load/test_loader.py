@@ -342,6 +342,21 @@ def test_stop_with_a_slow_store_ends_within_seconds_and_keeps_the_rest(bench: Be
     assert bench.stored() == 500
 
 
+def test_events_that_are_a_fair_part_of_a_chunk_wait_for_no_company(bench: Bench) -> None:
+    patient = Loader(
+        bench.spool, bench.store, bench.clock, bench.service.services.metrics, age_milliseconds=600_000, chunk_rows=100
+    )
+    bench.send(40)
+    patient.start()
+    try:
+        end = time.monotonic() + 30
+        while bench.stored() < 40:
+            assert time.monotonic() < end, "they waited for their age"
+            time.sleep(0.01)
+    finally:
+        patient.stop()
+
+
 def test_stop_ends_the_pass_that_is_under_way(bench: Bench, proxy: FaultProxy) -> None:
     """A backlog of hours is one pass: asked to stop at its first insert, the loader starts no insert after 15 s."""
     bench.loader.step()

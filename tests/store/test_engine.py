@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.server import Server
 from twintrack.errors import StoreDenied, StoreError, StoreUnavailable
 from twintrack.store.clickhouse import ClickHouse
-from twintrack.store.engine import empty_block, form, question, quoted
+from twintrack.store.engine import empty_block, form, insert_from, question, quoted
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,13 @@ def test_question_takes_an_insert_from_the_body_apart() -> None:
 def test_question_takes_an_insert_from_the_address_and_its_data_from_the_body() -> None:
     asked = question({"query": "INSERT INTO a.t FORMAT CSV"}, b"1,2\n3,4")
     assert (asked.statement, asked.data) == ("INSERT INTO a.t FORMAT CSV", b"1,2\n3,4")
+
+
+def test_insert_of_rows_names_their_file_and_takes_what_its_select_makes_of_them() -> None:
+    plain = question({"query": "INSERT INTO a.t FORMAT CSV"}, b"1")
+    assert insert_from(plain, "/f") == "INSERT INTO a.t FROM INFILE '/f' FORMAT CSV"
+    read = question({"query": "INSERT INTO a.t SELECT 1, * FROM input('x DateTime(\\'UTC\\')') FORMAT CSV"}, b"1")
+    assert insert_from(read, "/f") == "INSERT INTO a.t SELECT 1, * FROM file('/f', 'CSV', 'x DateTime(\\'UTC\\')')"
 
 
 def test_question_keeps_values_apart_from_settings_and_transport() -> None:

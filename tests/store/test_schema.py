@@ -5,11 +5,11 @@ from uuid import uuid4
 import msgspec
 
 from tests.conftest import Service
-from twintrack.event import RequestContext, Row, Tenancy, WireConsent, WireEvent
+from twintrack.event import RequestContext, Row, Tenancy, WireConsent, WireEvent, limits
 from twintrack.ingest.enrich import enrich
 from twintrack.load.rows import insert_block
 from twintrack.store.migrate import known, migrate, missing
-from twintrack.store.schema import EVENT_COLUMNS
+from twintrack.store.schema import EVENT_COLUMNS, read_as
 from twintrack.testing import wire_event
 
 PLANS_QUERY = (
@@ -21,6 +21,18 @@ PLANS_QUERY = (
 def test_row_fields_are_columns_of_the_table(service: Service) -> None:
     columns = {r[0] for r in service.services.store.select("DESCRIBE TABLE analytics.events").rows}
     assert set(Row.__struct_fields__) | {"chunk_id"} <= columns
+
+
+def test_cells_are_read_as_what_their_columns_can_hold(service: Service) -> None:
+    columns = {r[0]: r[1] for r in service.services.store.select("DESCRIBE TABLE analytics.events").rows}
+    cells = read_as("events")
+    # Read as another JSON type, each object would be written and parsed once more.
+    assert f"event_metadata {columns['event_metadata'].replace('=', ' = ')}" in cells.replace("=", "=")
+    # A number that is too wide for its column is cut without a word.
+    assert limits().viewport_pixels < 2**16
+    assert columns["viewport_width"] == columns["viewport_height"] == "UInt16"
+    assert limits().message_content_characters < 2**32
+    assert columns["message_length"] == "Nullable(UInt32)"
 
 
 def test_plans_query_and_daily_user_events_agree_over_many_inserts(service: Service) -> None:

@@ -12,9 +12,16 @@ from msgspec import Meta
 
 from twintrack.event import Context, Envelope, Limits, Page, Viewport, WireConsent, WireEvent
 
+# Whole numbers up to this are kept exactly by every reader, a float of theirs included.
+_SMALL = 10**15
+
 
 class CheckedEvent(WireEvent):
     """An event whose fields are within the limits and known to the contract."""
+
+
+class FlatEvent(CheckedEvent):
+    """One whose metadata is within the limits too: no nesting, few keys of fair length, no large numbers."""
 
 
 class Decoders(NamedTuple):
@@ -23,8 +30,8 @@ class Decoders(NamedTuple):
 
 
 @cache
-def checked_decoders(limits: Limits) -> Decoders:
-    """The decoders of a bare array and of an envelope under these limits."""
+def checked_decoders(limits: Limits, *, flat: bool) -> Decoders:
+    """The decoders of a bare array and of an envelope under these limits, metadata included where it is to be flat."""
 
     def text(most: int, least: int = 0) -> Any:
         return Annotated[str, Meta(min_length=least, max_length=most)]
@@ -47,11 +54,15 @@ def checked_decoders(limits: Limits) -> Decoders:
         bases=(Context,),
     )
     consent = msgspec.defstruct("CheckedConsent", [("state", label)], bases=(WireConsent,))
+    key = text(limits.metadata_key_characters, 1)
+    value = str | Annotated[int, Meta(ge=-_SMALL, le=_SMALL)] | float | bool | None
+    metadata: Any = Annotated[dict[key, value], Meta(max_length=limits.metadata_keys)] if flat else dict[str, Any]  # type: ignore[valid-type]
     event = msgspec.defstruct(
         "LimitedEvent",
         [
             ("event_name", text(limits.event_name_characters, 1)),
             ("event_value", text(limits.event_value_characters) | None, None),
+            ("event_metadata", metadata | None, None),
             *[(name, identifier, None) for name in ("user_id", "anonymous_id", "session_id", "thread_id")],
             ("sequence", Annotated[int, Meta(ge=0, le=limits.sequence_maximum)] | None, None),
             ("message_content", text(limits.message_content_characters) | None, None),
@@ -59,7 +70,7 @@ def checked_decoders(limits: Limits) -> Decoders:
             ("consent", label | consent | None, None),
             ("source", label | None, None),
         ],
-        bases=(CheckedEvent,),
+        bases=(FlatEvent if flat else CheckedEvent,),
         forbid_unknown_fields=True,
     )
     members: Any = list[event] | msgspec.UnsetType  # type: ignore[valid-type]

@@ -149,10 +149,13 @@ def decode(body: bytes, limits: Limits) -> Batch:
     is_array = text[:1] == b"["
     unknown = 0
     try:
-        try:
-            strict = checked_decoders(limits)
-            envelope = _typed(text, strict.array if is_array else strict.envelope)
-        except msgspec.ValidationError:
+        envelope = None
+        for flat in (True, False):
+            strict = checked_decoders(limits, flat=flat)
+            with suppress(msgspec.ValidationError):
+                envelope = _typed(text, strict.array if is_array else strict.envelope)
+                break
+        if envelope is None:
             envelope = _typed(text, _FAST_ARRAY if is_array else _FAST_ENVELOPE)
             unknown = count_unknown(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -8,7 +8,7 @@ from typing import Any
 
 from twintrack.clock import milliseconds_of
 from twintrack.event import Context, Limits, RequestContext, WireConsent, WireEvent
-from twintrack.ingest.checked import CheckedEvent
+from twintrack.ingest.checked import CheckedEvent, FlatEvent
 from twintrack.outcomes import Reason, Refusal, rejected
 
 _INT_LEAST, _INT_MOST = -(2**63), 2**64 - 1
@@ -35,7 +35,9 @@ def validate(event: WireEvent, context: RequestContext, limits: Limits) -> Refus
         if refusal is not None:
             return refusal
     metadata = event.event_metadata
-    return None if not metadata or _is_flat(metadata, limits) else _metadata(metadata, limits)
+    if not metadata or (isinstance(event, FlatEvent) and "." not in "".join(metadata)):
+        return None
+    return _metadata(metadata, limits)
 
 
 def _fields(event: WireEvent, limits: Limits) -> Refusal | None:
@@ -110,20 +112,6 @@ def _storable(field: str, milliseconds: int) -> Refusal | None:
     if milliseconds > _TIME_MOST:
         return rejected(Reason.IN_THE_FUTURE, f"{field} lies after 2105, which cannot be stored; check the clock")
     return None
-
-
-_PLAIN = frozenset({str, float, bool, type(None)})
-_SMALL = 10**15
-
-
-def _is_flat(metadata: dict[str, Any], limits: Limits) -> bool:
-    """Whether a look at keys and types is enough: no nesting, no dots, no large numbers, nothing long."""
-    names = "".join(metadata)
-    if len(names) > limits.metadata_key_characters or "." in names or "" in metadata:
-        return False
-    if len(metadata) > limits.metadata_keys:
-        return False
-    return all(type(v) in _PLAIN or (type(v) is int and -_SMALL < v < _SMALL) for v in metadata.values())
 
 
 def _metadata(metadata: dict[str, Any], limits: Limits) -> Refusal | None:

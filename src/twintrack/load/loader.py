@@ -20,7 +20,6 @@ from twintrack.clock import Clock
 from twintrack.errors import ChunkDamaged, StoreBusy, StoreDenied, StoreError, StoreRefusedData, StoreUnclear
 from twintrack.load.lookup import found
 from twintrack.load.retry import Breaker, Pace, State, paces
-from twintrack.load.rows import columns, insert_block
 from twintrack.load.upkeep import Upkeep
 from twintrack.metrics import Metrics
 from twintrack.spans import Loaded, Spans
@@ -30,9 +29,12 @@ from twintrack.store.protocol import Store
 
 log = structlog.get_logger()
 _SWEEP_SECONDS = 5.0
-# An insert costs some 90 ms whatever its size, so under load it pays to wait for more rows.
+# An insert and the merges it causes cost some 50 ms of processor time whatever its size: where many events come, it
+# waits for more of them, for so many ages at most, or for this share of a chunk.
 _BUSY_ROWS = 500
 _BUSY_PATIENCE = 3
+_ENOUGH_OF_A_CHUNK = 0.4
+_LOOKS_PER_AGE = 4
 # So often an answer that nobody foresaw may come while other inserts pass, before it counts as a refusal.
 _UNCLEAR_TRIES = 5
 _ASIDES = {
@@ -96,6 +98,7 @@ class Loader:
         self._until = math.inf  # monotonic seconds; then a stop waits no longer
         self._thread: threading.Thread | None = None
         self._busy = False
+        self._froze_at = 0.0
         self._held: dict[str, _Held] = {}
         self._passed = 0  # inserts since the start
         self._unclear = 0  # unforeseen answers since the last insert that passed
@@ -154,14 +157,29 @@ class Loader:
     def _await_work(self) -> None:
         if self.breaker.state is State.OPEN:
             self._stopping.wait(min(1.0, max(0.01, self.breaker.until - self._clock.monotonic_seconds())))
-        # A short wait gives company to the first event: inserts cost the same whatever their size.
         elif self._spool.wait(1.0):
-            self._stopping.wait(self._age_seconds * (_BUSY_PATIENCE if self._busy else 1))
+            self._await_company()
+
+    def _await_company(self) -> None:
+        """Gives an accepted event its age to be joined by others; under load longer, as long as others come."""
+        least, most, look = self._age_seconds, self._age_seconds, self._age_seconds / _LOOKS_PER_AGE
+        waited, before = 0.0, -1
+        if self._busy:  # those that came during the last insert have waited for it
+            most, waited = least * _BUSY_PATIENCE, self._clock.monotonic_seconds() - self._froze_at
+        while waited < most and not self._stopping.is_set():
+            waiting, _, oldest = self._spool.depth()
+            nothing = not waiting and oldest is None
+            enough = waiting >= self._chunk_rows * _ENOUGH_OF_A_CHUNK
+            if nothing or enough or (waited >= least and waiting == before):
+                return
+            before = waiting
+            self._stopping.wait(look)
+            waited += look
 
     def _turns(self, *, last: bool = False) -> None:
         try:
             while self.step() and (last or not self._stopping.is_set()) and not self._overdue():
-                pass
+                self._await_company()
         except Exception as error:
             log.error("load_failed", kind=type(error).__name__, exc_info=True)
             self._open(self._paces.away, _Trouble(f"loading failed: {type(error).__name__}", "see the service's log"))
@@ -260,7 +278,7 @@ class Loader:
 
     def _freeze(self) -> bool:
         """A full disk stops freezing, not what is frozen already: that may be what frees the disk."""
-        started = self._clock.monotonic_seconds()
+        started = self._froze_at = self._clock.monotonic_seconds()
         try:
             moved = bool(self._spool.freeze())
         except Exception as error:  # also the ledger's
@@ -357,13 +375,13 @@ class Loader:
 
     def _load(self, chunk: Chunk) -> None:
         try:
-            block = insert_block(chunk.chunk_id, self._spool.content(chunk))
+            rows = self._spool.content(chunk)
         except ChunkDamaged as error:
             self._upkeep.damaged(chunk, error)
             return
         self._reached("before_insert")
         with self._told(chunk) as step:
-            self._store.insert(chunk.kind.value, columns(chunk.kind.value), block, chunk.token)
+            self._store.insert(chunk.kind.value, chunk.chunk_id, rows, chunk.token)
             step("insert")
             self._reached("after_insert")
             self._spool.loaded(chunk)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 from weakref import WeakSet
 
 import clickhouse_connect
@@ -26,18 +27,22 @@ from urllib3.response import HTTPResponse
 from twintrack.errors import StoreError, StoreUnavailable
 from twintrack.store.codes import insert_error, read_error
 from twintrack.store.protocol import Answer
-from twintrack.store.schema import DATABASE
+from twintrack.store.schema import COLUMNS, DATABASE, read_as
 
 # All of them in the statement: a retry must meet the same blocks whatever the server's defaults are.
 INSERT_SETTINGS: Mapping[str, Any] = {
     "async_insert": 0,
     "deduplicate_insert": "enable",
+    # An insert by way of a SELECT: the token makes it one that can be repeated, else it is refused.
+    "deduplicate_insert_select": "force_enable",
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "materialized_views_ignore_errors": 0,
     "max_insert_block_size": 1_000_000,
     "min_insert_block_size_rows": 1_000_000,
     "min_insert_block_size_bytes": 1 << 30,
     "max_insert_threads": 1,
+    "max_threads": 1,
+    "max_block_size": 1_000_000,
     "input_format_parallel_parsing": 0,
     "type_json_skip_duplicated_paths": 0,
     "input_format_null_as_default": 1,
@@ -141,18 +146,16 @@ class ClickHouse:
         client.http_retries = 0
         return client
 
-    def insert(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+    def insert(self, table: str, chunk_id: str, rows: bytes, token: str) -> None:
         client = self._client(inserts=True)
         packing = None if self._to.compression == "none" else self._to.compression
         settings = {**INSERT_SETTINGS, **_INSERT_TRANSPORT, "insert_deduplication_token": token}
         try:
-            summary = client.raw_insert(
-                f"{DATABASE}.{table}",
-                column_names=list(columns),
-                insert_block=_packed(rows, packing),
-                fmt="JSONCompactEachRow",
+            done = client.command(
+                insert_statement(table, chunk_id),
+                data=_packed(rows, packing),
                 settings=settings,
-                compression=packing,
+                transport_settings={"Content-Encoding": packing} if packing else None,
             )
         except (ClickHouseError, HTTPError, OSError) as error:
             raise insert_error(getattr(error, "code", None), getattr(error, "name", None), _status(error)) from error
@@ -160,7 +163,7 @@ class ClickHouse:
             raise StoreUnavailable(
                 "the store's answer to an insert cannot be read", hint="it is tried again"
             ) from error
-        if "written_rows" not in summary.summary:
+        if not isinstance(done, QuerySummary) or "written_rows" not in done.summary:
             # A login page or a cache between us also says 200.
             raise StoreUnavailable(
                 "what answered the insert is no ClickHouse", hint="see TWINTRACK_STORE and what stands before the store"
@@ -285,6 +288,16 @@ def _tracked(opened: "WeakSet[_Cuttable]", *, asks_again: bool) -> dict[str, typ
         "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
         "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
     }
+
+
+def insert_statement(table: str, chunk_id: str) -> str:
+    """What is said with the rows of a chunk. The chunk is the same for all of them, so it is said once. Pure."""
+    columns = ", ".join(COLUMNS[table])
+    cells = read_as(table).replace("'", "\\'")
+    return (
+        f"INSERT INTO {DATABASE}.{table} ({columns})"
+        f" SELECT toUUID('{UUID(chunk_id)}'), * FROM input('{cells}') FORMAT JSONCompactEachRow"
+    )
 
 
 def _cut() -> StoreUnavailable:

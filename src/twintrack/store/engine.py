@@ -70,6 +70,7 @@ _TRANSPORT = frozenset(
 # Formats whose blocks may be sent as they come.
 _STREAMED = frozenset({"Native", "TabSeparated", "TSV", "CSV", "RowBinary", "JSONEachRow"})
 _INSERT = re.compile(rb"\s*INSERT\s+INTO\s[^;]*?\sFORMAT\s+(\w+)[ \t]*(?:\r?\n|$)", re.IGNORECASE)
+_INPUT = re.compile(r"\sFROM\s+input\(('(?:[^'\\]|\\.)*')\)\s*$", re.IGNORECASE)
 _FORMAT = re.compile(r"\sFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 _READS = re.compile(r"\s*(?:SELECT|WITH|\()", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -99,9 +100,9 @@ def question(query: dict[str, str], body: bytes) -> Question:
             raise ValueError("a setting's name has letters, digits and underscores")
     parameters = {k[len("param_") :]: v for k, v in query.items() if k.startswith("param_")}
     head = query.get("query", "").encode()
-    whole = head + b"\n" + body if head and body else head or body
-    insert = _INSERT.match(whole)
-    data = None
+    data = body if body and _INSERT.fullmatch(head) else None  # rows are many, and are not copied
+    whole = head if data is not None else head + b"\n" + body if head and body else head or body
+    insert = _INSERT.match(whole) if data is None else None
     if insert is not None:
         data, whole = whole[insert.end() :], whole[: insert.end()].rstrip()
     statement = whole.decode("utf-8", "replace")
@@ -127,6 +128,15 @@ def form(content_type: str, body: bytes) -> dict[str, str]:
     if "query" not in fields:
         raise ValueError("the form holds no query")
     return fields
+
+
+def insert_from(asked: Question, path: str) -> str:
+    """An insert whose data stands in a file: as the whole rows, or as what its SELECT reads from `input`. Pure."""
+    statement, form = _FORMAT.sub("", asked.statement), asked.output_format
+    read = _INPUT.search(statement)
+    if read is None:
+        return f"{statement} FROM INFILE {quoted(path)} FORMAT {form}"
+    return f"{statement[: read.start()]} FROM file({quoted(path)}, {quoted(form)}, {read.group(1)})"
 
 
 def quoted(value: str) -> str:
@@ -203,8 +213,7 @@ class Engine:
         with self._asked(asked, client) as connection:
             if asked.data is not None:
                 with _file(asked.data) as path:
-                    statement = _FORMAT.sub("", asked.statement)
-                    result = connection.query(f"{statement} FROM INFILE {quoted(path)} FORMAT {asked.output_format}")
+                    result = connection.query(insert_from(asked, path))
                 return b"", {"written_rows": str(result.rows_read()), "written_bytes": str(result.bytes_read())}
             result = connection.query(asked.statement, asked.output_format, params=asked.parameters)
             answer = result.bytes() or b""

@@ -15,8 +15,10 @@ class Answer(NamedTuple):
 class Store(Protocol):
     engine: str  # "chdb" or "clickhouse"
 
-    def insert(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
-        """Inserts JSONCompactEachRow lines, at most once for each token, into the table and its rollups.
+    def insert(self, table: str, chunk_id: str, rows: bytes, token: str) -> None:
+        """Inserts the rows of a chunk, at most once for each token, into the table and its rollups.
+
+        Shape: `rows` are JSONCompactEachRow lines in column order, without the chunk.
 
         Raises: StoreUnavailable and its kinds (retry with the same token), StoreRefusedData (never as it is).
         """
