@@ -3,11 +3,11 @@
 from uuid import uuid4
 
 import msgspec
+from twintrack.load.rows import insert_block
 
 from tests.conftest import Service
 from twintrack.event import RequestContext, Row, Tenancy, WireConsent, WireEvent, limits
 from twintrack.ingest.enrich import enrich
-from twintrack.load.rows import insert_block
 from twintrack.store.migrate import known, migrate, missing
 from twintrack.store.schema import EVENT_COLUMNS, read_as
 from twintrack.testing import wire_event

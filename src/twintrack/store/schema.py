@@ -23,6 +23,7 @@ _READ_AS: dict[Any, str] = {
     int | None: "Nullable(UInt64)",
     bool: "Bool",
     float: "DateTime64(3, 'UTC')",
+    float | None: "Nullable(DateTime64(3, 'UTC'))",
     UUID: "UUID",
     dict[str, Any]: "JSON(max_dynamic_paths = 256)",
     list[str]: "Array(String)",
