@@ -3,13 +3,12 @@
 from uuid import uuid4
 
 import msgspec
-from twintrack.load.rows import insert_block
 
 from tests.conftest import Service
 from twintrack.event import RequestContext, Row, Tenancy, WireConsent, WireEvent, limits
 from twintrack.ingest.enrich import enrich
 from twintrack.store.migrate import known, migrate, missing
-from twintrack.store.schema import EVENT_COLUMNS, read_as
+from twintrack.store.schema import read_as
 from twintrack.testing import wire_event
 
 PLANS_QUERY = (
@@ -97,8 +96,8 @@ def test_row_that_waited_over_the_update_that_brought_consent_is_taken_without_i
     new = msgspec.to_builtins(
         enrich(WireEvent(uuid4(), "new", consent=WireConsent("granted", None, ["gtm"])), context, "")
     )
-    block = insert_block(str(uuid4()), b"\n".join(msgspec.json.encode(row) for row in (old, new)))
-    service.services.store.insert("events", EVENT_COLUMNS, block, "a token")
+    rows = b"\n".join(msgspec.json.encode(row) for row in (old, new))
+    service.services.store.insert("events", str(uuid4()), rows, "a token")
     found = "SELECT event_name, consent, consent_at, consent_denied FROM analytics.events ORDER BY event_name"
     assert service.rows(found) == [["new", "granted", None, ["gtm"]], ["old", "granted", None, []]]
 
