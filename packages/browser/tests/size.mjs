@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
-const budgets = { "index.js": 8900, "react.js": 1000, "statsig.js": 600, "gtm.js": 600 };
+const budgets = { "index.js": 8950, "react.js": 1000, "statsig.js": 600, "gtm.js": 600 };
 let over = false;
 for (const [file, most] of Object.entries(budgets)) {
   const size = gzipSync(readFileSync(new URL(`../dist/${file}`, import.meta.url)), { level: 9 }).length;
