@@ -11,7 +11,7 @@ import type { Clockwork, Page } from "./environment";
 import { masked, type Debug, type Receipt, type WireEvent } from "./event";
 import { guard } from "./guard";
 import { part } from "./leaving";
-import { watchPage } from "./lifecycle";
+import { listen, watchPage } from "./lifecycle";
 import { createOutbox, type Fate, type Row } from "./outbox";
 import { byteLength } from "./queue";
 import { backoff, judge, MOST_MS, retryAfter, type Verdict } from "./retry";
@@ -181,6 +181,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   let hurry = true;
   let leavingBytes = 0;
   let stopped = false;
+  let unstore = (): void => undefined;
 
   const configs = createConfigs(endpoint, writeKey, clockwork, () => (started < Infinity ? page?.localStorage : undefined), () => {
     const { kill, queue } = configs.now();
@@ -380,7 +381,6 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
           });
         },
         show: () => started < Infinity && watch(),
-        storage: (event) => owner?.storage(event),
         resize: () => owner?.resize(),
         online() {
           if (started === Infinity) return;
@@ -445,6 +445,9 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
         spend(() => {
           outbox.open();
           owner?.prepare();
+          // The first of these makes the browser open its storage, which has taken 15 ms and more.
+          unstore();
+          if (page && owner) unstore = listen(page, "storage", (event: StorageEvent) => owner.storage(event));
         });
         watch();
       }, 0);
@@ -475,6 +478,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       clockwork.cancel(timer);
       clockwork.cancel(look);
       unwatch();
+      unstore();
     },
     stats,
   };

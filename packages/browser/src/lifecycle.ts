@@ -7,7 +7,12 @@ export interface Moments {
   show(): void;
   online(): void;
   resize(): void;
-  storage(event: StorageEvent): void;
+}
+
+export function listen(target: EventTarget, name: string, work: (event: never) => void): () => void {
+  const listener = (event: Event): void => guard(() => work(event as never));
+  target.addEventListener(name, listener);
+  return () => target.removeEventListener(name, listener);
 }
 
 /** `visibilitychange` is the last one a phone is sure to send, `pagehide` the last one of a desktop. What it returns ends it. */
@@ -18,12 +23,7 @@ export function watchPage(page: Page, on: Moments): () => void {
     [page, "pagehide", on.leave],
     [page, "online", on.online],
     [page, "resize", on.resize],
-    [page, "storage", on.storage],
   ];
-  const listeners = heard.map(([target, name, work]) => {
-    const listener = (event: Event): void => guard(() => work(event as never));
-    target.addEventListener(name, listener);
-    return () => target.removeEventListener(name, listener);
-  });
+  const listeners = heard.map(([target, name, work]) => listen(target, name, work));
   return () => listeners.forEach((end) => end());
 }
