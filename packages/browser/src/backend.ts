@@ -198,7 +198,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     killed: configs.now().kill === true,
     main_thread_milliseconds: busy,
   });
-  const transport = createTransport({ endpoint: () => configs.now().endpoint || endpoint, writeKey, getToken, health: () => ({ page: self, ...stats(), ...owner?.counts() }), spend }, clockwork);
+  const transport = createTransport({ endpoint: () => configs.endpoint() || endpoint, writeKey, getToken, health: () => ({ page: self, ...stats(), ...owner?.counts() }), spend }, clockwork);
 
   const due = (): number => {
     const waiting = outbox.rows().find((row) => row.place && !row.leaving);
@@ -349,8 +349,9 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
    * sent again under the same ids.
    */
   const leave = (): void => {
-    if (started === Infinity) return;
+    // Also where nothing may be sent: vendors may be granted what is denied here.
     void outbox.write();
+    if (started === Infinity) return;
     // A service that asked for silence gets it: what is on disk can wait for the next page.
     if (asked && clockwork.ticks() < notBefore && outbox.onDisk()) return;
     const empty = byteLength(transport.envelope([], [])) + 16;

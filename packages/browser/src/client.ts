@@ -172,9 +172,12 @@ function start(configuration: Configuration, environment: Environment, page: Pag
       consent: consents.stamp(),
       source: call.source ?? "sdk",
     } as WireEvent;
-    const wanted = beforeSend ? guard(() => beforeSend({ ...event }), event) : event;
+    const wanted = beforeSend ? guard(() => beforeSend(JSON.parse(JSON.stringify(event)) as WireEvent), event) : event;
     return wanted ? masked({ ...wanted, event_id: id }, mask) : undefined;
   };
+
+  /** The text of a message as a copy of it would stand in the metadata, also where `beforeSend` took it out of its place. */
+  const secret = (text: string | undefined): string | undefined => (text !== undefined && mask ? guard(() => mask(text), "") : text);
 
   /** Sends an entry on to those that may have it now. */
   const deliver = (entry: Entry, to: readonly Target[]): Tracked => {
@@ -185,7 +188,7 @@ function start(configuration: Configuration, environment: Environment, page: Pag
       draw.ready();
       identity.settle();
       const event = make(entry, ids);
-      if (event && !entry.call.source) vendors.hand(event, entry.call, (target) => to.includes(target));
+      if (event && !entry.call.source) vendors.hand(event, entry.call, secret(entry.call.message?.content), (target) => to.includes(target));
       if (event && may("backend") && own) return event;
       if (own) discarded += 1;
       return "discarded";

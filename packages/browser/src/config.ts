@@ -22,6 +22,8 @@ export const POLL_MS = 60_000;
 
 export interface Configs {
   now(): Config;
+  /** Where batches go instead, if anywhere. */
+  endpoint(): string | undefined;
   /** An answer says how things are. */
   heard(version: unknown, kill: boolean): void;
   /** Asks; `fresh` where the browser's own copy will not do. */
@@ -67,6 +69,7 @@ export function createConfigs(endpoint: string, writeKey: string, clockwork: Clo
   };
   return {
     now,
+    endpoint: () => (typeof now().endpoint === "string" ? (now().endpoint as string) : undefined),
     heard(version, kill) {
       now().kill = kill;
       if (version === undefined || version === now().version || version === asked) return;

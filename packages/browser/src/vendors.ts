@@ -14,7 +14,7 @@ export interface Vendors {
   /** Lets those that are granted report what becomes of events later. */
   start(): void;
   /** Hands an event to those among the targets that may have it, with a receipt of each. */
-  hand(event: WireEvent, words: Words, to: (target: Target) => boolean): void;
+  hand(event: WireEvent, words: Words, secret: string | undefined, to: (target: Target) => boolean): void;
   stop(): void;
 }
 
@@ -28,14 +28,14 @@ export function createVendors(destinations: readonly Destination[], consents: Co
         running.set(destination, guard(() => destination.start?.((receipt) => report(destination, receipt.event_id, receipt.status))));
       }
     },
-    hand({ event_id, event_name, event_value, event_metadata, message_content }, { group, act, tag = event_name }, to) {
+    hand({ event_id, event_name, event_value, event_metadata, message_content }, { group, act, tag = event_name }, secret, to) {
       const text = JSON.stringify(event_metadata ?? {});
       for (const destination of destinations) {
         const { vendor } = destination;
         if (!to(vendor)) continue;
         const status = guard<Receipt["status"]>(() => {
           if (consents.of(vendor) !== "granted") return "blocked";
-          const metadata = withoutText(text, message_content);
+          const metadata = withoutText(text, secret);
           if (withText && message_content !== undefined) metadata["message_content"] = message_content;
           const event: VendorEvent = { id: event_id, name: event_name, value: event_value, metadata, category: group, action: act, label: tag };
           return destination.send(event) ? "handed" : "absent";

@@ -63,6 +63,7 @@ describe("the configuration", () => {
       const id = stage.open().trackEvent({ name: "a" }).id;
       await stage.pass(2_000);
       expect(stage.ids()).toEqual([id]);
+      expect(stage.sent[0]?.address).toBe("/api/analytics/events");
     }
   });
 

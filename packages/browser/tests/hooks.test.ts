@@ -29,10 +29,20 @@ describe("beforeSend", () => {
 
   it("that throws costs no event", async () => {
     const stage = createStage();
-    const analytics = stage.open({ beforeSend: (event) => { event.event_name = "half done"; throw new Error("no"); } });
-    analytics.trackEvent({ name: "a" });
+    const analytics = stage.open({ beforeSend: (event) => { event.event_name = "half done"; delete event.event_metadata?.["plan"]; throw new Error("no"); } });
+    analytics.trackEvent({ name: "a", metadata: { plan: "pro" } });
     await analytics.flush();
-    expect(stage.events()).toMatchObject([{ event_name: "a" }]);
+    expect(stage.events()).toMatchObject([{ event_name: "a", event_metadata: { plan: "pro" } }]);
+  });
+
+  it("that takes a message's text out keeps its copies from vendors too", async () => {
+    const stage = createStage();
+    const seen: VendorEvent[] = [];
+    const analytics = stage.open({ destinations: [vendor(seen)], beforeSend: ({ message_content: _, ...event }) => event });
+    analytics.trackMessage({ content: "secret", metadata: { copy: "secret", tone: "calm" } });
+    await analytics.flush();
+    expect(seen).toMatchObject([{ metadata: { tone: "calm" } }]);
+    expect(JSON.stringify(seen)).not.toContain("secret");
   });
 
   it("is not called in the page's own call", async () => {
@@ -169,7 +179,10 @@ describe("consent of each vendor", () => {
     const { id } = analytics.trackEvent({ name: "a" });
     await stage.pass(60_000);
     expect([stage.sent, stage.items.size, seen.map((event) => event.id)]).toEqual([[], 0, [id]]);
-    expect([analytics.stats().discarded, balance(analytics)]).toEqual([1, 0]);
+    const last = analytics.trackEvent({ name: "b" }).id;
+    stage.hide();
+    expect(seen.map((event) => event.id)).toEqual([id, last]);
+    expect([analytics.stats().discarded, balance(analytics)]).toEqual([2, 0]);
   });
 
   it("withdrawn in the same moment keeps an event from all of them", async () => {
