@@ -138,7 +138,7 @@ def options_of(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=1, help="the first seed (default: 1)")
     parser.add_argument("--case", action="append", choices=list(CASES), help="only this case; may be repeated")
     parser.add_argument("--subject", action="append", choices=NAMES, help="may be repeated (default: twintrack)")
-    parser.add_argument("--workers", type=int, default=3, help="browsers at a time (default: 3)")
+    parser.add_argument("--workers", type=int, default=2, help="browsers at a time (default: 2)")
     parser.add_argument(
         "--patience", type=float, default=40, help="seconds that lost events are waited for (default: 40)"
     )
