@@ -169,6 +169,7 @@ def test_page_that_goes_with_more_than_the_browser_lets_it_send_loses_nothing(sc
     while len(script.tracked) < 40:
         script.track(page, tail=0, gap=0)
     assert script.struck(page, "hang")
+    script.strike()
     script.mode("ok")
     page.close()
     page = script.context.new_page()
