@@ -31,6 +31,7 @@ from twintrack.demo import DEMO
 from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
+from twintrack.masking import mask_command
 from twintrack.sample import ECOM
 from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside, load, serve
 from twintrack.settings import Settings, load_settings
@@ -400,6 +401,9 @@ def _until_settled(ask: Callable[[], dict[str, Any]], waiting: str) -> dict[str,
                 state["error"], hint="it goes on by itself when that is mended; see `twintrack doctor`"
             )
         time.sleep(0.1)
+
+
+app.command("mask")(mask_command)
 
 
 @app.command()

@@ -24,8 +24,11 @@ class Maskers:
     Raises: SettingsError with every fault of the file.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._by_environment = {name: Masker(rules) for name, rules in load(path).items()} if path else {"": default()}
+    def __init__(self, path: Path | None, *, on: bool = True) -> None:
+        sets = load(path) if path else {}
+        self._by_environment = {name: Masker(rules) for name, rules in sets.items()} or {"": default()}
+        self._on = on
 
-    def of(self, environment: str) -> Masker:
-        return self._by_environment.get(environment) or self._by_environment[""]
+    def of(self, environment: str) -> Masker | None:
+        """None where masking is switched off."""
+        return self._by_environment.get(environment, self._by_environment[""]) if self._on else None

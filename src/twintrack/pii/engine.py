@@ -7,7 +7,7 @@ import base64
 import hashlib
 import hmac
 from bisect import bisect_left
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import re2
@@ -41,8 +41,9 @@ class Masker:
     def __init__(self, rules: RuleSet) -> None:
         self.version = rules.version
         self._rules = rules
-        self._places = {rule.name: place for place, rule in enumerate(rules.rules)}
         self._tokens = {rule.name: rule.token for rule in rules.rules}
+        # What each request repeats, such as its user agent, is looked at once.
+        self.is_clean = lru_cache(1024)(lambda text: not self.find(text))
 
     @cached_property
     def _gate(self) -> Any:
@@ -94,7 +95,7 @@ class Masker:
         if self._gate.search(data) is None:
             return []
         found: list[tuple[int, int, int]] = []
-        for place in self._which.Match(data):
+        for place in self._which.Match(data) or ():
             found += [(start, end, place) for start, end in self._rules.rules[place].find(data)]
         if not found:
             return []
@@ -107,7 +108,19 @@ class Masker:
 
     def mask(self, text: str, key: bytes = b"") -> Masked:
         """The text with each finding replaced as its rule's action says; `key` is for pseudonyms."""
-        found = self.find(text)
+        return self.masked(text, self.find(text), key)
+
+    def mask_member(self, name: str, value: str, key: bytes = b"") -> Masked:
+        """The value of an object's member, found with the member's name as the words before it."""
+        before = len(name) + 2
+        found = [
+            Finding(max(0, start - before), end - before, rule)
+            for start, end, rule in self.find(f"{name}: {value}")
+            if end > before
+        ]
+        return self.masked(value, found, key)
+
+    def masked(self, text: str, found: list[Finding], key: bytes = b"") -> Masked:
         if not found:
             return Masked(text, [])
         actions = [self._rules.actions.get(finding.rule, Action.TOKEN) for finding in found]
