@@ -60,7 +60,7 @@ class Masker:
     def _which(self) -> Any:
         which = re2.Set.SearchSet(quiet())
         for rule in self._rules.rules:
-            which.Add(rule.hint)
+            which.Add(rule.needs)
         which.Compile()
         return which
 
@@ -92,8 +92,6 @@ class Masker:
         """Every finding, left to right, not overlapping; where two overlap the stronger rule names both."""
         folded = fold(text)
         data = folded.data
-        if self._gate.search(data) is None:
-            return []
         found: list[tuple[int, int, int]] = []
         for place in self._which.Match(data) or ():
             found += [(start, end, place) for start, end in self._rules.rules[place].find(data)]

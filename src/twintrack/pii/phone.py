@@ -14,15 +14,7 @@ _SEPARATED = r"(?:[ .\-/()\t\n]{0,3}\d)"
 _ABROAD = rf"(?:\+|\b00)[ (\t]?[1-9](?:[ .\-/()\t\n]{{0,3}}\d){{6,}}"
 _ANY = r"\(?\d" + _SEPARATED + "{6,}"
 
-NEEDS = "|".join(
-    (
-        _ABROAD.replace("{6,}", "{6}"),
-        _NATIONAL_FORMS,
-        rf"{_BEFORE}\C{{0,{_LOOK_BYTES}}}\d{_SEPARATED}{{6}}",
-        rf"\d{_SEPARATED}{{6}}\C{{0,40}}{_AFTER}",
-    )
-)
-HINT = rf"\d{_SEPARATED}{{6}}"
+NEEDS = "|".join((*_DATA["needs"], _BEFORE, _AFTER))
 _ABROAD_PATTERN = re2.compile(_ABROAD)
 _NATIONAL = re2.compile(_NATIONAL_FORMS)
 _ANY_PATTERN = re2.compile(_ANY)

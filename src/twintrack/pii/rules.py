@@ -33,12 +33,11 @@ class Action(StrEnum):
 
 
 class Rule(NamedTuple):
-    """`needs` is asked over whole rows; `hint`, cheaper and wider, over one text that some rule's `needs` holds for."""
+    """`find` is asked only about texts in which `needs` matches, so that a row in which no `needs` matches has none."""
 
     name: str
     token: str
     needs: str
-    hint: str
     find: Finder
 
 
@@ -88,9 +87,9 @@ class RuleSet(NamedTuple):
 
 
 _CHECKS = {"card": numbers.cards, "ssn": numbers.ssn, "iban": numbers.iban, "email": address.email, "ip": address.ip, "mixed": secret.mixed}
-_WHOLE: dict[str, tuple[str, str, Finder]] = {
-    "phone": (phone.NEEDS, phone.HINT, phone.phones),
-    "secret": (secret.NEEDS, secret.NEEDS, secret.secrets),
+_WHOLE: dict[str, tuple[str, Finder]] = {
+    "phone": (phone.NEEDS, phone.phones),
+    "secret": (secret.NEEDS, secret.secrets),
 }
 
 
@@ -141,7 +140,7 @@ def _rule(given: _Given) -> Rule:
         find = _checked(pattern, _CHECKS[given.check])
     else:
         find = _by_pattern(pattern)
-    return Rule(given.name, token, needs, needs, find)
+    return Rule(given.name, token, needs, find)
 
 
 @cache
