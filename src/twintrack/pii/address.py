@@ -10,10 +10,12 @@ _CJK = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー]"
 _CJK_START = re2.compile(rf"^{_CJK}+")
 _WIDE_HEAD = re2.compile(r"^.*[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー]")
 _ASCII_TAIL = re2.compile(r"^((?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]+\.[A-Za-z]{2,24})[^\x00-\x7f]")
-_AT = re2.compile(r"(?i)[\t\n ]*@[\t\n]*|[ \t]?[\[({<][ \t]?at[ \t]?[\])}>][ \t]?| at ")
+_AT = re2.compile(r"(?i) @ |[\t\n]*@[\t\n]*|[ \t]?[\[({<][ \t]?(?:at|@)[ \t]?[\])}>][ \t]?| at ")
 # Endings that look like a domain and are a file or a version.
 _FILES = frozenset(b"png jpg jpeg gif svg webp avif ico css scss js mjs cjs jsx ts tsx json map html htm pdf txt csv tar gz zip mp4 mp3 woff woff2 ttf dll exe lock toml yaml yml xml".split())
 _SCALE = re2.compile(r"^[1-9](?:\.\d)?x\.")
+_LIKE_A_NAME = re2.compile(r"[._\d]")
+_MAIL = re2.compile(r"(?i)mail|correo|courriel|почт|адрес|メール|邮箱|郵箱|메일|بريد|ईमेल|posta|address|adresse")
 _ROBOTS = frozenset({b"git"})
 
 
@@ -23,6 +25,8 @@ def email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     if match is None:
         return
     local, domain_at = data[start : match.start()], match.end()
+    if match.group() == b" @ " and not _LIKE_A_NAME.search(local) and not _MAIL.search(data[max(0, start - 40) : start]):
+        return  # `lunch @ noma.example` is a place
     if local[-1:].isascii() and not local.isascii():
         wide = _WIDE_HEAD.search(local)
         if wide is not None:
@@ -56,7 +60,7 @@ def _is_top_level(label: bytes) -> bool:
     return 2 <= len(text) <= 24 and all(c.isalpha() or unicodedata.category(c)[0] == "M" for c in text)
 
 
-_PRODUCT = re2.compile(r"(?:[A-Z][A-Za-z]*/|==|[<>~^]=?|\bv|\bV)$")
+_PRODUCT = re2.compile(r"""(?:(?:^|[\s("';,])[A-Za-z][\w.-]*/|==|[<>~^]=?|\bv|\bV)$""")
 _NO_ADDRESS = re2.compile(
     r"(?i)(?:version|versi[óo]n|vers[ãa]o|versione|versie|wersja|wersji|sürüm|верси[яиюей]|バージョン|版本|버전|إصدار|الإصدار|release|build|update|upgrade(?: to)?|firmware|driver|section|chapter|figure|table|kapitel|oid|ver\.?|§|to v)[ \t:#]{0,3}$"
 )
@@ -82,7 +86,8 @@ def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         return
     if before[-1:].isalnum() and before[-1:] not in (b"v", b"V"):
         return
-    if before[-1:] in (b".", b"_", b"-") or _WORD_BEHIND.search(data[end : end + 3]):
+    glued = before[-1:] in (b".", b"_") or (before[-1:] == b"-" and not before[-2:-1].isdigit())
+    if glued or _WORD_BEHIND.search(data[end : end + 3]):
         return
     if _PRODUCT.search(before) is not None or _NO_ADDRESS.search(data[max(0, start - 40) : start]) is not None:
         return

@@ -80,7 +80,7 @@ def _inside(data: bytes, start: int, end: int) -> bool:
     return before[:1].isdigit() and (before[-1:].isalpha() or before[-1:] == b".")
 
 
-_BEFORE_SSN = re2.compile(r"(?i)(?:\bssn|itin\b|social[ \t-]?security|seguro[ \t]?social|sozialversicherung|s[ée]curit[ée] sociale|社会保障|社保)[^\d\n]{0,40}$")
+_BEFORE_SSN = re2.compile(r"(?i)(?:\bssn|itin\b|\bsocial|tax[ -]?id|taxpayer|seguro[ \t]?social|sozialversicherung|s[ée]curit[ée] sociale|社会保障|社保)[^\d\n]{0,40}$")
 _ELSE_SSN = re2.compile(r"(?i)(?:order|invoice|ticket|\bref(?:erence)?|part|article|sku|model|version|\bid|tracking|isbn|phone|\btel|rows)[ .:#]{0,3}(?:no|number|nr)?[ .:#]{0,3}$")
 _ITIN_GROUPS = frozenset(range(50, 66)) | frozenset(range(70, 89)) | frozenset(range(90, 93)) | frozenset(range(94, 100))
 
@@ -95,7 +95,7 @@ def ssn(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     area, group, serial = digits[:3], int(digits[3:5]), digits[5:]
     if not told:
         marks = {c for c in part if not 48 <= c <= 57}
-        if not marks or b"."[0] in marks or len({part[3:4], part[-5:-4]}) > 1 and not marks & set(b"\n\t"):
+        if not marks or b"."[0] in marks or part[6:7].isdigit() or len({part[3:4], part[-5:-4]}) > 1 and not marks & set(b"\n\t"):
             return
         if _glued(data, start, end) or _ELSE_SSN.search(data[max(0, start - 40) : start]):
             return
@@ -138,6 +138,8 @@ _IBAN_LENGTHS = {
 
 def iban(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Accounts of a known country, of its length, whose remainder by 97 is 1. Source: ISO 13616."""
+    if data[start : start + 4].upper() == b"IBAN":
+        start += 4
     length = _IBAN_LENGTHS.get(data[start : start + 2].decode().upper())
     if length is None:
         return

@@ -57,7 +57,8 @@ def _abroad(data: bytes) -> Iterator[tuple[int, int]]:
             digits, reached = len(number), group.end()
             if not most and digits >= 1:
                 least, most = _bounds(number.decode())
-        if least <= digits <= most:
+        bare = prefix == 2 and reached - start == 13 and _is_article(data[start:reached])
+        if least <= digits <= most and not bare:
             yield start, reached
 
 
@@ -71,6 +72,11 @@ def _bounds(number: str) -> tuple[int, int]:
     return 2 + least, min(15, 3 + most)
 
 
+def _is_article(part: bytes) -> bool:
+    """Whether 13 digits are an article's number (EAN-13), by their check digit. Source: GS1 General Specifications."""
+    return part.isdigit() and sum((c - 48) * (3 if place % 2 else 1) for place, c in enumerate(part)) % 10 == 0
+
+
 def _digits(part: bytes) -> bytes:
     return b"".join(_DIGIT.findall(part))
 
@@ -78,7 +84,7 @@ def _digits(part: bytes) -> bytes:
 def _unlike(part: bytes) -> bool:
     """Whether it is a date, an instant, or of a length that no number has."""
     digits = _digits(part)
-    if not 7 <= len(digits) <= 15 or len(set(digits)) < 3:
+    if not 7 <= len(digits) <= 15 or len(set(digits)) < 2:
         return True
     if part.lstrip(b"(")[:1] == b"0" and len(digits) < 9:
         return True

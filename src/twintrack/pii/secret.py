@@ -28,6 +28,7 @@ _STEP = re2.compile(
 _SUFFIX = re2.compile(r"(?i)[_-]?(?:hash|value|string|text|plain|live|test|prod|production|dev|\d)?\b")
 _UNLESS = re2.compile(_DATA["unless"])
 _ASSIGNED = frozenset(_DATA["assigned"])
+_COMMON = frozenset(_DATA["common"])
 _PLACEHOLDER = re2.compile(_DATA["placeholders"])
 _UUID = re2.compile(r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _HEX = re2.compile(r"(?i)^(?:0x)?[0-9a-f]{16,}$")
@@ -68,6 +69,8 @@ def _is_password(value: str, *, near: bool) -> bool:
         return value.isdigit() and len(value) >= 4
     if letter and (made.digit or made.symbol):
         return len(value) >= 5
+    if value.casefold().rstrip("!") in _COMMON or (len(value) >= 18 and value.isalpha()):
+        return True
     inner_upper = any(c.isupper() for c in value[1:]) and made.lower
     return len(value) >= 8 and inner_upper and value.isalpha()
 
@@ -81,7 +84,7 @@ def _is_key(value: str, *, near: bool, composite: bool) -> bool:
     if _UUID.search(value):
         return composite and near
     if _HEX.search(value):
-        return composite and (near or len(value) >= 32)
+        return len(value) >= 32 and near if not composite else near or len(value) >= 32
     if not near and not (made.lower and made.upper):
         return False
     words = value.replace("_", "-").replace(".", "-").split("-")
@@ -149,11 +152,11 @@ def _behind(data: bytes, start: int, end: int, kind: str) -> tuple[int, int] | N
 
 def _holds(value: str, kind: str, near: bool, assigned: bool) -> bool:
     if kind == "pin":
-        return assigned and value.isdigit() and 4 <= len(value) <= 8
+        return near and value.isdigit() and 3 <= len(value) <= 8
     if kind == "password":
-        if near and not assigned and not (value.isascii() and any(c.isdigit() for c in value) and any(c.isalpha() for c in value) and len(value) >= 6):
-            return _is_password(value, near=False)
-        return _is_password(value, near=near)
+        # Right behind the word without a mark: `password hunter22`, but not `password reset`.
+        sure = assigned or (len(value) >= 6 and any(c.isdigit() for c in value))
+        return _is_password(value, near=near and sure)
     if kind == "plain_key":
         return _is_key(value, near=near, composite=False)
     return _is_key(value, near=near, composite=True)
@@ -184,9 +187,10 @@ def _trimmed(data: bytes, start: int, end: int) -> int:
 _HEADER = re2.compile(r"(?i)\b(bearer|basic|token|digest|apikey)[ \t]{1,4}([\w+/.~=:-]{8,})")
 _IN_URL = re2.compile(r"""://(?:[^\s/@:"'<>]*):([^\s/@"'<>]+)@|://[^\s/@:"'<>]*:([^\s"'<>]{1,80})@[\w.-]+[:/]""")
 _PARAMETER = re2.compile(
-    r"(?i)[?&;\n ]([\w.-]*(?:key|token|secret|passw(?:or)?d|pwd|sig|signature|credential|auth|session|code|jwt|otp|pass)[\w.-]*)=([^\s&;\"'<>#]{4,})"
+    r"(?i)(?:^|[?&;#\n ])([\w.-]*(?:key|token|secret|passw(?:or)?d|pwd|sig|signature|credential|auth|session|code|jwt|otp|pass)[\w.-]*)=([^\s&;\"'<>#]{4,})"
 )
 _CURL = re2.compile(r"""\bcurl\b[^\n]{0,200}?(?:-u|--user)[ \t=]{0,3}["']?[^\s:"']+:([^\s"']+)""")
+_OPTION = re2.compile(r"""\b(?:mysql|mysqldump|sshpass|redis-cli)\b[^\n]{0,80}? (?:-p[ ]?|-a |--password[= ])["']?([^\s"']{4,})""")
 _COOKIE = re2.compile(r"(?i)\b(?:sessionid|session|sid|csrftoken|auth|connect\.sid|jsessionid|phpsessid)=([\w%.-]{16,})")
 
 
@@ -209,7 +213,7 @@ def credentials(data: bytes) -> Iterator[tuple[int, int]]:
         password = b"pass" in name or b"pwd" in name
         if _is_password(value, near=True) if password else _is_parameter(value):
             yield first, last
-    for pattern in (_CURL, _COOKIE):
+    for pattern in (_CURL, _COOKIE, _OPTION):
         for match in pattern.finditer(data):
             yield match.span(1)
 
