@@ -15,6 +15,7 @@ import re2
 _DATA = tomllib.loads((resources.files("twintrack.pii") / "secrets.toml").read_text(encoding="utf-8"))
 _AHEAD_BYTES = 160
 _MOST_TOKENS = 8
+_JUDGED_BYTES = 512  # of a value; one that is longer is no word either way
 
 _KINDS = ("password", "pin", "key", "plain_key")
 _WORDS = re2.compile("(?i)" + "|".join(f"({'|'.join(_DATA[kind])})" for kind in _KINDS))
@@ -93,14 +94,19 @@ def _is_key(value: str, *, near: bool, composite: bool) -> bool:
 
 def secrets(data: bytes) -> Iterator[tuple[int, int]]:
     """Values beside words like password, token, key, in many languages."""
+    run = [0, 0]
+    reached = 0
     for match in _WORDS.finditer(data):
+        if match.start() < reached:
+            continue  # inside a secret that was found
         kind = next(name for group, name in enumerate(_KINDS, 1) if match.span(group)[0] >= 0)
-        found = _behind(data, match.start(), match.end(), kind)
+        found = _behind(data, match.start(), match.end(), kind, run)
         if found is not None:
+            reached = found[1]
             yield found
 
 
-def _behind(data: bytes, start: int, end: int, kind: str) -> tuple[int, int] | None:
+def _behind(data: bytes, start: int, end: int, kind: str, run: list[int]) -> tuple[int, int] | None:
     following = data[end : end + 1]
     if data[end - 1] < 0x80 and (following.isalnum() or following in (b"_", b"-")):
         suffix = _SUFFIX.match(data, end)
@@ -131,9 +137,11 @@ def _behind(data: bytes, start: int, end: int, kind: str) -> tuple[int, int] | N
             continue
         first, last = step.span(_VALUE)
         if last == limit and limit < len(data):
-            last = _run_on(data, last)
+            if not run[0] <= last <= run[1]:
+                run[:] = [last, _run_on(data, last)]  # looked at once, however many words stand in it
+            last = run[1]
         last = _trimmed(data, first, last)
-        value = data[first:last].decode("utf-8", "ignore")
+        value = data[first : min(last, first + _JUDGED_BYTES)].decode("utf-8", "ignore")
         if value.casefold() in _ASSIGNED:
             assigned = near = True
             continue
@@ -173,12 +181,13 @@ def _run_on(data: bytes, at: int) -> int:
 
 def _trimmed(data: bytes, start: int, end: int) -> int:
     """The value without the sentence's marks behind it and without the next parameter of a URL."""
-    parameter = data.find(b"&", start, end)
+    near = min(end, start + _JUDGED_BYTES)
+    parameter = data.find(b"&", start, near)
     while parameter >= 0:
         if b"=" in data[parameter : parameter + 30]:
             end = parameter
             break
-        parameter = data.find(b"&", parameter + 1, end)
+        parameter = data.find(b"&", parameter + 1, near)
     while end > start and data[end - 1] in _TRIM:
         end -= 1
     return end
