@@ -55,7 +55,9 @@ def _filter(masker: Masker) -> int:
         block = os.read(sys.stdin.fileno(), _BLOCK_BYTES)
         *lines, left = (left + block).split(b"\n")
         if len(left) > _LINE_BYTES:
-            raise RequestError(f"line {number + len(lines) + 1} is longer than {_LINE_BYTES} bytes", hint="split the text")
+            raise RequestError(
+                f"line {number + len(lines) + 1} is longer than {_LINE_BYTES} bytes", hint="split the text"
+            )
         if not block and left:
             lines.append(left)
         out = []
@@ -68,7 +70,11 @@ def _filter(masker: Masker) -> int:
             except Exception as error:  # fails closed: whatever went wrong, the text does not come out
                 faults += 1
                 # Never the line itself: it is what was to be masked.
-                wrong = 'is no JSON object with a "text"' if isinstance(error, msgspec.DecodeError) else "could not be masked"
+                wrong = (
+                    'is no JSON object with a "text"'
+                    if isinstance(error, msgspec.DecodeError)
+                    else "could not be masked"
+                )
                 print(f"line {number} {wrong}; it was left out", file=sys.stderr)
         if out:
             sys.stdout.buffer.write(b"\n".join(out) + b"\n")

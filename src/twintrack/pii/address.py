@@ -12,10 +12,14 @@ _WIDE_HEAD = re2.compile(r"^.*[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー]")
 _ASCII_TAIL = re2.compile(r"^((?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]+\.[A-Za-z]{2,24})[^\x00-\x7f]")
 _AT = re2.compile(r"(?i) @ |[\t\n]*@[\t\n]*|[ \t]?[\[({<][ \t]?(?:at|@)[ \t]?[\])}>][ \t]?| at ")
 # Endings that look like a domain and are a file or a version.
-_FILES = frozenset(b"png jpg jpeg gif svg webp avif ico css scss js mjs cjs jsx ts tsx json map html htm pdf txt csv tar gz zip mp4 mp3 woff woff2 ttf dll exe lock toml yaml yml xml".split())
+_FILES = frozenset(
+    b"png jpg jpeg gif svg webp avif ico css scss js mjs cjs jsx ts tsx json map html htm pdf txt csv tar gz zip mp4 mp3 woff woff2 ttf dll exe lock toml yaml yml xml".split()
+)
+_LABEL = re2.compile(r"[\pL\pN\p{M}-]+$")
 _SCALE = re2.compile(r"^[1-9](?:\.\d)?x\.")
 _LIKE_A_NAME = re2.compile(r"[._\d]")
 _MAIL = re2.compile(r"(?i)mail|correo|courriel|почт|адрес|メール|邮箱|郵箱|메일|بريد|ईमेल|posta|address|adresse")
+_USER_IN_URL = re2.compile(r"""://[^\s/@"']*:$""")
 _ROBOTS = frozenset({b"git"})
 
 
@@ -25,7 +29,11 @@ def email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     if match is None:
         return
     local, domain_at = data[start : match.start()], match.end()
-    if match.group() == b" @ " and not _LIKE_A_NAME.search(local) and not _MAIL.search(data[max(0, start - 40) : start]):
+    if (
+        match.group() == b" @ "
+        and not _LIKE_A_NAME.search(local)
+        and not _MAIL.search(data[max(0, start - 40) : start])
+    ):
         return  # `lunch @ noma.example` is a place
     if local[-1:].isascii() and not local.isascii():
         wide = _WIDE_HEAD.search(local)
@@ -43,10 +51,13 @@ def email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
             domain = data[domain_at:end]
     trimmed = domain.rstrip(b"-")
     end -= len(domain) - len(trimmed)
-    last = trimmed.replace(b"]", b".").replace(b")", b".").replace(b"}", b".").replace(b" ", b".").replace(b"\t", b".").replace(b"\n", b".").rsplit(b".", 1)[-1]
+    last = _LABEL.search(trimmed)
     if not stripped or _SCALE.search(trimmed):
         return
-    if not _is_top_level(last) or last.lower() in _FILES:
+    if data[max(0, start - 1) : start] == b":" and _USER_IN_URL.search(data[max(0, start - 80) : start]):
+        return  # `//user:password@host`: the password is another rule's
+    label = last.group() if last else b""
+    if not _is_top_level(label) or label.lower() in _FILES:
         return
     if stripped in _ROBOTS and data[end : end + 1] == b":":
         return

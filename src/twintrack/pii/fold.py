@@ -11,11 +11,29 @@ from typing import NamedTuple
 
 # Bounded repetitions only, so that `re` is linear here. A row holds each backslash of its texts twice.
 _HIDDEN = "\u00ad\u034f\u061c\u115f\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f"
-_TEXT_ESCAPES = re.compile(rf"[{_HIDDEN}]+|\\{{1,4}}(?:u00[0-9a-fA-F]{{2}}|[nrtbf\"'/])|%[2-7][0-9a-fA-F]|&#(?:64|x40);|&nbsp;")
+_TEXT_ESCAPES = re.compile(
+    rf"[{_HIDDEN}]+|\\{{1,4}}(?:u00[0-9a-fA-F]{{2}}|[nrtbf\"'/])|%[2-7][0-9a-fA-F]|&#(?:64|x40);|&nbsp;"
+)
 _ROW_ESCAPES = re.compile(_TEXT_ESCAPES.pattern.replace("{1,4}", "{1,9}"))
 _LETTERS = {"n": "\n", "r": "\n", "t": "\t", "b": "\b", "f": "\f", '"': '"', "'": "'", "/": "/"}
 _LAST = 0x1FC00  # digits and full-width forms end below
-_SPECIAL = {"。": ".", "｡": ".", "․": ".", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "−": "-", "⁃": "-", "「": '"', "」": '"', "\r": "\n"}
+_SPECIAL = {
+    "。": ".",
+    "｡": ".",
+    "․": ".",
+    "“": '"',
+    "”": '"',
+    "„": '"',
+    "«": '"',
+    "»": '"',
+    "‘": "'",
+    "’": "'",
+    "−": "-",
+    "⁃": "-",
+    "「": '"',
+    "」": '"',
+    "\r": "\n",
+}
 
 
 class Folded(NamedTuple):

@@ -28,7 +28,9 @@ _NETWORKS: tuple[tuple[int, int, frozenset[int]], ...] = (
     (9792, 9792, frozenset({16})),  # Troy
 )
 _MOST_DIGITS = 19
-_SHAPES = frozenset({(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (4, 4, 4, 6), (4, 4, 4, 1), (6, 13), (8, 8)})
+_SHAPES = frozenset(
+    {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (4, 4, 4, 6), (4, 4, 4, 1), (6, 13), (8, 8)}
+)
 
 
 def luhn(digits: str) -> bool:
@@ -80,9 +82,15 @@ def _inside(data: bytes, start: int, end: int) -> bool:
     return before[:1].isdigit() and (before[-1:].isalpha() or before[-1:] == b".")
 
 
-_BEFORE_SSN = re2.compile(r"(?i)(?:\bssn|itin\b|\bsocial|tax[ -]?id|taxpayer|seguro[ \t]?social|sozialversicherung|s[ée]curit[ée] sociale|社会保障|社保)[^\d\n]{0,40}$")
-_ELSE_SSN = re2.compile(r"(?i)(?:order|invoice|ticket|\bref(?:erence)?|part|article|sku|model|version|\bid|tracking|isbn|phone|\btel|rows)[ .:#]{0,3}(?:no|number|nr)?[ .:#]{0,3}$")
-_ITIN_GROUPS = frozenset(range(50, 66)) | frozenset(range(70, 89)) | frozenset(range(90, 93)) | frozenset(range(94, 100))
+_BEFORE_SSN = re2.compile(
+    r"(?i)(?:\bssn|itin\b|\bsocial|tax[ -]?id|taxpayer|seguro[ \t]?social|sozialversicherung|s[ée]curit[ée] sociale|社会保障|社保)[^\d\n]{0,40}$"
+)
+_ELSE_SSN = re2.compile(
+    r"(?i)(?:order|invoice|ticket|\bref(?:erence)?|part|article|sku|model|version|\bid|tracking|isbn|phone|\btel|rows)[ .:#]{0,3}(?:no|number|nr)?[ .:#]{0,3}$"
+)
+_ITIN_GROUPS = (
+    frozenset(range(50, 66)) | frozenset(range(70, 89)) | frozenset(range(90, 93)) | frozenset(range(94, 100))
+)
 
 
 def ssn(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -95,7 +103,13 @@ def ssn(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     area, group, serial = digits[:3], int(digits[3:5]), digits[5:]
     if not told:
         marks = {c for c in part if not 48 <= c <= 57}
-        if not marks or b"."[0] in marks or part[6:7].isdigit() or len({part[3:4], part[-5:-4]}) > 1 and not marks & set(b"\n\t"):
+        if (
+            not marks
+            or b"."[0] in marks
+            or part[6:7].isdigit()
+            or len({part[3:4], part[-5:-4]}) > 1
+            and not marks & set(b"\n\t")
+        ):
             return
         if _glued(data, start, end) or _ELSE_SSN.search(data[max(0, start - 40) : start]):
             return

@@ -22,7 +22,9 @@ _BEFORE_PATTERN = re2.compile(_BEFORE)
 _AFTER_PATTERN = re2.compile(_AFTER)
 _UNLESS_PATTERN = re2.compile(_UNLESS)
 _DIGIT = re2.compile(r"\d+")
-_DATE = re2.compile(r"^\(?(?:(?:19|20)\d{2}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d{2})(?:[ \t]|$)")
+_DATE = re2.compile(
+    r"^\(?(?:(?:19|20)\d{2}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d{2})(?:[ \t]|$)"
+)
 _STAMP = re2.compile(r"^(?:1\d{12}|1[5-9]\d{8}|(?:19|20)\d{12})$")
 _LENGTHS: dict[str, list[int]] = _DATA["lengths"]
 
@@ -47,6 +49,8 @@ def _abroad(data: bytes) -> Iterator[tuple[int, int]]:
         if start and (data[start - 1 : start].isalnum() or data[start - 1] in b"+-._/"):
             continue
         prefix = 1 if data[start : start + 1] == b"+" else 2
+        if prefix == 2 and start > 1 and data[start - 1] in b" \t-" and data[start - 2 : start - 1].isdigit():
+            continue  # the middle of a longer number
         most, least = 0, 0
         digits, reached = 0, start
         number = b""
@@ -95,7 +99,11 @@ def _stands_alone(data: bytes, start: int, end: int) -> bool:
     before, behind = data[max(0, start - 1) : start], data[end : end + 2]
     if before and (before.isalnum() or before in b"_.-/#=+@$"):
         return False
-    return not (behind[:1].isdigit() or behind[:1].isalpha() or (behind[:1] in (b"-", b".", b"/", b"_", b",") and behind[1:2].isdigit()))
+    return not (
+        behind[:1].isdigit()
+        or behind[:1].isalpha()
+        or (behind[:1] in (b"-", b".", b"/", b"_", b",") and behind[1:2].isdigit())
+    )
 
 
 def _is_else(data: bytes, start: int) -> bool:

@@ -86,7 +86,14 @@ class RuleSet(NamedTuple):
     allowed: tuple[Any, ...]
 
 
-_CHECKS = {"card": numbers.cards, "ssn": numbers.ssn, "iban": numbers.iban, "email": address.email, "ip": address.ip, "mixed": secret.mixed}
+_CHECKS = {
+    "card": numbers.cards,
+    "ssn": numbers.ssn,
+    "iban": numbers.iban,
+    "email": address.email,
+    "ip": address.ip,
+    "mixed": secret.mixed,
+}
 _WHOLE: dict[str, tuple[str, Finder]] = {
     "phone": (phone.NEEDS, phone.phones),
     "secret": (secret.NEEDS, secret.secrets),
@@ -173,21 +180,37 @@ def load(path: Path) -> dict[str, RuleSet]:
     names = {given.name for given, _ in known}
     own, actions = _own(file.rules, names, faults)
     every = names | {rule.name for rule in file.rules}
-    for where, mapping in (("actions", file.actions), *((f"environments.{n}.actions", e.actions) for n, e in file.environments.items())):
-        faults += [f"{where}: there is no rule {name}; rules: {', '.join(sorted(every))}" for name in mapping if name not in every]
+    for where, mapping in (
+        ("actions", file.actions),
+        *((f"environments.{n}.actions", e.actions) for n, e in file.environments.items()),
+    ):
+        faults += [
+            f"{where}: there is no rule {name}; rules: {', '.join(sorted(every))}"
+            for name in mapping
+            if name not in every
+        ]
     for where, listed in (("on", file.on), ("off", file.off)):
-        faults += [f"{where}: there is no rule {name}; rules: {', '.join(sorted(every))}" for name in listed if name not in every]
-    allowed = [found for n, pattern in enumerate(file.allow.patterns, 1) if (found := _compiled(f"allow.patterns {n}", pattern, faults))]
+        faults += [
+            f"{where}: there is no rule {name}; rules: {', '.join(sorted(every))}"
+            for name in listed
+            if name not in every
+        ]
+    allowed = [
+        found
+        for n, pattern in enumerate(file.allow.patterns, 1)
+        if (found := _compiled(f"allow.patterns {n}", pattern, faults))
+    ]
     if faults:
         raise SettingsError("masking rules: " + "; ".join(faults), hint=f"{path}; docs/masking.md shows the form")
-    rules = tuple(rule for given, rule in known if (given.on or given.name in file.on) and given.name not in file.off) + tuple(
-        rule for rule in own if rule.name not in file.off
-    )
+    rules = tuple(
+        rule for given, rule in known if (given.on or given.name in file.on) and given.name not in file.off
+    ) + tuple(rule for rule in own if rule.name not in file.off)
     stamp = f"{version}+{file.version + '.' if file.version else ''}{hashlib.sha256(content).hexdigest()[:8]}"
     texts = frozenset(text.casefold() for text in file.allow.texts)
     base = RuleSet(stamp, rules, actions | file.actions, texts, tuple(allowed))
     return {"": base} | {
-        name: base._replace(actions=base.actions | environment.actions) for name, environment in file.environments.items()
+        name: base._replace(actions=base.actions | environment.actions)
+        for name, environment in file.environments.items()
     }
 
 
@@ -233,8 +256,10 @@ def _own(given: list[_Given], taken: set[str], faults: list[str]) -> tuple[list[
         if compiled.search(b"") is not None:
             faults.append(f"{where}: pattern matches the empty text; ask for at least one character")
             continue
-        if any(mark in rule.pattern for mark in ("^", "$", r"\A", r"\z")) and not rule.pattern.replace("[^", "").isalnum() and _anchored(rule.pattern):
-            faults.append(f"{where}: pattern holds ^ or $; a value is looked for anywhere in a text, use \\b at its ends")
+        if _anchored(rule.pattern):
+            faults.append(
+                f"{where}: pattern holds ^ or $; a value is looked for anywhere in a text, use \\b at its ends"
+            )
             continue
         rules.append(_rule(rule))
         actions[rule.name] = rule.action

@@ -199,8 +199,12 @@ _PARAMETER = re2.compile(
     r"(?i)(?:^|[?&;#\n ])([\w.-]*(?:key|token|secret|passw(?:or)?d|pwd|sig|signature|credential|auth|session|code|jwt|otp|pass)[\w.-]*)=([^\s&;\"'<>#]{4,})"
 )
 _CURL = re2.compile(r"""\bcurl\b[^\n]{0,200}?(?:-u|--user)[ \t=]{0,3}["']?[^\s:"']+:([^\s"']+)""")
-_OPTION = re2.compile(r"""\b(?:mysql|mysqldump|sshpass|redis-cli)\b[^\n]{0,80}? (?:-p[ ]?|-a |--password[= ])["']?([^\s"']{4,})""")
-_COOKIE = re2.compile(r"(?i)\b(?:sessionid|session|sid|csrftoken|auth|connect\.sid|jsessionid|phpsessid)=([\w%.-]{16,})")
+_OPTION = re2.compile(
+    r"""\b(?:mysql|mysqldump|sshpass|redis-cli)\b[^\n]{0,80}? (?:-p[ ]?|-a |--password[= ])["']?([^\s"']{4,})"""
+)
+_COOKIE = re2.compile(
+    r"(?i)\b(?:sessionid|session|sid|csrftoken|auth|connect\.sid|jsessionid|phpsessid)=([\w%.-]{16,})"
+)
 
 
 def credentials(data: bytes) -> Iterator[tuple[int, int]]:

@@ -74,7 +74,9 @@ def ssn() -> str:
 
 
 def itin() -> str:
-    return f"9{_draw.randrange(100):02d}-{_draw.choice([50, 65, 70, 88, 90, 92, 94, 99])}-{_draw.randrange(1, 10000):04d}"
+    return (
+        f"9{_draw.randrange(100):02d}-{_draw.choice([50, 65, 70, 88, 90, 92, 94, 99])}-{_draw.randrange(1, 10000):04d}"
+    )
 
 
 def wide(text: str) -> str:
@@ -109,7 +111,13 @@ def hexes(count: int) -> str:
 
 
 def strong(count: int = 14) -> str:
-    return some(string.ascii_lowercase, 3) + some(string.ascii_uppercase, 3) + digits(3) + some("!#%*+-?", 2) + some(_ALNUM, count - 11)
+    return (
+        some(string.ascii_lowercase, 3)
+        + some(string.ascii_uppercase, 3)
+        + digits(3)
+        + some("!#%*+-?", 2)
+        + some(_ALNUM, count - 11)
+    )
 
 
 KEYS: dict[str, Callable[[], str]] = {
@@ -190,7 +198,9 @@ KEYS: dict[str, Callable[[], str]] = {
     "airtable": lambda: "pat" + some(_ALNUM, 14) + "." + hexes(64),
     "facebook": lambda: "EAACEdEose0cBA" + some(_ALNUM, 60),
     "age": lambda: "AGE-SECRET-KEY-1" + some("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L", 58),
-    "onepassword": lambda: f"A3-{some(_UPPER, 6)}-{some(_UPPER, 6)}-{some(_UPPER, 5)}-{some(_UPPER, 5)}-{some(_UPPER, 5)}-{some(_UPPER, 5)}",
+    "onepassword": lambda: (
+        f"A3-{some(_UPPER, 6)}-{some(_UPPER, 6)}-{some(_UPPER, 5)}-{some(_UPPER, 5)}-{some(_UPPER, 5)}-{some(_UPPER, 5)}"
+    ),
     "dynatrace": lambda: f"dt0c01.{some(_UPPER, 24)}.{some(_UPPER, 64)}",
     "posthog": lambda: "phx_" + some(_ALNUM, 43),
     "langfuse": lambda: "sk-lf-" + uuid(),
@@ -962,15 +972,29 @@ def _ibans() -> list[str]:
     out = []
     for country, form in forms.items():
         out += [iban(country, form), fours(iban(country, form)), fours(iban(country, form), "\u00a0")]
-    out += [iban("DE", "n" * 18).lower(), wide(iban("FR", "n" * 23)), fours(iban("DE", "n" * 18), "-"), fours(iban("NL", "aaaa" + "n" * 10), "\u200b ")]
+    out += [
+        iban("DE", "n" * 18).lower(),
+        wide(iban("FR", "n" * 23)),
+        fours(iban("DE", "n" * 18), "-"),
+        fours(iban("NL", "aaaa" + "n" * 10), "\u200b "),
+    ]
     _draw.shuffle(out)
     return out
 
 
 def _ips() -> list[str]:
-    four = [f"203.0.113.{_draw.randrange(2, 255)}" for _ in range(12)] + [f"198.51.100.{_draw.randrange(2, 255)}" for _ in range(6)]
-    four += [f"{_draw.choice([23, 81, 94, 146])}.{digits(2)}.{_draw.randrange(256)}.{_draw.randrange(1, 255)}".replace(".0", ".1") for _ in range(6)]
-    six = [f"2001:db8:{hexes(4)}::{hexes(4)}" for _ in range(8)] + ["2001:db8:" + ":".join(hexes(4) for _ in range(6)) for _ in range(6)]
+    four = [f"203.0.113.{_draw.randrange(2, 255)}" for _ in range(12)] + [
+        f"198.51.100.{_draw.randrange(2, 255)}" for _ in range(6)
+    ]
+    four += [
+        f"{_draw.choice([23, 81, 94, 146])}.{digits(2)}.{_draw.randrange(256)}.{_draw.randrange(1, 255)}".replace(
+            ".0", ".1"
+        )
+        for _ in range(6)
+    ]
+    six = [f"2001:db8:{hexes(4)}::{hexes(4)}" for _ in range(8)] + [
+        "2001:db8:" + ":".join(hexes(4) for _ in range(6)) for _ in range(6)
+    ]
     six += [f"fd{hexes(2)}:{hexes(4)}::{hexes(3)}", f"2001:db8::{hexes(4)}:{hexes(3)}"]
     out = four + six
     _draw.shuffle(out)
