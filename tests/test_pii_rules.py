@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from benchmarks.adversarial import PIECES, text
+from benchmarks.masking import CATEGORIES, judge, labelled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.adversarial import PIECES, text
-from benchmarks.masking import CATEGORIES, judge, labelled
 from twintrack import pii
 from twintrack.errors import SettingsError
 

@@ -40,7 +40,7 @@ def mask_command(
     ] = None,
     environment: Annotated[str, typer.Option(help="Whose actions are taken.")] = "production",
 ) -> None:
-    """Mask JSON lines {"id", "text"} from stdin; print {"id", "masked", "found"}, found as rule, start, end in characters."""
+    """Mask JSON lines {"id", "text"} of stdin; print {"id", "masked", "found"}, found as rule, start, end in characters."""
     masker = Maskers(rules).of(environment)
     assert masker is not None
     faults = _filter(masker)

@@ -13,7 +13,8 @@ _ASCII_TAIL = re2.compile(r"^((?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]+\.[A-Za-z]{2,24})
 _AT = re2.compile(r"(?i) @ |[\t\n]*@[\t\n]*|[ \t]?[\[({<][ \t]?(?:at|@)[ \t]?[\])}>][ \t]?| at ")
 # Endings that look like a domain and are a file or a version.
 _FILES = frozenset(
-    b"png jpg jpeg gif svg webp avif ico css scss js mjs cjs jsx ts tsx json map html htm pdf txt csv tar gz zip mp4 mp3 woff woff2 ttf dll exe lock toml yaml yml xml".split()
+    b"png jpg jpeg gif svg webp avif ico css scss js mjs cjs jsx ts tsx json map html htm pdf txt csv tar gz zip "
+    b"mp4 mp3 woff woff2 ttf dll exe lock toml yaml yml xml".split()
 )
 _LABEL = re2.compile(r"[\pL\pN\p{M}-]+$")
 _SCALE = re2.compile(r"^[1-9](?:\.\d)?x\.")
@@ -73,7 +74,9 @@ def _is_top_level(label: bytes) -> bool:
 
 _PRODUCT = re2.compile(r"""(?:(?:^|[\s("';,])[A-Za-z][\w.-]*/|==|[<>~^]=?|\bv|\bV)$""")
 _NO_ADDRESS = re2.compile(
-    r"(?i)(?:version|versi[óo]n|vers[ãa]o|versione|versie|wersja|wersji|sürüm|верси[яиюей]|バージョン|版本|버전|إصدار|الإصدار|release|build|update|upgrade(?: to)?|firmware|driver|section|chapter|figure|table|kapitel|oid|ver\.?|§|to v)[ \t:#]{0,3}$"
+    r"(?i)(?:version|versi[óo]n|vers[ãa]o|versione|versie|wersja|wersji|sürüm|верси[яиюей]|バージョン|"
+    r"版本|버전|إصدار|الإصدار|release|build|update|upgrade(?: to)?|"
+    r"firmware|driver|section|chapter|figure|table|kapitel|oid|ver\.?|§|to v)[ \t:#]{0,3}$"
 )
 _LOCAL = frozenset({"127.0.0.1", "0.0.0.0", "255.255.255.255"})  # noqa: S104
 _LIKELY = re2.compile(r"(?i)^(?:[23][0-9a-f]{3}|f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]|::ffff|64:ff9b)")

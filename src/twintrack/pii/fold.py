@@ -10,7 +10,10 @@ from functools import cache
 from typing import NamedTuple
 
 # Bounded repetitions only, so that `re` is linear here. A row holds each backslash of its texts twice.
-_HIDDEN = "\u00ad\u034f\u061c\u115f\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f"
+_HIDDEN = (
+    "\u00ad\u034f\u061c\u115f\u180b-\u180f"
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f"
+)
 _TEXT_ESCAPES = re.compile(
     rf"[{_HIDDEN}]+|\\{{1,4}}(?:u00[0-9a-fA-F]{{2}}|[nrtbf\"'/])|%[2-7][0-9a-fA-F]|&#(?:64|x40);|&nbsp;"
 )
@@ -92,7 +95,7 @@ def fold_row(line: bytes) -> bytes:
 
 
 def _fold(text: str, escapes: "re.Pattern[str]") -> Folded:
-    plain = text if text.isascii() else text.translate(_table())  # type: ignore[arg-type]
+    plain = text if text.isascii() else text.translate(_table())
     if "\r" in plain:
         plain = plain.replace("\r", "\n")
     if plain.isascii() and "\\" not in plain and "%" not in plain and "&" not in plain:

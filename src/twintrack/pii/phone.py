@@ -11,7 +11,7 @@ _DATA = tomllib.loads((resources.files("twintrack.pii") / "phones.toml").read_te
 _NATIONAL_FORMS = "|".join(form.replace("([ .", "(?:[ .") for form in _DATA["national"])
 _BEFORE, _AFTER, _UNLESS = ("(?i)(?:" + "|".join(_DATA[kind]) + ")" for kind in ("before", "after", "unless"))
 _SEPARATED = r"(?:[ .\-/()\t\n]{0,3}\d)"
-_ABROAD = rf"(?:\+|\b00)[ (\t]?[1-9](?:[ .\-/()\t\n]{{0,3}}\d){{6,}}"
+_ABROAD = r"(?:\+|\b00)[ (\t]?[1-9](?:[ .\-/()\t\n]{0,3}\d){6,}"
 _ANY = r"\(?\d" + _SEPARATED + "{6,}"
 
 NEEDS = "|".join((*_DATA["needs"], _BEFORE, _AFTER))

@@ -196,7 +196,8 @@ def _trimmed(data: bytes, start: int, end: int) -> int:
 _HEADER = re2.compile(r"(?i)\b(bearer|basic|token|digest|apikey)[ \t]{1,4}([\w+/.~=:-]{8,})")
 _IN_URL = re2.compile(r"""://(?:[^\s/@:"'<>]*):([^\s/@"'<>]+)@|://[^\s/@:"'<>]*:([^\s"'<>]{1,80})@[\w.-]+[:/]""")
 _PARAMETER = re2.compile(
-    r"(?i)(?:^|[?&;#\n ])([\w.-]*(?:key|token|secret|passw(?:or)?d|pwd|sig|signature|credential|auth|session|code|jwt|otp|pass)[\w.-]*)=([^\s&;\"'<>#]{4,})"
+    r"(?i)(?:^|[?&;#\n ])([\w.-]*(?:key|token|secret|passw(?:or)?d|pwd|sig|signature|"
+    r"credential|auth|session|code|jwt|otp|pass)[\w.-]*)=([^\s&;\"'<>#]{4,})"
 )
 _CURL = re2.compile(r"""\bcurl\b[^\n]{0,200}?(?:-u|--user)[ \t=]{0,3}["']?[^\s:"']+:([^\s"']+)""")
 _OPTION = re2.compile(
