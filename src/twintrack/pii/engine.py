@@ -146,7 +146,7 @@ class Masker:
         return token
 
     def _without_uuids(self, data: bytes, found: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-        if b"-" not in data or all(self._rules.rules[place].name in _KEEPS_UUIDS for _, _, place in found):
+        if data.count(b"-") < 4 or all(self._rules.rules[place].name in _KEEPS_UUIDS for _, _, place in found):
             return found
         uuids = [m.span() for m in _UUID.finditer(data)]
         if not uuids:

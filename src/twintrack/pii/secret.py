@@ -18,13 +18,23 @@ _MOST_TOKENS = 8
 _JUDGED_BYTES = 512  # of a value; one that is longer is no word either way
 
 _KINDS = ("password", "pin", "key", "plain_key")
-_WORDS = re2.compile("(?i)" + "|".join(f"({'|'.join(_DATA[kind])})" for kind in _KINDS))
-_MARK, _QUOTE, _RUN, _VALUE = 1, 2, 3, 4
+_WORDS = re2.compile("(?i)" + "|".join(f"(?:{'|'.join(_DATA[kind])})" for kind in _KINDS))
+# Which list a word is of: asked about the word alone, since groups in the large pattern would cost more.
+_KIND = re2.Set.FullMatchSet()
+for _kind in _KINDS:
+    _KIND.Add(f"(?i)(?:{'|'.join(_DATA[_kind])})")
+_KIND.Compile()
 NEEDS = "(?i)(?:" + "|".join(_DATA["password"] + _DATA["pin"] + _DATA["key"] + _DATA["plain_key"]) + ")"
-# One step behind a word: an assignment, a quote, a word of a script without spaces, or what may be the value.
+# One step behind a word: an assignment, a quote, a word of a script without spaces, or what may be the value. They are
+# told apart by their first byte.
 _STEP = re2.compile(
-    r"""((?:=>|->|:=|[:=：]|-{1,2}[ \t]|—)+)|(["'`<>(\[{«]+)"""
-    r"""|([\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー]+)|([^\s"'`<>,;\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー，。、「」]+)"""
+    r"""(?:=>|->|:=|[:=：]|-{1,2}[ \t]|—)+|["'`<>(\[{«]+|[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー]+"""
+    r"""|[^\s"'`<>,;\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー，。、「」]+"""
+)
+_MARKS = frozenset(b"=>-: \t") | frozenset("—：".encode())
+_QUOTES = frozenset(b"\"'`<>([{") | frozenset("«".encode()[:1])
+_FIRST_OF_RUN = (
+    0xE3  # Han, kana and Hangul begin with this byte or a later one in UTF-8, letters of other scripts do not
 )
 _SUFFIX = re2.compile(r"(?i)[_-]?(?:hash|value|string|text|plain|live|test|prod|production|dev|\d)?\b")
 _UNLESS = re2.compile(_DATA["unless"])
@@ -99,7 +109,7 @@ def secrets(data: bytes) -> Iterator[tuple[int, int]]:
     for match in _WORDS.finditer(data):
         if match.start() < reached:
             continue  # inside a secret that was found
-        kind = next(name for group, name in enumerate(_KINDS, 1) if match.span(group)[0] >= 0)
+        kind = _KINDS[min(_KIND.Match(match.group()) or (len(_KINDS) - 1,))]
         found = _behind(data, match.start(), match.end(), kind, run)
         if found is not None:
             reached = found[1]
@@ -124,18 +134,18 @@ def _behind(data: bytes, start: int, end: int, kind: str, run: list[int]) -> tup
             return None
         if b"\n" in data[at : step.start()] and not assigned:
             return None
-        at = step.end()
-        if step.span(_QUOTE)[0] >= 0:
+        first, last = step.span()
+        at, head = last, data[first]
+        if head in _QUOTES:
             continue
         steps += 1
-        if step.span(_MARK)[0] >= 0:
+        if head in _MARKS and _MARKS.issuperset(data[first:last]):
             assigned = near = True
             continue
-        if step.span(_RUN)[0] >= 0:
-            near = step.end() - step.start() <= 9 and (near or assigned)
+        if _FIRST_OF_RUN <= head < 0xEE:
+            near = last - first <= 9 and (near or assigned)
             assigned = assigned or near
             continue
-        first, last = step.span(_VALUE)
         if last == limit and limit < len(data):
             if not run[0] <= last <= run[1]:
                 run[:] = [last, _run_on(data, last)]  # looked at once, however many words stand in it
