@@ -115,6 +115,8 @@ def _has_word(data: bytes, start: int, end: int) -> bool:
     if start and data[start - 1 : start].isalnum():
         return False
     window = data[max(0, start - _LOOK_BYTES) : start]
+    if b"[PHONE" in window:  # a token of ours is no word beside a number
+        window = window[window.rindex(b"[PHONE") + len(b"[PHONE") :]
     last = None
     for match in _BEFORE_PATTERN.finditer(window):
         last = match

@@ -41,6 +41,7 @@ _UNLESS = re2.compile(_DATA["unless"])
 _ASSIGNED = frozenset(_DATA["assigned"])
 _COMMON = frozenset(_DATA["common"])
 _PLACEHOLDER = re2.compile(_DATA["placeholders"])
+_TOKEN_BEFORE, _TOKEN_BEHIND = re2.compile(r"\[[A-Z0-9_]*$"), re2.compile(r"^[A-Z0-9_]*\]")
 _UUID = re2.compile(r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _HEX = re2.compile(r"(?i)^(?:0x)?[0-9a-f]{16,}$")
 _NUMBER_LIKE = re2.compile(r"^[\d.,:/%+-]+$")
@@ -123,7 +124,7 @@ def _behind(data: bytes, start: int, end: int, kind: str, run: list[int]) -> tup
         if suffix is None or suffix.end() == end:
             return None
         end = suffix.end()
-    if kind == "plain_key" and _UNLESS.search(data[max(0, start - 16) : start]):
+    if _in_token(data, start, end) or (kind == "plain_key" and _UNLESS.search(data[max(0, start - 16) : start])):
         return None
     near, steps, at = True, 0, end
     assigned = False
@@ -150,6 +151,8 @@ def _behind(data: bytes, start: int, end: int, kind: str, run: list[int]) -> tup
             if not run[0] <= last <= run[1]:
                 run[:] = [last, _run_on(data, last)]  # looked at once, however many words stand in it
             last = run[1]
+        if _in_token(data, first, first):
+            return None  # masked already
         last = _trimmed(data, first, last)
         value = data[first : min(last, first + _JUDGED_BYTES)].decode("utf-8", "ignore")
         if value.casefold() in _ASSIGNED:
@@ -166,6 +169,12 @@ def _behind(data: bytes, start: int, end: int, kind: str, run: list[int]) -> tup
             return None
         near = False
     return None
+
+
+def _in_token(data: bytes, start: int, end: int) -> bool:
+    """Whether this stands in a token such as `[API_KEY]`: what is masked is not read again."""
+    before, behind = data[max(0, start - 32) : start], data[end : end + 48]
+    return _TOKEN_BEFORE.search(before) is not None and _TOKEN_BEHIND.search(behind) is not None
 
 
 def _holds(value: str, kind: str, near: bool, assigned: bool) -> bool:
