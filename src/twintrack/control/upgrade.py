@@ -13,20 +13,27 @@ from twintrack.control.tables import metadata, rollouts
 
 # Until 0.1 a project had one switch and one share for all of its environments.
 _OLD = ("config_version", "kill", "share")
+# Of two nodes that start at once PostgreSQL fails one, by a name that is taken or a deadlock; by then the other is done.
+_TRIES = 5
 
 
 def upgrade(engine: Engine, now_milliseconds: int) -> None:
     """Raises: SQLAlchemyError where the database refuses; nothing is half done then."""
+    for left in reversed(range(_TRIES)):
+        try:
+            _make_tables(engine)
+            if _is_old(engine):
+                _split_rollouts(engine, now_milliseconds)
+            return
+        except SQLAlchemyError:
+            if not left:
+                raise
+
+
+def _make_tables(engine: Engine) -> None:
     with engine.begin() as db:
         for table in metadata.sorted_tables:
             db.execute(CreateTable(table, if_not_exists=True))
-    if not _is_old(engine):
-        return
-    try:
-        _split_rollouts(engine, now_milliseconds)
-    except SQLAlchemyError:
-        if _is_old(engine):
-            raise
 
 
 def _is_old(engine: Engine) -> bool:
