@@ -3,10 +3,12 @@
 A step that another process did first counts as done: several nodes may start on one database.
 """
 
+from collections.abc import Callable
+
 import msgspec
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, MetaData, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from twintrack.control.rollout import Rollout
 from twintrack.control.tables import metadata, rollouts
@@ -19,21 +21,30 @@ _TRIES = 5
 
 def upgrade(engine: Engine, now_milliseconds: int) -> None:
     """Raises: SQLAlchemyError where the database refuses; nothing is half done then."""
+    make_tables(engine, metadata)
+    _beside_others(lambda: _split_rollouts(engine, now_milliseconds) if _is_old(engine) else None)
+
+
+def make_tables(engine: Engine, tables: MetaData) -> None:
+    """Makes what is missing. Raises: SQLAlchemyError where the database refuses."""
+    _beside_others(lambda: _make(engine, tables))
+
+
+def _beside_others(step: Callable[[], None]) -> None:
     for left in reversed(range(_TRIES)):
         try:
-            _make_tables(engine)
-            if _is_old(engine):
-                _split_rollouts(engine, now_milliseconds)
-            return
+            return step()
         except SQLAlchemyError:
             if not left:
                 raise
 
 
-def _make_tables(engine: Engine) -> None:
+def _make(engine: Engine, tables: MetaData) -> None:
     with engine.begin() as db:
-        for table in metadata.sorted_tables:
+        for table in tables.sorted_tables:
             db.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                db.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _is_old(engine: Engine) -> bool:
