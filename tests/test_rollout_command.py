@@ -106,6 +106,8 @@ def test_kill_says_what_pages_do_and_is_lifted(data: Path) -> None:
         (("set", *HERE), "nothing to change"),
         (("set", *HERE, "--share", "10"), "share must lie in 0..1"),
         (("set", *HERE, "--share", "half"), "10%"),
+        (("set", *HERE, "--share", "nan"), "10%"),
+        (("set", *HERE, "--sample", "mouse_move=-inf%"), "10%"),
         (("set", *HERE, "--batch-events", "0"), "1..1000"),
         (("set", *HERE, "--endpoint", "http://x.example"), "https://"),
         (("set", *HERE, "--sample", "mouse_move"), "EVENT=RATE"),

@@ -1,5 +1,6 @@
 """`twintrack rollout`: who is tracked by our backend, how much of it, and the switch that ends it at once."""
 
+import math
 from typing import Annotated, Any
 
 import typer
@@ -140,9 +141,12 @@ def part_of(text: str, option: str) -> float:
     Raises: RequestError for what is no number.
     """
     try:
-        return float(text.removesuffix("%").strip()) / (100 if text.endswith("%") else 1)
-    except ValueError as error:
-        raise RequestError(f"{option} is a part of the whole", hint="write 0.1 or 10%", code="bad_rollout") from error
+        part = float(text.removesuffix("%").strip()) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        part = math.nan
+    if not math.isfinite(part):  # JSON has no sign for these
+        raise RequestError(f"{option} is a part of the whole", hint="write 0.1 or 10%", code="bad_rollout")
+    return part
 
 
 def _rate(word: str) -> tuple[str, float | None]:

@@ -2,13 +2,16 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, event, inspect, text
+from sqlalchemy.exc import OperationalError
 
 from twintrack.auth import Role
 from twintrack.control.control import Control
 from twintrack.control.rollout import Rollout
+from twintrack.control.upgrade import upgrade
 from twintrack.event import Tenancy
 from twintrack.testing import ManualClock
 
@@ -87,6 +90,26 @@ def test_processes_that_open_an_old_database_at_once_upgrade_it_once(url: str) -
     for thread in threads:
         thread.join(60)
     assert faults == []
+    control = Control(url, ManualClock())
+    assert [rollout.version for _, rollout in control.list_rollouts()] == [1, 4, 4]
+    control.close()
+
+
+@pytest.mark.parametrize("step", ["CREATE TABLE", "UPDATE projects", "ALTER TABLE"])
+def test_step_that_fails_since_another_node_takes_it_is_tried_again(url: str, step: str) -> None:
+    """PostgreSQL says so to one of two nodes that start at once: a type's name is taken, or a deadlock."""
+    engine = create_engine(url)
+    failed: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def fail(_db: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip().startswith(step) and not failed:
+            failed.append(statement)
+            raise OperationalError(statement, None, Exception("deadlock detected"))
+
+    upgrade(engine, 1)
+    engine.dispose()
+    assert failed
     control = Control(url, ManualClock())
     assert [rollout.version for _, rollout in control.list_rollouts()] == [1, 4, 4]
     control.close()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twintrack.errors import RequestError
-from twintrack.ingest.scan import mend, split
+from twintrack.ingest.scan import check_containers, mend, split
 
 MOST = 10_000
 
@@ -79,10 +79,15 @@ def test_megabyte_of_unclosed_strings_takes_linear_time(text: bytes) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_more_containers_than_any_batch_needs_are_refused() -> None:
+@pytest.mark.parametrize("piece", [b"[[1]],", b"[],", b"{},", b'{"a":[]},'])
+def test_more_containers_than_any_batch_needs_are_refused(piece: bytes) -> None:
     with pytest.raises(RequestError) as refused:
-        split(b"[" + b"[[1]]," * 200_000 + b"1]", MOST * 100)
+        check_containers(b"[" + piece * 260_000 + b"1]")
     assert (refused.value.status, refused.value.code) == (413, "batch_too_large")
+
+
+def test_brackets_in_a_text_are_no_containers() -> None:
+    check_containers(b'["' + rb"[{\"{[" * 100_000 + b'",[1]]')
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 import asyncio
 import resource
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,6 +15,7 @@ import pytest
 
 from tests.conftest import Service, open_service
 from tests.faults.proxy import Fault, FaultProxy, engine_error
+from tests.faults.test_wire import until
 from tests.server import Server
 from twintrack.clock import month_of
 from twintrack.event import Tenancy
@@ -355,6 +358,21 @@ def test_events_that_are_a_fair_part_of_a_chunk_wait_for_no_company(bench: Bench
             time.sleep(0.01)
     finally:
         patient.stop()
+
+
+def test_ledger_that_cannot_be_read_while_events_wait_for_company_is_waited_for(bench: Bench, tmp_path: Path) -> None:
+    patient = Loader(bench.spool, bench.store, bench.clock, bench.service.services.metrics, age_milliseconds=20)
+    bench.send(1)
+    with closing(sqlite3.connect(next(tmp_path.rglob("ledger.db")))) as ledger:
+        ledger.execute("ALTER TABLE chunks RENAME TO away")
+        patient.start()
+        try:
+            until(lambda: patient.condition()["state"] == "waiting")
+            ledger.execute("ALTER TABLE away RENAME TO chunks")
+            bench.clock.advance(3600)
+            until(lambda: bench.stored() == 1)
+        finally:
+            patient.stop()
 
 
 def test_stop_ends_the_pass_that_is_under_way(bench: Bench, proxy: FaultProxy) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from tests.conftest import Service
 from twintrack.auth import Role
+from twintrack.query.guard import scope
 from twintrack.testing import wire_event
 
 HOSTILE = [
@@ -30,6 +31,17 @@ HOSTILE = [
     "WITH events AS (SELECT 1) SELECT * FROM events",
     "WITH x AS (SELECT * FROM system.users) SELECT * FROM x",
     "SELECT * FROM events WHERE event_name IN (SELECT name FROM system.tables)",
+    "SELECT 0 IN system.one",
+    "SELECT 0 IN (system.one)",
+    "SELECT 0 NOT IN ((system.one))",
+    "SELECT 0 GLOBAL IN system.one",
+    "SELECT notIn(0, system.one)",
+    "WITH one AS (SELECT 1) SELECT 0 IN system.one",
+    "WITH system.one AS x SELECT 0 IN x",
+    "WITH system.one AS x SELECT * FROM x",
+    "SELECT (system.one AS x), 0 IN x",
+    "SELECT 0 IN {x:Identifier}",
+    "SELECT (project, environment, date, user_id, event_name, session_id, event_count) IN events_daily FROM events_daily",
     "SELECT * FROM events FORMAT CSV",
     "SHOW TABLES",
     "EXPLAIN SELECT 1",
@@ -56,6 +68,8 @@ def test_statement_that_reaches_beyond_is_refused(service: Service, sql: str) ->
         "SELECT count() FROM events WHERE 1 OR project = 'other'",
         "SELECT sum(n) FROM (SELECT count() AS n FROM events UNION ALL SELECT 0)",
         "SELECT uniqExact(event_metadata.feature) FROM events",
+        "WITH x AS (SELECT event_id FROM events) SELECT count() FROM events WHERE event_id IN x",
+        "SELECT count() FROM events WHERE event_name IN ('click_send') AND user_id NOT IN ('a', 'b')",
     ],
 )
 def test_key_sees_only_its_own_project_and_environment(service: Service, sql: str) -> None:
@@ -100,3 +114,8 @@ def test_limit_that_was_met_is_named(tmp_path: object) -> None:
         assert "rows" in answer.json()["error"]["message"].lower()
     finally:
         service.services.close()
+
+
+def test_operator_reads_the_tables_themselves_with_what_only_they_have() -> None:
+    asked = "SELECT DISTINCT _part FROM events PREWHERE event_name = 'x'"
+    assert scope(asked, None) == asked.replace("events", "analytics.events")

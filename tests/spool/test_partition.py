@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 
 from tests.spool.kit import delivery, fresh
 from twintrack.errors import ChunkDamaged
@@ -54,3 +56,14 @@ def test_row_that_came_out_of_quarantine_outlives_the_topic_through_each_hand_ov
     expected = {(*place, "accepted", ""): 1, (*place, "stored", ""): 1}
     assert +Counter(verdicts.tallies()) == expected
     verdicts.close()
+
+
+def test_loaders_that_start_at_once_on_a_new_database_all_come_up(tmp_path: Path) -> None:
+    barrier = Barrier(8)
+
+    def begin(_: int) -> None:
+        barrier.wait(30)
+        Verdicts(f"sqlite:///{tmp_path / 'control.db'}", "events").close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(begin, range(8))) == [None] * 8

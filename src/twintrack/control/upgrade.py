@@ -3,30 +3,48 @@
 A step that another process did first counts as done: several nodes may start on one database.
 """
 
+from collections.abc import Callable
+
 import msgspec
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, MetaData, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from twintrack.control.rollout import Rollout
 from twintrack.control.tables import metadata, rollouts
 
 # Until 0.1 a project had one switch and one share for all of its environments.
 _OLD = ("config_version", "kill", "share")
+# Of two nodes that start at once PostgreSQL fails one, by a name that is taken or a deadlock; by then the other is done.
+_TRIES = 5
 
 
 def upgrade(engine: Engine, now_milliseconds: int) -> None:
     """Raises: SQLAlchemyError where the database refuses; nothing is half done then."""
+    make_tables(engine, metadata)
+    _beside_others(lambda: _split_rollouts(engine, now_milliseconds) if _is_old(engine) else None)
+
+
+def make_tables(engine: Engine, tables: MetaData) -> None:
+    """Makes what is missing. Raises: SQLAlchemyError where the database refuses."""
+    _beside_others(lambda: _make(engine, tables))
+
+
+def _beside_others(step: Callable[[], None]) -> None:
+    for left in reversed(range(_TRIES)):
+        try:
+            return step()
+        except SQLAlchemyError:
+            if not left:
+                raise
+
+
+def _make(engine: Engine, tables: MetaData) -> None:
     with engine.begin() as db:
-        for table in metadata.sorted_tables:
+        for table in tables.sorted_tables:
             db.execute(CreateTable(table, if_not_exists=True))
-    if not _is_old(engine):
-        return
-    try:
-        _split_rollouts(engine, now_milliseconds)
-    except SQLAlchemyError:
-        if _is_old(engine):
-            raise
+            for index in table.indexes:
+                db.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _is_old(engine: Engine) -> bool:

@@ -20,7 +20,7 @@ import zstandard
 from twintrack.errors import RequestError
 from twintrack.event import Envelope, Limits, WireEvent, WireReceipt
 from twintrack.ingest.checked import checked_decoders
-from twintrack.ingest.scan import mend, split
+from twintrack.ingest.scan import check_containers, mend, split
 from twintrack.outcomes import Reason, Refusal, rejected
 
 
@@ -141,11 +141,12 @@ def _unbrotli(body: bytes) -> Iterator[bytes]:
 def decode(body: bytes, limits: Limits) -> Batch:
     """The events of an inflated body, each or its refusal, in order.
 
-    Raises: RequestError 400 when no array of events can be found, 413 for too many of them.
+    Raises: RequestError 400 when no array of events can be found, 413 for too many of them or of anything in them.
     """
     text = body.lstrip(_BLANK)
     if text[:1] not in (b"[", b"{") or b"\0" in text[:4]:
         raise RequestError("the body is not JSON with an array of events", hint=_NO_EVENTS, code="no_events")
+    check_containers(text)
     is_array = text[:1] == b"["
     unknown = 0
     try:

@@ -108,7 +108,6 @@ class Loader:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._await_work()
             self._turns()
             self._sweep()
         self._turns(last=True)
@@ -130,6 +129,8 @@ class Loader:
 
     def _turns(self, *, last: bool = False) -> None:
         try:
+            if not last:
+                self._await_work()  # it asks the spool too, which may fail
             while self.step() and (last or not self._stopping.is_set()) and not self._overdue():
                 self._company.wait(self._stopping)
         except Exception as error:

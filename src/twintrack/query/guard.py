@@ -32,8 +32,8 @@ _FUNCTIONS = frozenset(
     has hasAny hasAll indexOf arrayJoin arrayMap arrayFilter arrayExists arrayAll arraySum arrayCount arrayDistinct
     arraySort arrayReverseSort arrayElement arrayConcat arrayZip arrayEnumerate arrayFirst arraySlice range tuple
     tupleElement map mapKeys mapValues abs round floor ceil sqrt pow exp log log2 log10 intDiv modulo greatest least
-    plus minus multiply divide negate equals notEquals less greater lessOrEquals greaterOrEquals and or not xor in
-    notIn windowFunnel retention sequenceMatch sequenceCount lagInFrame leadInFrame row_number rank dense_rank
+    plus minus multiply divide negate equals notEquals less greater lessOrEquals greaterOrEquals and or not xor
+    windowFunnel retention sequenceMatch sequenceCount lagInFrame leadInFrame row_number rank dense_rank
     first_value last_value JSONExtractString JSONExtractInt JSONExtractFloat JSONExtractBool JSONExtractRaw JSONHas
     JSONLength JSONAllPaths JSONAllPathsWithTypes toJSONString cityHash64 sipHash64 UUIDv7ToDateTime dynamicType
     dynamicElement cast accurateCastOrNull toInt64OrNull toFloat64OrNull toDateOrNull bar formatReadableQuantity
@@ -84,12 +84,15 @@ def scope(sql: str, tenancy: Tenancy | None, *, hide: bool = False) -> str:
     statement = statements[0]
     if not isinstance(statement, exp.Query):
         raise _no("only SELECT is allowed", "reading cannot write")
-    names = {cte.alias_or_name.lower() for cte in statement.find_all(exp.CTE)}
+    # WITH also names expressions; one of those is no table, whatever it looks like.
+    names = {cte.alias_or_name.lower() for cte in statement.find_all(exp.CTE) if isinstance(cte.this, exp.Query)}
     for node in statement.walk():
         if isinstance(node, _NEVER):
             raise _no("only SELECT is allowed", "reading cannot write")
         if isinstance(node, exp.Func):
             _check_function(node)
+        if isinstance(node, exp.In):
+            _check_membership(node, names)
         if isinstance(node, exp.Query):
             if node.args.get("settings"):
                 raise _no("SETTINGS are ours to set", "leave the SETTINGS clause out")
@@ -102,7 +105,10 @@ def scope(sql: str, tenancy: Tenancy | None, *, hide: bool = False) -> str:
     for table in list(statement.find_all(exp.Table)):
         if table.name.lower() in names and not table.args.get("db"):
             continue
-        _cut(table, tenancy, hide=hide)
+        if tenancy is None and table.name not in REPLACING:
+            table.set("db", exp.to_identifier(DATABASE))
+        else:
+            _cut(table, tenancy, hide=hide)
     return statement.sql(dialect="clickhouse")
 
 
@@ -118,6 +124,18 @@ def _check_function(node: exp.Func) -> None:
         name = str(node.this if isinstance(node.this, str) else node.name).lower()
         if name not in _FUNCTIONS:
             raise _no(f"the function {name[:60]} is not on the list", "docs/reference/sql.md lists what may be called")
+
+
+def _check_membership(node: exp.In, names: set[str]) -> None:
+    """A name alone behind IN is a table to the engine, though it reads as a column; in parentheses too."""
+    listed = node.expressions
+    behind = node.args.get("field") or (listed[0] if len(listed) == 1 else None)
+    while isinstance(behind, exp.Paren):
+        behind = behind.this
+    named = isinstance(behind, exp.Column) and not behind.table and behind.name.lower() in names
+    given = isinstance(behind, exp.Placeholder) and not isinstance(behind.args.get("kind"), exp.DataType)
+    if given or (isinstance(behind, exp.Column) and not named):
+        raise _no("a table's name cannot stand behind IN", "write IN (SELECT ... FROM ...)")
 
 
 def _check_table(table: exp.Table, names: set[str]) -> None:

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from twintrack.control.upgrade import make_tables
 from twintrack.spool.chunks import next_token
 from twintrack.spool.kafka.tables import (
     LEDGER_LENGTH,
@@ -61,7 +62,7 @@ class Verdicts:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
 
-        metadata.create_all(self._engine)
+        make_tables(self._engine, metadata)
 
     def close(self) -> None:
         self._engine.dispose()
