@@ -16,8 +16,7 @@ from twintrack.store.schema import DATABASE, HIDDEN_FROM_READ, READABLE, REPLACI
 _MOST_CHARACTERS = 50_000
 
 # Functions that sqlglot does not know by class must be on this list; those it knows are calculations.
-_FUNCTIONS = frozenset(
-    """
+_NAMES = """
     toDate toDateTime toDateTime64 toString toUInt8 toUInt16 toUInt32 toUInt64 toInt8 toInt16 toInt32 toInt64
     toFloat64 toFloat32 toUUID toStartOfHour toStartOfDay toStartOfWeek toStartOfMonth toStartOfMinute
     toStartOfQuarter toStartOfYear toStartOfInterval toStartOfFiveMinutes toStartOfFifteenMinutes toMonday toYYYYMM
@@ -40,8 +39,9 @@ _FUNCTIONS = frozenset(
     cutQueryString path domain protocol queryString extractURLParameter stddevPop stddevSamp varPop varSamp corr
     toIntervalDay toIntervalHour toIntervalMinute toIntervalMonth toIntervalWeek toIntervalSecond toBool count sum
     avg min max runningDifference neighbor
-    """.lower().split()
-)
+    """
+FUNCTIONS = tuple(_NAMES.split())
+_FUNCTIONS = frozenset(_NAMES.lower().split())
 _NEVER = (
     exp.Insert,
     exp.Update,
