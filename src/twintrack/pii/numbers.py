@@ -34,6 +34,9 @@ _SHAPES = frozenset(
     {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (4, 4, 4, 6), (4, 4, 4, 1), (6, 13), (8, 8)}
 )
 
+_MOST_GROUPS = max(map(len, _SHAPES))
+_FIRST_GROUPS = frozenset(shape[0] for shape in _SHAPES) | frozenset(range(12, _MOST_DIGITS + 1))
+
 
 def luhn(digits: str) -> bool:
     """Whether the check digit holds. Source: ISO/IEC 7812-1 annex B."""
@@ -59,21 +62,26 @@ def cards(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     groups = [m.span() for m in _GROUP.finditer(data, start, end)]
     at = 0
     while at < len(groups):
-        digits = ""
-        for last in range(at, min(len(groups), at + _MOST_DIGITS)):
-            digits += data[groups[last][0] : groups[last][1]].decode()
-            if len(digits) > _MOST_DIGITS:
-                break
-            if len(digits) < 12:
-                continue
-            shape = tuple(b - a for a, b in groups[at : last + 1])
-            whole = at == 0 and last == len(groups) - 1
-            first, behind = groups[at][0], groups[last][1]
-            if (len(shape) == 1 or whole or shape in _SHAPES) and _is_card(digits) and not _inside(data, first, behind):
-                yield first, behind
-                at = last
-                break
-        at += 1
+        many = _card_groups(data, groups, at)
+        if many:
+            yield groups[at][0], groups[at + many - 1][1]
+        at += many or 1
+
+
+def _card_groups(data: bytes, groups: list[tuple[int, int]], at: int) -> int:
+    """How many groups from here on are a card together; 0 where none are."""
+    sizes: list[int] = []
+    if groups[at][1] - groups[at][0] in _FIRST_GROUPS:
+        lengths = tuple(last - first for first, last in groups[at : at + _MOST_GROUPS])
+        sizes = [n for n in range(1, len(lengths) + 1) if n == 1 or lengths[:n] in _SHAPES]
+    if at == 0 and len(groups) <= _MOST_DIGITS:
+        sizes.append(len(groups))
+    for many in sizes:
+        first, behind = groups[at][0], groups[at + many - 1][1]
+        digits = b"".join([data[low:high] for low, high in groups[at : at + many]]).decode()
+        if 12 <= len(digits) <= _MOST_DIGITS and _is_card(digits) and not _inside(data, first, behind):
+            return many
+    return 0
 
 
 def _inside(data: bytes, start: int, end: int) -> bool:

@@ -6,6 +6,8 @@ from importlib import resources
 
 import re2
 
+from twintrack.pii.bound import candidates
+
 _LOOK_BYTES = 72
 _DATA = tomllib.loads((resources.files("twintrack.pii") / "phones.toml").read_text(encoding="utf-8"))
 _NATIONAL_FORMS = "|".join(form.replace("([ .", "(?:[ .") for form in _DATA["national"])
@@ -32,19 +34,19 @@ _LENGTHS: dict[str, list[int]] = _DATA["lengths"]
 def phones(data: bytes) -> Iterator[tuple[int, int]]:
     yield from _abroad(data)
     words = _BEFORE_PATTERN.search(data) is not None or _AFTER_PATTERN.search(data) is not None
-    for match in _NATIONAL.finditer(data):
+    for match in candidates(_NATIONAL, data):
         start, end = match.span()
         if _stands_alone(data, start, end) and not _unlike(data[start:end]) and not _is_else(data, start):
             yield start, end
     if words:
-        for match in _ANY_PATTERN.finditer(data):
+        for match in candidates(_ANY_PATTERN, data):
             start, end = _shortened(data, *match.span())
             if _has_word(data, start, end) and not _unlike(data[start:end]):
                 yield start, end
 
 
 def _abroad(data: bytes) -> Iterator[tuple[int, int]]:
-    for match in _ABROAD_PATTERN.finditer(data):
+    for match in candidates(_ABROAD_PATTERN, data):
         start, end = match.span()
         if start and (data[start - 1 : start].isalnum() or data[start - 1] in b"+-._/"):
             continue

@@ -17,6 +17,7 @@ import re2
 
 from twintrack.errors import SettingsError
 from twintrack.pii import address, numbers, phone, secret
+from twintrack.pii.bound import candidates
 
 Spans = Iterator[tuple[int, int]]
 Finder = Callable[[bytes], Spans]
@@ -112,7 +113,7 @@ def _by_pattern(pattern: str, group: int = 0) -> Finder:
     compiled = re2.compile(pattern, quiet())
 
     def find(data: bytes) -> Spans:
-        return (match.span(group) for match in compiled.finditer(data))
+        return (match.span(group) for match in candidates(compiled, data))
 
     return find
 
@@ -121,7 +122,7 @@ def _checked(pattern: str, check: Callable[[bytes, int, int], Spans]) -> Finder:
     compiled = re2.compile(pattern, quiet())
 
     def find(data: bytes) -> Spans:
-        for match in compiled.finditer(data):
+        for match in candidates(compiled, data):
             yield from check(data, *match.span())
 
     return find
