@@ -6,8 +6,9 @@ A candidate costs microseconds, and garbage can hold one every few letters. No t
 from collections.abc import Iterator
 from typing import Any
 
-_LEAST = 256
-_EVERY_BYTES = 24
+_LEAST = 32
+EVERY_BYTES = 24
+CHEAP_BYTES = 8  # where a candidate is judged by a glance: numbers and addresses may stand close in a table
 
 
 class Crowded(Exception):
@@ -18,17 +19,17 @@ class Crowded(Exception):
         self.start = start
 
 
-def most_candidates(length_bytes: int) -> int:
+def most_candidates(length_bytes: int, every_bytes: int = EVERY_BYTES) -> int:
     """Of one pattern in a text of this length."""
-    return _LEAST + length_bytes // _EVERY_BYTES
+    return _LEAST + length_bytes // every_bytes
 
 
-def candidates(pattern: Any, data: bytes) -> Iterator[Any]:
+def candidates(pattern: Any, data: bytes, every_bytes: int = EVERY_BYTES) -> Iterator[Any]:
     """The matches of a pattern, as many as are judged.
 
     Raises: Crowded where there are more.
     """
-    left = most_candidates(len(data))
+    left = most_candidates(len(data), every_bytes)
     for match in pattern.finditer(data):
         if not left:
             raise Crowded(match.start())

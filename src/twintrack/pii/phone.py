@@ -1,14 +1,18 @@
 """Telephone numbers: international ones by country and length, national ones by form, others by the words beside them."""
 
+import re
 import tomllib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from importlib import resources
 
 import re2
 
-from twintrack.pii.bound import candidates
+from twintrack.pii.bound import CHEAP_BYTES, candidates
 
-_LOOK_BYTES = 72
+_GAP_BYTES = 60  # between a word and its number
+_AFTER_BYTES = 40
+_MOST_SPACES = 6
 _DATA = tomllib.loads((resources.files("twintrack.pii") / "phones.toml").read_text(encoding="utf-8"))
 _NATIONAL_FORMS = "|".join(form.replace("([ .", "(?:[ .") for form in _DATA["national"])
 _BEFORE, _AFTER, _UNLESS = ("(?i)(?:" + "|".join(_DATA[kind]) + ")" for kind in ("before", "after", "unless"))
@@ -24,6 +28,7 @@ _BEFORE_PATTERN = re2.compile(_BEFORE)
 _AFTER_PATTERN = re2.compile(_AFTER)
 _UNLESS_PATTERN = re2.compile(_UNLESS)
 _DIGIT = re2.compile(r"\d+")
+_NOT_BETWEEN = re.compile(rb"[0-9]")
 _DATE = re2.compile(
     r"^\(?(?:(?:19|20)\d{2}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d{2})(?:[ \t]|$)"
 )
@@ -33,16 +38,39 @@ _LENGTHS: dict[str, list[int]] = _DATA["lengths"]
 
 def phones(data: bytes) -> Iterator[tuple[int, int]]:
     yield from _abroad(data)
-    words = _BEFORE_PATTERN.search(data) is not None or _AFTER_PATTERN.search(data) is not None
     for match in candidates(_NATIONAL, data):
         start, end = match.span()
         if _stands_alone(data, start, end) and not _unlike(data[start:end]) and not _is_else(data, start):
             yield start, end
-    if words:
-        for match in candidates(_ANY_PATTERN, data):
+    words = _Words(data)
+    if words.ends or words.after:
+        for match in candidates(_ANY_PATTERN, data, CHEAP_BYTES):
             start, end = _shortened(data, *match.span())
-            if _has_word(data, start, end) and not _unlike(data[start:end]):
+            if words.beside(start, end) and not _unlike(data[start:end]):
                 yield start, end
+
+
+class _Words:
+    """Where words stand in a text beside which digits are a telephone number."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        before = [match.span() for match in candidates(_BEFORE_PATTERN, data)]
+        # A token of ours is no word beside a number.
+        self.ends = [end for start, end in before if data[start - 1 : start] != b"["]
+        self.after = [match.span() for match in candidates(_AFTER_PATTERN, data)]
+
+    def beside(self, start: int, end: int) -> bool:
+        data = self._data
+        if start and data[start - 1 : start].isalnum():
+            return False
+        place = bisect_right(self.ends, start)
+        if place and start - self.ends[place - 1] <= _GAP_BYTES:
+            gap = data[self.ends[place - 1] : start]
+            if b"[PHONE" not in gap and _UNLESS_PATTERN.search(gap) is None:
+                return _NOT_BETWEEN.search(gap) is None and gap.count(b" ") <= _MOST_SPACES
+        place = bisect_left(self.after, (end, end))
+        return place < len(self.after) and self.after[place][1] <= end + _AFTER_BYTES
 
 
 def _abroad(data: bytes) -> Iterator[tuple[int, int]]:
@@ -111,21 +139,6 @@ def _stands_alone(data: bytes, start: int, end: int) -> bool:
 def _is_else(data: bytes, start: int) -> bool:
     window = data[max(0, start - 36) : start]
     return _UNLESS_PATTERN.search(window) is not None and _BEFORE_PATTERN.search(window) is None
-
-
-def _has_word(data: bytes, start: int, end: int) -> bool:
-    if start and data[start - 1 : start].isalnum():
-        return False
-    window = data[max(0, start - _LOOK_BYTES) : start]
-    if b"[PHONE" in window:  # a token of ours is no word beside a number
-        window = window[window.rindex(b"[PHONE") + len(b"[PHONE") :]
-    last = None
-    for match in _BEFORE_PATTERN.finditer(window):
-        last = match
-    if last is not None and _UNLESS_PATTERN.search(window, last.end()) is None:
-        gap = window[last.end() :]
-        return not any(c in gap for c in b"0123456789") and gap.count(b" ") <= 6
-    return _AFTER_PATTERN.search(data, end, min(len(data), end + 40)) is not None
 
 
 def _shortened(data: bytes, start: int, end: int) -> tuple[int, int]:

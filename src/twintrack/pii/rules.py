@@ -17,7 +17,7 @@ import re2
 
 from twintrack.errors import SettingsError
 from twintrack.pii import address, numbers, phone, secret
-from twintrack.pii.bound import candidates
+from twintrack.pii.bound import CHEAP_BYTES, EVERY_BYTES, candidates
 
 Spans = Iterator[tuple[int, int]]
 Finder = Callable[[bytes], Spans]
@@ -95,6 +95,7 @@ _CHECKS = {
     "ip": address.ip,
     "mixed": secret.mixed,
 }
+_CHEAP = (numbers.ssn, address.ip)
 _WHOLE: dict[str, tuple[str, Finder]] = {
     "phone": (phone.NEEDS, phone.phones),
     "secret": (secret.NEEDS, secret.secrets),
@@ -120,9 +121,10 @@ def _by_pattern(pattern: str, group: int = 0) -> Finder:
 
 def _checked(pattern: str, check: Callable[[bytes, int, int], Spans]) -> Finder:
     compiled = re2.compile(pattern, quiet())
+    every_bytes = CHEAP_BYTES if check in _CHEAP else EVERY_BYTES
 
     def find(data: bytes) -> Spans:
-        for match in candidates(compiled, data):
+        for match in candidates(compiled, data, every_bytes):
             yield from check(data, *match.span())
 
     return find
