@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _LEAST = 32
-EVERY_BYTES = 24
+EVERY_BYTES = 16
 CHEAP_BYTES = 8  # where a candidate is judged by a glance: numbers and addresses may stand close in a table
 
 

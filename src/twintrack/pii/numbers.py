@@ -10,8 +10,11 @@ from importlib import resources
 import re2
 
 _GROUP = re2.compile(r"\d+")
-# Length by first digits. Source: ISO/IEC 7812 issuer ranges as the networks publish them.
+# Length by first digits. Source: ISO/IEC 7812 issuer ranges as the networks publish them; compared with
+# credit-card-type 10.3.0 (npm), all of whose ranges and lengths lie in these.
 _NETWORKS: tuple[tuple[int, int, frozenset[int]], ...] = (
+    (1800, 1800, frozenset({15, 16})),  # JCB, as 2131
+    (2131, 2131, frozenset({15, 16})),
     (2200, 2204, frozenset(range(16, 20))),  # Mir
     (2221, 2720, frozenset({16})),  # Mastercard
     (3000, 3059, frozenset(range(14, 20))),  # Diners Club
@@ -29,6 +32,7 @@ _NETWORKS: tuple[tuple[int, int, frozenset[int]], ...] = (
     (8100, 8299, frozenset(range(16, 20))),  # UnionPay, RuPay
     (9792, 9792, frozenset({16})),  # Troy
 )
+_LENGTHS_BY_FIRST = {first: lengths for low, high, lengths in _NETWORKS for first in range(low, high + 1)}
 _MOST_DIGITS = 19
 _SHAPES = frozenset(
     {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (4, 4, 4, 6), (4, 4, 4, 1), (6, 13), (8, 8)}
@@ -36,22 +40,18 @@ _SHAPES = frozenset(
 
 _MOST_GROUPS = max(map(len, _SHAPES))
 _FIRST_GROUPS = frozenset(shape[0] for shape in _SHAPES) | frozenset(range(12, _MOST_DIGITS + 1))
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
 def luhn(digits: str) -> bool:
     """Whether the check digit holds. Source: ISO/IEC 7812-1 annex B."""
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = ord(digit) - 48
-        if place % 2:
-            value = value * 2 - 9 if value > 4 else value * 2
-        total += value
-    return total % 10 == 0
+    plain, doubled = map(int, digits[-1::-2]), map(int, digits[-2::-2])
+    return (sum(plain) + sum(map(_DOUBLED.__getitem__, doubled))) % 10 == 0
 
 
 def _is_card(digits: str) -> bool:
     first, length = int(digits[:4]), len(digits)
-    if len(set(digits)) == 1 or not any(low <= first <= high and length in lengths for low, high, lengths in _NETWORKS):
+    if length not in _LENGTHS_BY_FIRST.get(first, ()) or len(set(digits)) == 1:
         return False
     return luhn(digits)
 

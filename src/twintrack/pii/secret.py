@@ -18,7 +18,7 @@ from twintrack.pii.bound import Crowded, candidates, most_candidates
 _DATA = tomllib.loads((resources.files("twintrack.pii") / "secrets.toml").read_text(encoding="utf-8"))
 _AHEAD_BYTES = 160
 _MOST_TOKENS = 8
-_STEPS_OF_A_WORD = 4  # on average, before a text counts as crowded
+_STEPS_OF_A_WORD = 6  # on average, before a text counts as crowded
 _JUDGED_BYTES = 160  # of a value; one that is longer is no word either way
 
 _KINDS = ("password", "pin", "key", "plain_key")
