@@ -117,7 +117,7 @@ def ssn(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         marks = {c for c in part if not 48 <= c <= 57}
         if (
             not marks
-            or b"."[0] in marks
+            or marks & set(b"./")
             or part[6:7].isdigit()
             or (len({part[3:4], part[-5:-4]}) > 1 and not marks & set(b"\n\t"))
         ):

@@ -30,10 +30,10 @@ _UNLESS_PATTERN = re2.compile(_UNLESS)
 _DIGIT = re2.compile(r"\d+")
 _NOT_BETWEEN = re.compile(rb"[0-9]")
 _DATE = re2.compile(
-    r"^\(?(?:(?:19|20)\d{2}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d{2})(?:[ \t]|$)"
+    r"^\(?(?:(?:19|20)\d{2}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d{2}|(?:19|20)\d{2}-(?:19|20)\d{2})(?:[ \t]|$)"
 )
 _STAMP = re2.compile(r"^(?:1\d{12}|1[5-9]\d{8}|(?:19|20)\d{12})$")
-_LENGTHS: dict[str, list[int]] = _DATA["lengths"]
+_LENGTHS = {str(code): (least, most) for least, most, codes in _DATA["lengths"] for code in codes}
 
 
 def phones(data: bytes) -> Iterator[tuple[int, int]]:
@@ -46,7 +46,7 @@ def phones(data: bytes) -> Iterator[tuple[int, int]]:
     if words.ends or words.after:
         for match in candidates(_ANY_PATTERN, data, CHEAP_BYTES):
             start, end = _shortened(data, *match.span())
-            if words.beside(start, end) and not _unlike(data[start:end]):
+            if words.beside(start, end) and not _unlike(data[start:end], 8):
                 yield start, end
 
 
@@ -85,11 +85,11 @@ def _abroad(data: bytes) -> Iterator[tuple[int, int]]:
         digits, reached = 0, start
         number = b""
         for group in _DIGIT.finditer(data, start + prefix, end):
-            if most and digits + len(group.group()) > most:
+            if most > 0 and digits + len(group.group()) > most:
                 break
             number += group.group()
             digits, reached = len(number), group.end()
-            if not most and digits >= 1:
+            if most <= 0:
                 least, most = _bounds(number.decode())
         bare = prefix == 2 and reached - start == 13 and _is_article(data[start:reached])
         if least <= digits <= most and not bare:
@@ -98,12 +98,11 @@ def _abroad(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _bounds(number: str) -> tuple[int, int]:
     """Fewest and most digits, country code and a trunk `(0)` included."""
-    for code in (number[:1], number[:2]):
+    for code in (number[:1], number[:2], number[:3]):
         if code in _LENGTHS:
             least, most = _LENGTHS[code]
-            return len(code) + least, len(code) + most + 1 * (code not in ("1", "7"))
-    least, most = _LENGTHS["other"]
-    return 2 + least, min(15, 3 + most)
+            return len(code) + least, min(15, len(code) + most + (code not in ("1", "7")))
+    return 0, -1
 
 
 def _is_article(part: bytes) -> bool:
@@ -115,12 +114,12 @@ def _digits(part: bytes) -> bytes:
     return b"".join(_DIGIT.findall(part))
 
 
-def _unlike(part: bytes) -> bool:
+def _unlike(part: bytes, least_with_zero: int = 9) -> bool:
     """Whether it is a date, an instant, or of a length that no number has."""
     digits = _digits(part)
     if not 7 <= len(digits) <= 15 or len(set(digits)) < 2:
         return True
-    if part.lstrip(b"(")[:1] == b"0" and len(digits) < 9:
+    if part.lstrip(b"(")[:1] == b"0" and len(digits) < least_with_zero:
         return True
     return _DATE.search(part) is not None or _STAMP.search(part) is not None
 
