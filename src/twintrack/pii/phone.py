@@ -30,8 +30,10 @@ _UNLESS_PATTERN = re2.compile(_UNLESS)
 _DIGIT = re2.compile(r"\d+")
 _NOT_BETWEEN = re.compile(rb"[0-9]")
 _DATE = re2.compile(
-    r"^\(?(?:(?:19|20)\d{2}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d{2}|(?:19|20)\d{2}-(?:19|20)\d{2})(?:[ \t]|$)"
+    r"^\(?(?:(?:19|20)\d{2}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d{2}|"
+    r"(?:19|20)\d{2}-(?:19|20)\d{2})(?:[ \t]|$)"
 )
+_LIST = re2.compile(r"^(?:[1-9]\d(?:[ \t]\d\d){4,}|(?:19|20)\d\d(?:[ \t](?:19|20)\d\d)+)$")  # sizes, years
 _STAMP = re2.compile(r"^(?:1\d{12}|1[5-9]\d{8}|(?:19|20)\d{12})$")
 _LENGTHS = {str(code): (least, most) for least, most, codes in _DATA["lengths"] for code in codes}
 
@@ -121,7 +123,7 @@ def _unlike(part: bytes, least_with_zero: int = 9) -> bool:
         return True
     if part.lstrip(b"(")[:1] == b"0" and len(digits) < least_with_zero:
         return True
-    return _DATE.search(part) is not None or _STAMP.search(part) is not None
+    return _DATE.search(part) is not None or _LIST.search(part) is not None or _STAMP.search(part) is not None
 
 
 def _stands_alone(data: bytes, start: int, end: int) -> bool:
