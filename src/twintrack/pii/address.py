@@ -11,7 +11,8 @@ _CJK_START = re2.compile(rf"^{_CJK}+")
 _WIDE_HEAD = re2.compile(r"^.*[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー]")
 _ASCII_TAIL = re2.compile(r"^((?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]+\.[A-Za-z]{2,24})[^\x00-\x7f]")
 _AT = re2.compile(
-    r"(?i) @ |[\t\n]*@[\t\n]*|[ \t]?[\[({<][ \t]?(?:at|@|ät|arroba|arobase)[ \t]?[\])}>][ \t]?| at |[ \t](?:arobase|arroba|chiocciola|ma[łl]pa|собака|klammeraffe|ät)[ \t]"
+    r"(?i) @ |[\t\n]*@[\t\n]*|[ \t]?[\[({<][ \t]?(?:at|@|ät|arroba|arobase)[ \t]?[\])}>][ \t]?| at |"
+    r"[ \t](?:arobase|arroba|chiocciola|ma[łl]pa|собака|klammeraffe|ät)[ \t]"
 )
 # Endings that look like a domain and are a file or a version.
 _FILES = frozenset(

@@ -3,13 +3,14 @@
 Each check takes the folded text and a candidate's place, and gives back the places of what is real in it.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
 
 import re2
 
-_GROUP = re2.compile(r"\d+")
+_GROUP = re.compile(rb"[0-9]+")  # a call of `re` costs a third of one of RE2
 # Length by first digits. Source: ISO/IEC 7812 issuer ranges as the networks publish them; compared with
 # credit-card-type 10.3.0 (npm), all of whose ranges and lengths lie in these.
 _NETWORKS: tuple[tuple[int, int, frozenset[int]], ...] = (

@@ -27,7 +27,7 @@ _ANY_PATTERN = re2.compile(_ANY)
 _BEFORE_PATTERN = re2.compile(_BEFORE)
 _AFTER_PATTERN = re2.compile(_AFTER)
 _UNLESS_PATTERN = re2.compile(_UNLESS)
-_DIGIT = re2.compile(r"\d+")
+_DIGIT = re.compile(rb"[0-9]+")
 _NOT_BETWEEN = re.compile(rb"[0-9]")
 _DATE = re2.compile(
     r"^\(?(?:(?:19|20)\d{2}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d{2}|"
