@@ -18,6 +18,7 @@ import msgspec
 
 from benchmarks import adversarial, mix
 from twintrack import pii
+from twintrack.control.rollout import Rollout
 from twintrack.event import RequestContext, Tenancy, limits
 from twintrack.ingest.decode import decode
 from twintrack.ingest.pipeline import Rules, prepare
@@ -92,7 +93,7 @@ def event_microseconds() -> tuple[float, float]:
     )
     results = []
     for masker in (None, pii.default()):
-        rules = Rules(limits(), b"key", False, False, masker, 10)
+        rules = Rules(limits(), b"key", Rollout(), False, masker, 10)
         best = 1e9
         for seed in range(5):
             wire = mix.events(10_000, seed=seed, start_milliseconds=1_767_614_300_000)

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import re2
 from benchmarks.adversarial import PIECES, text
 from benchmarks.masking import CATEGORIES, judge, labelled
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from twintrack import pii
 from twintrack.errors import SettingsError
+from twintrack.pii.bound import Crowded, candidates, most_candidates
 
 PII = pii.default()
 SET = labelled()
@@ -29,6 +32,14 @@ def test_labelled_set_is_found_and_clean_lines_are_left_alone(half: str) -> None
     assert shares["all"] >= 0.97
     assert min(shares[name] for name in CATEGORIES) >= 0.93, shares
     assert shares["clean"] >= 0.99
+
+
+def test_strings_that_were_written_unseen_are_still_found_and_lookalikes_left_alone() -> None:
+    path = Path(__file__).parent / "data" / "masking" / "unseen.jsonl"
+    chosen = [json.loads(line) for line in path.read_text().splitlines()]
+    counts = judge(chosen, [[(f.start, f.end) for f in PII.find(entry["text"])] for entry in chosen])
+    shares = {name: good / every for name, (good, every) in counts.items()}
+    assert shares["all"] >= 0.99 and shares["clean"] >= 0.99, counts
 
 
 def test_labelled_set_is_large_and_the_halves_are_split_by_hash() -> None:
@@ -83,26 +94,27 @@ def test_token_of_a_number_is_no_word_beside_the_next_number() -> None:
     assert PII.mask("password [SECRET] Abcdef12345!x").text == "password [SECRET] Abcdef12345!x"
 
 
+def calls_of(work: Callable[[], Any]) -> int:
+    """Calls that Python makes meanwhile."""
+    count = 0
+
+    def tick(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    sys.setprofile(tick)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
 @pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES.keys())
 def test_work_grows_no_faster_than_the_text(piece: str) -> None:
     """Counts every call that Python makes while it masks; RE2 itself is linear by construction."""
 
-    def calls(characters: int) -> int:
-        count = 0
-
-        def tick(*_: object) -> None:
-            nonlocal count
-            count += 1
-
-        message = text(piece, characters)
-        sys.setprofile(tick)
-        try:
-            PII.find(message)
-        finally:
-            sys.setprofile(None)
-        return count
-
-    small, large = calls(4_000), calls(16_000)
+    small, large = (calls_of(lambda n=n: PII.find(text(piece, n))) for n in (4_000, 16_000))  # type: ignore[misc]
     assert large <= 5 * small + 2_000
 
 
@@ -152,7 +164,7 @@ def test_rules_file_changes_actions_adds_rules_and_allows(tmp_path: Path) -> Non
     maskers = pii.Maskers(rules_file(tmp_path, GOOD))
     masker = maskers.of("production")
     assert masker is not None
-    assert masker.version.startswith("2+shop-3.")
+    assert masker.version.startswith("3+shop-3.")
     assert masker.mask("card 4111 1111 1111 1111").text == "card [CARD_1111]"
     assert masker.mask("E-123456 at 203.0.113.7").text == "[EMPLOYEE] at 203.0.113.7"
     assert masker.mask("passport: X1234567").text == "passport: [PASSPORT]"
@@ -263,3 +275,38 @@ def test_filter_takes_a_rules_file_and_tells_its_faults(tmp_path: Path) -> None:
     assert json.loads(good.stdout)["masked"] == "[EMPLOYEE]"
     bad = run_filter(b"", "--rules", str(rules_file(tmp_path, "colour = 1")))
     assert bad.returncode == 1 and b"colour is unknown" in bad.stderr
+
+
+@pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES.keys())
+def test_work_for_each_character_is_bounded(piece: str) -> None:
+    """Whatever the text is made of: calls for each of its characters, where judging every `key=` took more than 500."""
+    PII.find("\xe9 ada@example.com")  # tables are built once
+    assert calls_of(lambda: PII.find(text(piece, 40_000))) <= 25 * 40_000
+
+
+def test_candidates_beyond_the_bound_are_not_judged_and_the_rest_of_the_text_is_masked() -> None:
+    crowded = "key=" * 1_000
+    pattern = re2.compile("key=")
+    judged = []
+    with pytest.raises(Crowded) as caught:
+        judged += candidates(pattern, crowded.encode())
+    assert len(judged) <= most_candidates(4_000) < 1_000
+    assert caught.value.start == 4 * most_candidates(4_000)
+    masked = PII.mask(f"before {crowded}Abcdef12345678901234")
+    assert masked.text.startswith("before key=") and masked.text.endswith("key=[SECRET]")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "08:30:00 GET /a 200\n",
+        "12:30:45 ",
+        "2024-03-15 08:30:00.123 key lookup in cache took 12 ms\n",
+        '{"key":"a","value":1},',
+        "the token count is 12; ",
+        "call 12 ms, 4512345 rows; ",
+        "contact,1234567\n7654321\n",
+    ],
+)
+def test_long_text_that_is_no_garbage_is_not_crowded(line: str) -> None:
+    assert not any(end == 65_536 for _, end, _ in PII.find((line * 65_536)[:65_535] + "."))

@@ -1,6 +1,8 @@
 """Nothing personal leaves the mask: every text of a row, every key and value of its metadata, every identifier."""
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -244,3 +246,41 @@ def test_labelled_secrets_do_not_survive_the_whole_way_in(field: str) -> None:
         verdict = one(event, CONTEXT, RULES)
         assert isinstance(verdict, bytes)
         assert msgspec.json.decode(verdict, type=Row).masked, entry["id"]
+
+
+def calls_of(work: Callable[[], Any]) -> int:
+    """Calls that Python makes meanwhile."""
+    count = 0
+
+    def tick(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    sys.setprofile(tick)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def largest_body(**garbage: Any) -> list[WireEvent]:
+    """Events of the largest size, as many as the largest body holds."""
+    count = limits().body_bytes // limits().event_bytes
+    return [msgspec.structs.replace(WireEvent(UUID(int=i), "click"), **garbage) for i in range(count)]
+
+
+@pytest.mark.parametrize(("piece", "field"), [("key=", "message_content"), ("4111 1111 1111 1112 ", "event_metadata")])
+def test_largest_body_of_garbage_takes_a_bounded_number_of_calls_a_byte(piece: str, field: str) -> None:
+    if field == "message_content":
+        body = largest_body(message_content=(piece * 65_536)[:65_536])
+    else:
+        body = largest_body(event_metadata={"a": [piece] * (100_000 // (len(piece) + 4))})
+    assert calls_of(lambda: prepare(body, CONTEXT, RULES)) <= 8 * limits().body_bytes
+
+
+def test_values_of_metadata_beyond_those_that_are_read_are_not_kept() -> None:
+    found = masked(event_metadata={"list": [SECRET] * 3_000, "last": SECRET})
+    assert found.event_metadata["list"][:2048] == ["[EMAIL]"] * 2048
+    assert set(found.event_metadata["list"][2048:]) == {"[REDACTED]"} and found.event_metadata["last"] == "[REDACTED]"
+    assert found.masked == ["event_metadata:email", "event_metadata:crowded"]

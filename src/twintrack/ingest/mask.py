@@ -26,6 +26,8 @@ _TEXTS = (
 _KEPT = ("event_name", "locale", "consent", "source")  # what a row is not without; masked, never dropped
 _LEAST_NUMBER = 10**6  # no number that a rule knows is smaller
 _IDENTIFIERS = ("user_id", "anonymous_id", "session_id", "thread_id")
+_MOST_VALUES = 2048  # of one event's metadata that are read; garbage can hold thousands, at 20 us each
+_UNREAD = Masked("[REDACTED]", ["crowded"])
 _GONE = object()
 
 
@@ -92,6 +94,7 @@ class _Metadata:
 
     def __init__(self, masker: Masker, key: bytes, found: _Found) -> None:
         self._masker, self._key, self._found = masker, key, found
+        self._left = _MOST_VALUES
 
     def members(self, value: dict[str, Any]) -> dict[str, Any]:
         members: dict[str, Any] = {}
@@ -104,15 +107,22 @@ class _Metadata:
 
     def _value(self, name: str, value: Any) -> Any:
         if isinstance(value, str):
-            return self._noted(self._masker.mask_member(name, value, self._key)) if value else value
+            return self._noted(self._read(name, value)) if value else value
         if isinstance(value, dict):
             return self.members(value)
         if isinstance(value, list):
             return [item for item in (self._value(name, item) for item in value) if item is not _GONE]
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= _LEAST_NUMBER:
-            masked = self._masker.mask_member(name, str(abs(int(value))), self._key)
+            masked = self._read(name, str(abs(int(value))))
             return self._noted(masked) if masked.rules else value
         return value
+
+    def _read(self, name: str, value: str) -> Masked:
+        """Fails closed: what would cost too much to read is not kept."""
+        if not self._left:
+            return _UNREAD
+        self._left -= 1
+        return self._masker.mask_member(name, value, self._key)
 
     def _noted(self, masked: Masked) -> Any:
         self._found.note("event_metadata", masked.rules, quarantine=masked.quarantine)

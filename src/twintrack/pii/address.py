@@ -10,12 +10,17 @@ _CJK = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー]"
 _CJK_START = re2.compile(rf"^{_CJK}+")
 _WIDE_HEAD = re2.compile(r"^.*[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー]")
 _ASCII_TAIL = re2.compile(r"^((?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]+\.[A-Za-z]{2,24})[^\x00-\x7f]")
-_AT = re2.compile(r"(?i) @ |[\t\n]*@[\t\n]*|[ \t]?[\[({<][ \t]?(?:at|@)[ \t]?[\])}>][ \t]?| at ")
+_AT = re2.compile(
+    r"(?i) @ |[\t\n]*@[\t\n]*|[ \t]?[\[({<][ \t]?(?:at|@|ät|arroba|arobase)[ \t]?[\])}>][ \t]?| at |"
+    r"[ \t](?:arobase|arroba|chiocciola|ma[łl]pa|собака|klammeraffe|ät)[ \t]"
+)
 # Endings that look like a domain and are a file or a version.
 _FILES = frozenset(
     b"png jpg jpeg gif svg webp avif ico css scss js mjs cjs jsx ts tsx json map html htm pdf txt csv tar gz zip "
     b"mp4 mp3 woff woff2 ttf dll exe lock toml yaml yml xml".split()
 )
+_NO_LABELS = frozenset({b"dot", b"punkt", b"point", b"punto", b"ponto"})
+_NO_HOSTS = frozenset({b"the", b"this", b"that", b"a", b"an", b"my", b"your", b"our", b"all", b"every"})
 _LABEL = re2.compile(r"[\pL\pN\p{M}-]+$")
 _SCALE = re2.compile(r"^[1-9](?:\.\d)?x\.")
 _LIKE_A_NAME = re2.compile(r"[._\d]")
@@ -41,6 +46,8 @@ def email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         if wide is not None:
             start += wide.end()
             local = local[wide.end() :]
+    if match.group() == b" at " and data[domain_at:end].split(b" ", 1)[0].lower() in _NO_HOSTS:
+        return  # `look at the dot com years`
     stripped = local.lstrip(b"._%+'-")
     start += len(local) - len(stripped)
     domain = data[domain_at:end]
@@ -58,7 +65,7 @@ def email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     if data[max(0, start - 1) : start] == b":" and _USER_IN_URL.search(data[max(0, start - 80) : start]):
         return  # `//user:password@host`: the password is another rule's
     label = last.group() if last else b""
-    if not _is_top_level(label) or label.lower() in _FILES:
+    if not _is_top_level(label) or label.lower() in _FILES or label.lower() in _NO_LABELS:
         return
     if stripped in _ROBOTS and data[end : end + 1] == b":":
         return
@@ -76,7 +83,9 @@ _PRODUCT = re2.compile(r"""(?:(?:^|[\s("';,])[A-Za-z][\w.-]*/|==|[<>~^]=?|\bv|\b
 _NO_ADDRESS = re2.compile(
     r"(?i)(?:version|versi[óo]n|vers[ãa]o|versione|versie|wersja|wersji|sürüm|верси[яиюей]|バージョン|"
     r"版本|버전|إصدار|الإصدار|release|build|update|upgrade(?: to)?|"
-    r"firmware|driver|section|chapter|figure|table|kapitel|oid|ver\.?|§|to v)[ \t:#]{0,3}$"
+    r"firmware|driver|section|chapter|figure|table|kapitel|\boid|\bver\.?|§|to v|grade[ds]? from|"
+    r"\b(?:npm|android|ios|excel|word|outlook|office|windows|chrome|chromium|firefox|safari|edge|opera|macos|"
+    r"python|java|jdk|php|unity|gradle|sdk)|[ \t]from [\d.]{7,15} to)[ \t:#]{0,3}$"
 )
 _LOCAL = frozenset({"127.0.0.1", "0.0.0.0", "255.255.255.255"})  # noqa: S104
 _LIKELY = re2.compile(r"(?i)^(?:[23][0-9a-f]{3}|f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]|::ffff|64:ff9b)")
@@ -109,6 +118,8 @@ def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_ip6(text: str) -> bool:
+    if "::" not in text and text.count(":") < 6:
+        return False  # an hour of the day, most often
     try:
         address = IPv6Address(text)
     except ValueError:

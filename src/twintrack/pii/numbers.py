@@ -3,15 +3,19 @@
 Each check takes the folded text and a candidate's place, and gives back the places of what is real in it.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
 
 import re2
 
-_GROUP = re2.compile(r"\d+")
-# Length by first digits. Source: ISO/IEC 7812 issuer ranges as the networks publish them.
+_GROUP = re.compile(rb"[0-9]+")  # a call of `re` costs a third of one of RE2
+# Length by first digits. Source: ISO/IEC 7812 issuer ranges as the networks publish them; compared with
+# credit-card-type 10.3.0 (npm), all of whose ranges and lengths lie in these.
 _NETWORKS: tuple[tuple[int, int, frozenset[int]], ...] = (
+    (1800, 1800, frozenset({15, 16})),  # JCB, as 2131
+    (2131, 2131, frozenset({15, 16})),
     (2200, 2204, frozenset(range(16, 20))),  # Mir
     (2221, 2720, frozenset({16})),  # Mastercard
     (3000, 3059, frozenset(range(14, 20))),  # Diners Club
@@ -29,26 +33,26 @@ _NETWORKS: tuple[tuple[int, int, frozenset[int]], ...] = (
     (8100, 8299, frozenset(range(16, 20))),  # UnionPay, RuPay
     (9792, 9792, frozenset({16})),  # Troy
 )
+_LENGTHS_BY_FIRST = {first: lengths for low, high, lengths in _NETWORKS for first in range(low, high + 1)}
 _MOST_DIGITS = 19
 _SHAPES = frozenset(
     {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (4, 4, 4, 6), (4, 4, 4, 1), (6, 13), (8, 8)}
 )
 
+_MOST_GROUPS = max(map(len, _SHAPES))
+_FIRST_GROUPS = frozenset(shape[0] for shape in _SHAPES) | frozenset(range(12, _MOST_DIGITS + 1))
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+
 
 def luhn(digits: str) -> bool:
     """Whether the check digit holds. Source: ISO/IEC 7812-1 annex B."""
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = ord(digit) - 48
-        if place % 2:
-            value = value * 2 - 9 if value > 4 else value * 2
-        total += value
-    return total % 10 == 0
+    plain, doubled = map(int, digits[-1::-2]), map(int, digits[-2::-2])
+    return (sum(plain) + sum(map(_DOUBLED.__getitem__, doubled))) % 10 == 0
 
 
 def _is_card(digits: str) -> bool:
     first, length = int(digits[:4]), len(digits)
-    if len(set(digits)) == 1 or not any(low <= first <= high and length in lengths for low, high, lengths in _NETWORKS):
+    if length not in _LENGTHS_BY_FIRST.get(first, ()) or len(set(digits)) == 1:
         return False
     return luhn(digits)
 
@@ -59,21 +63,26 @@ def cards(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     groups = [m.span() for m in _GROUP.finditer(data, start, end)]
     at = 0
     while at < len(groups):
-        digits = ""
-        for last in range(at, min(len(groups), at + _MOST_DIGITS)):
-            digits += data[groups[last][0] : groups[last][1]].decode()
-            if len(digits) > _MOST_DIGITS:
-                break
-            if len(digits) < 12:
-                continue
-            shape = tuple(b - a for a, b in groups[at : last + 1])
-            whole = at == 0 and last == len(groups) - 1
-            first, behind = groups[at][0], groups[last][1]
-            if (len(shape) == 1 or whole or shape in _SHAPES) and _is_card(digits) and not _inside(data, first, behind):
-                yield first, behind
-                at = last
-                break
-        at += 1
+        many = _card_groups(data, groups, at)
+        if many:
+            yield groups[at][0], groups[at + many - 1][1]
+        at += many or 1
+
+
+def _card_groups(data: bytes, groups: list[tuple[int, int]], at: int) -> int:
+    """How many groups from here on are a card together; 0 where none are."""
+    sizes: list[int] = []
+    if groups[at][1] - groups[at][0] in _FIRST_GROUPS:
+        lengths = tuple(last - first for first, last in groups[at : at + _MOST_GROUPS])
+        sizes = [n for n in range(1, len(lengths) + 1) if n == 1 or lengths[:n] in _SHAPES]
+    if at == 0 and len(groups) <= _MOST_DIGITS:
+        sizes.append(len(groups))
+    for many in sizes:
+        first, behind = groups[at][0], groups[at + many - 1][1]
+        digits = b"".join([data[low:high] for low, high in groups[at : at + many]]).decode()
+        if 12 <= len(digits) <= _MOST_DIGITS and _is_card(digits) and not _inside(data, first, behind):
+            return many
+    return 0
 
 
 def _inside(data: bytes, start: int, end: int) -> bool:
@@ -109,7 +118,7 @@ def ssn(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         marks = {c for c in part if not 48 <= c <= 57}
         if (
             not marks
-            or b"."[0] in marks
+            or marks & set(b"./")
             or part[6:7].isdigit()
             or (len({part[3:4], part[-5:-4]}) > 1 and not marks & set(b"\n\t"))
         ):

@@ -1,12 +1,18 @@
 """Telephone numbers: international ones by country and length, national ones by form, others by the words beside them."""
 
+import re
 import tomllib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from importlib import resources
 
 import re2
 
-_LOOK_BYTES = 72
+from twintrack.pii.bound import CHEAP_BYTES, candidates
+
+_GAP_BYTES = 60  # between a word and its number
+_AFTER_BYTES = 40
+_MOST_SPACES = 6
 _DATA = tomllib.loads((resources.files("twintrack.pii") / "phones.toml").read_text(encoding="utf-8"))
 _NATIONAL_FORMS = "|".join(form.replace("([ .", "(?:[ .") for form in _DATA["national"])
 _BEFORE, _AFTER, _UNLESS = ("(?i)(?:" + "|".join(_DATA[kind]) + ")" for kind in ("before", "after", "unless"))
@@ -21,30 +27,56 @@ _ANY_PATTERN = re2.compile(_ANY)
 _BEFORE_PATTERN = re2.compile(_BEFORE)
 _AFTER_PATTERN = re2.compile(_AFTER)
 _UNLESS_PATTERN = re2.compile(_UNLESS)
-_DIGIT = re2.compile(r"\d+")
+_DIGIT = re.compile(rb"[0-9]+")
+_NOT_BETWEEN = re.compile(rb"[0-9]")
 _DATE = re2.compile(
-    r"^\(?(?:(?:19|20)\d{2}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d{2})(?:[ \t]|$)"
+    r"^\(?(?:(?:19|20)\d{2}[./ -]\d{1,2}[./ -]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d{2}|"
+    r"(?:19|20)\d{2}-(?:19|20)\d{2})(?:[ \t]|$)"
 )
+_LIST = re2.compile(r"^(?:[1-9]\d(?:[ \t]\d\d){4,}|(?:19|20)\d\d(?:[ \t](?:19|20)\d\d)+)$")  # sizes, years
 _STAMP = re2.compile(r"^(?:1\d{12}|1[5-9]\d{8}|(?:19|20)\d{12})$")
-_LENGTHS: dict[str, list[int]] = _DATA["lengths"]
+_LENGTHS = {str(code): (least, most) for least, most, codes in _DATA["lengths"] for code in codes}
 
 
 def phones(data: bytes) -> Iterator[tuple[int, int]]:
     yield from _abroad(data)
-    words = _BEFORE_PATTERN.search(data) is not None or _AFTER_PATTERN.search(data) is not None
-    for match in _NATIONAL.finditer(data):
+    for match in candidates(_NATIONAL, data):
         start, end = match.span()
         if _stands_alone(data, start, end) and not _unlike(data[start:end]) and not _is_else(data, start):
             yield start, end
-    if words:
-        for match in _ANY_PATTERN.finditer(data):
+    words = _Words(data)
+    if words.ends or words.after:
+        for match in candidates(_ANY_PATTERN, data, CHEAP_BYTES):
             start, end = _shortened(data, *match.span())
-            if _has_word(data, start, end) and not _unlike(data[start:end]):
+            if words.beside(start, end) and not _unlike(data[start:end], 8):
                 yield start, end
 
 
+class _Words:
+    """Where words stand in a text beside which digits are a telephone number."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        before = [match.span() for match in candidates(_BEFORE_PATTERN, data)]
+        # A token of ours is no word beside a number.
+        self.ends = [end for start, end in before if data[start - 1 : start] != b"["]
+        self.after = [match.span() for match in candidates(_AFTER_PATTERN, data)]
+
+    def beside(self, start: int, end: int) -> bool:
+        data = self._data
+        if start and data[start - 1 : start].isalnum():
+            return False
+        place = bisect_right(self.ends, start)
+        if place and start - self.ends[place - 1] <= _GAP_BYTES:
+            gap = data[self.ends[place - 1] : start]
+            if b"[PHONE" not in gap and _UNLESS_PATTERN.search(gap) is None:
+                return _NOT_BETWEEN.search(gap) is None and gap.count(b" ") <= _MOST_SPACES
+        place = bisect_left(self.after, (end, end))
+        return place < len(self.after) and self.after[place][1] <= end + _AFTER_BYTES
+
+
 def _abroad(data: bytes) -> Iterator[tuple[int, int]]:
-    for match in _ABROAD_PATTERN.finditer(data):
+    for match in candidates(_ABROAD_PATTERN, data):
         start, end = match.span()
         if start and (data[start - 1 : start].isalnum() or data[start - 1] in b"+-._/"):
             continue
@@ -55,11 +87,11 @@ def _abroad(data: bytes) -> Iterator[tuple[int, int]]:
         digits, reached = 0, start
         number = b""
         for group in _DIGIT.finditer(data, start + prefix, end):
-            if most and digits + len(group.group()) > most:
+            if most > 0 and digits + len(group.group()) > most:
                 break
             number += group.group()
             digits, reached = len(number), group.end()
-            if not most and digits >= 1:
+            if most <= 0:
                 least, most = _bounds(number.decode())
         bare = prefix == 2 and reached - start == 13 and _is_article(data[start:reached])
         if least <= digits <= most and not bare:
@@ -68,12 +100,11 @@ def _abroad(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _bounds(number: str) -> tuple[int, int]:
     """Fewest and most digits, country code and a trunk `(0)` included."""
-    for code in (number[:1], number[:2]):
+    for code in (number[:1], number[:2], number[:3]):
         if code in _LENGTHS:
             least, most = _LENGTHS[code]
-            return len(code) + least, len(code) + most + 1 * (code not in ("1", "7"))
-    least, most = _LENGTHS["other"]
-    return 2 + least, min(15, 3 + most)
+            return len(code) + least, min(15, len(code) + most + (code not in ("1", "7")))
+    return 0, -1
 
 
 def _is_article(part: bytes) -> bool:
@@ -85,14 +116,14 @@ def _digits(part: bytes) -> bytes:
     return b"".join(_DIGIT.findall(part))
 
 
-def _unlike(part: bytes) -> bool:
+def _unlike(part: bytes, least_with_zero: int = 9) -> bool:
     """Whether it is a date, an instant, or of a length that no number has."""
     digits = _digits(part)
     if not 7 <= len(digits) <= 15 or len(set(digits)) < 2:
         return True
-    if part.lstrip(b"(")[:1] == b"0" and len(digits) < 9:
+    if part.lstrip(b"(")[:1] == b"0" and len(digits) < least_with_zero:
         return True
-    return _DATE.search(part) is not None or _STAMP.search(part) is not None
+    return _DATE.search(part) is not None or _LIST.search(part) is not None or _STAMP.search(part) is not None
 
 
 def _stands_alone(data: bytes, start: int, end: int) -> bool:
@@ -109,21 +140,6 @@ def _stands_alone(data: bytes, start: int, end: int) -> bool:
 def _is_else(data: bytes, start: int) -> bool:
     window = data[max(0, start - 36) : start]
     return _UNLESS_PATTERN.search(window) is not None and _BEFORE_PATTERN.search(window) is None
-
-
-def _has_word(data: bytes, start: int, end: int) -> bool:
-    if start and data[start - 1 : start].isalnum():
-        return False
-    window = data[max(0, start - _LOOK_BYTES) : start]
-    if b"[PHONE" in window:  # a token of ours is no word beside a number
-        window = window[window.rindex(b"[PHONE") + len(b"[PHONE") :]
-    last = None
-    for match in _BEFORE_PATTERN.finditer(window):
-        last = match
-    if last is not None and _UNLESS_PATTERN.search(window, last.end()) is None:
-        gap = window[last.end() :]
-        return not any(c in gap for c in b"0123456789") and gap.count(b" ") <= 6
-    return _AFTER_PATTERN.search(data, end, min(len(data), end + 40)) is not None
 
 
 def _shortened(data: bytes, start: int, end: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import re2
 
 from twintrack.errors import SettingsError
 from twintrack.pii import address, numbers, phone, secret
+from twintrack.pii.bound import CHEAP_BYTES, EVERY_BYTES, candidates
 
 Spans = Iterator[tuple[int, int]]
 Finder = Callable[[bytes], Spans]
@@ -94,6 +95,7 @@ _CHECKS = {
     "ip": address.ip,
     "mixed": secret.mixed,
 }
+_CHEAP = (numbers.ssn, address.ip)
 _WHOLE: dict[str, tuple[str, Finder]] = {
     "phone": (phone.NEEDS, phone.phones),
     "secret": (secret.NEEDS, secret.secrets),
@@ -112,16 +114,17 @@ def _by_pattern(pattern: str, group: int = 0) -> Finder:
     compiled = re2.compile(pattern, quiet())
 
     def find(data: bytes) -> Spans:
-        return (match.span(group) for match in compiled.finditer(data))
+        return (match.span(group) for match in candidates(compiled, data))
 
     return find
 
 
 def _checked(pattern: str, check: Callable[[bytes, int, int], Spans]) -> Finder:
     compiled = re2.compile(pattern, quiet())
+    every_bytes = CHEAP_BYTES if check in _CHEAP else EVERY_BYTES
 
     def find(data: bytes) -> Spans:
-        for match in compiled.finditer(data):
+        for match in candidates(compiled, data, every_bytes):
             yield from check(data, *match.span())
 
     return find

@@ -5,6 +5,7 @@ A value is judged by how it is made and by how close it stands to its word. Each
 
 import base64
 import binascii
+import re
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
@@ -12,10 +13,13 @@ from typing import NamedTuple
 
 import re2
 
+from twintrack.pii.bound import Crowded, candidates, most_candidates
+
 _DATA = tomllib.loads((resources.files("twintrack.pii") / "secrets.toml").read_text(encoding="utf-8"))
 _AHEAD_BYTES = 160
 _MOST_TOKENS = 8
-_JUDGED_BYTES = 512  # of a value; one that is longer is no word either way
+_STEPS_OF_A_WORD = 6  # on average, before a text counts as crowded
+_JUDGED_BYTES = 160  # of a value; one that is longer is no word either way
 
 _KINDS = ("password", "pin", "key", "plain_key")
 _WORDS = re2.compile("(?i)" + "|".join(f"(?:{'|'.join(_DATA[kind])})" for kind in _KINDS))
@@ -45,7 +49,7 @@ _TOKEN_BEFORE, _TOKEN_BEHIND = re2.compile(r"\[[A-Z0-9_]*$"), re2.compile(r"^[A-
 _UUID = re2.compile(r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _HEX = re2.compile(r"(?i)^(?:0x)?[0-9a-f]{16,}$")
 _NUMBER_LIKE = re2.compile(r"^[\d.,:/%+-]+$")
-_END = b".,:;)]}>!?"
+_HAS_DIGIT, _HAS_SYMBOL = re.compile("[0-9]"), re.compile(r"[!@#$%^&*+=?~|]")
 _TRIM = b".,:;)]}>"
 
 
@@ -64,10 +68,10 @@ class _Made(NamedTuple):
 
 def _made(value: str) -> _Made:
     return _Made(
-        any(c.islower() for c in value),
-        any(c.isupper() for c in value),
-        any(c.isdigit() for c in value),
-        any(c in "!@#$%^&*+=?~|" for c in value),
+        value.upper() != value,
+        value.lower() != value,
+        _HAS_DIGIT.search(value) is not None,
+        _HAS_SYMBOL.search(value) is not None,
     )
 
 
@@ -103,21 +107,29 @@ def _is_key(value: str, *, near: bool, composite: bool) -> bool:
     return made.upper or max(len(word) for word in words) >= 12
 
 
+class _Reader:
+    """What the words of one text share: the value that runs on beyond what they look at, and the steps left."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.run = (0, 0)
+
+
 def secrets(data: bytes) -> Iterator[tuple[int, int]]:
     """Values beside words like password, token, key, in many languages."""
-    run = [0, 0]
+    reader = _Reader(_STEPS_OF_A_WORD * most_candidates(len(data)))
     reached = 0
-    for match in _WORDS.finditer(data):
+    for match in candidates(_WORDS, data):
         if match.start() < reached:
             continue  # inside a secret that was found
         kind = _KINDS[min(_KIND.Match(match.group()) or (len(_KINDS) - 1,))]
-        found = _behind(data, match.start(), match.end(), kind, run)
+        found = _behind(data, match.start(), match.end(), kind, reader)
         if found is not None:
             reached = found[1]
             yield found
 
 
-def _behind(data: bytes, start: int, end: int, kind: str, run: list[int]) -> tuple[int, int] | None:
+def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tuple[int, int] | None:
     following = data[end : end + 1]
     if data[end - 1] < 0x80 and (following.isalnum() or following in (b"_", b"-")):
         suffix = _SUFFIX.match(data, end)
@@ -126,17 +138,20 @@ def _behind(data: bytes, start: int, end: int, kind: str, run: list[int]) -> tup
         end = suffix.end()
     if _in_token(data, start, end) or (kind == "plain_key" and _UNLESS.search(data[max(0, start - 16) : start])):
         return None
+    word = data[start:end].lower()
     near, steps, at = True, 0, end
     assigned = False
     limit = min(len(data), end + _AHEAD_BYTES)
-    while steps < _MOST_TOKENS:
-        step = _STEP.search(data, at, limit)
-        if step is None:
-            return None
-        if b"\n" in data[at : step.start()] and not assigned:
+    for step in _STEP.finditer(data, end, limit):
+        if steps == _MOST_TOKENS:
             return None
         first, last = step.span()
+        if not assigned and b"\n" in data[at:first]:
+            return None
         at, head = last, data[first]
+        reader.steps -= 1
+        if reader.steps < 0:
+            raise Crowded(start)
         if head in _QUOTES:
             continue
         steps += 1
@@ -148,17 +163,20 @@ def _behind(data: bytes, start: int, end: int, kind: str, run: list[int]) -> tup
             assigned = assigned or near
             continue
         if last == limit and limit < len(data):
-            if not run[0] <= last <= run[1]:
-                run[:] = [last, _run_on(data, last)]  # looked at once, however many words stand in it
-            last = run[1]
+            if not reader.run[0] <= last <= reader.run[1]:
+                reader.run = (last, _run_on(data, last))  # looked at once, however many words stand in it
+            last = reader.run[1]
         if _in_token(data, first, first):
             return None  # masked already
         last = _trimmed(data, first, last)
-        value = data[first : min(last, first + _JUDGED_BYTES)].decode("utf-8", "ignore")
+        raw = data[first : min(last, first + _JUDGED_BYTES)]
+        if raw.lower() == word:
+            return None  # it looks for itself
+        value = raw.decode("utf-8", "ignore")
         if value.casefold() in _ASSIGNED:
             assigned = near = True
             continue
-        if not value or _PLACEHOLDER.search(value):
+        if not value or _PLACEHOLDER.search(raw) is not None:
             if assigned or not value:
                 return None
             near = False
@@ -173,6 +191,8 @@ def _behind(data: bytes, start: int, end: int, kind: str, run: list[int]) -> tup
 
 def _in_token(data: bytes, start: int, end: int) -> bool:
     """Whether this stands in a token such as `[API_KEY]`: what is masked is not read again."""
+    if data.rfind(b"[", max(0, start - 32), start) < 0:
+        return False
     before, behind = data[max(0, start - 32) : start], data[end : end + 48]
     return _TOKEN_BEFORE.search(before) is not None and _TOKEN_BEHIND.search(behind) is not None
 
@@ -229,15 +249,15 @@ _COOKIE = re2.compile(
 
 def credentials(data: bytes) -> Iterator[tuple[int, int]]:
     """Authorization headers, passwords in addresses, secret parameters, `curl -u`, session cookies."""
-    for match in _HEADER.finditer(data):
+    for match in candidates(_HEADER, data):
         value = match.group(2).decode("ascii", "ignore")
         if _is_header(match.group(1).lower(), value):
             yield match.span(2)
-    for match in _IN_URL.finditer(data):
+    for match in candidates(_IN_URL, data):
         span = match.span(1) if match.span(1)[0] >= 0 else match.span(2)
         if not _PLACEHOLDER.search(data[slice(*span)]):
             yield span
-    for match in _PARAMETER.finditer(data):
+    for match in candidates(_PARAMETER, data):
         first, last = match.span(2)
         value = data[first:last].decode("utf-8", "ignore")
         name = match.group(1).lower()
@@ -247,7 +267,7 @@ def credentials(data: bytes) -> Iterator[tuple[int, int]]:
         if _is_password(value, near=True) if password else _is_parameter(value):
             yield first, last
     for pattern in (_CURL, _COOKIE, _OPTION):
-        for match in pattern.finditer(data):
+        for match in candidates(pattern, data):
             yield match.span(1)
 
 
