@@ -123,7 +123,8 @@ def test_second_copy_is_a_duplicate_while_the_first_is_in_the_log_and_after_a_re
 
 def test_second_copy_is_a_duplicate_while_the_first_is_in_a_chunk_and_after_a_restart(tmp_path: Path) -> None:
     events = batch(8)
-    with restarted(tmp_path / "data", chunk_age_milliseconds=SLOW) as service:
+    with restarted(tmp_path / "data") as service:
+        service.services.loader.stop()
         service.send(events)
         service.services.spool.freeze()
         assert len(service.services.spool.pending()) == 1
