@@ -16,12 +16,18 @@ export interface Consents {
   stamp(): Consent | Answered;
 }
 
+interface Wishes {
+  requireConsent?: boolean;
+  respectDoNotTrack?: boolean;
+}
+
 /** Global Privacy Control is a no to sharing, whatever else is said, and not to a site's own analytics. */
-export function createConsents(first: Consent, navigator: Navigator): Consents {
+export function createConsents({ requireConsent, respectDoNotTrack }: Wishes, navigator: Navigator | undefined): Consents {
+  const { doNotTrack, globalPrivacyControl } = (navigator ?? {}) as Navigator & { globalPrivacyControl?: unknown };
+  const first = respectDoNotTrack && (doNotTrack === "1" || doNotTrack === "yes") ? "denied" : requireConsent ? "pending" : "granted";
   const states: Record<Target, Consent> = { backend: first, statsig: first, gtm: first };
   let granted: number | undefined;
-  const of = (target: Target): Consent =>
-    target !== "backend" && (navigator as { globalPrivacyControl?: unknown }).globalPrivacyControl === true ? "denied" : states[target];
+  const of = (target: Target): Consent => (target !== "backend" && globalPrivacyControl === true ? "denied" : states[target]);
   return {
     of,
     answer(choice, at) {
@@ -38,5 +44,3 @@ export function createConsents(first: Consent, navigator: Navigator): Consents {
     stamp: () => (granted === undefined ? states.backend : { state: states.backend, at: new Date(granted).toISOString(), denied: VENDORS.filter((vendor) => of(vendor) === "denied") }),
   };
 }
-
-export const doNotTrack = ({ doNotTrack: said }: Navigator): boolean => said === "1" || said === "yes";

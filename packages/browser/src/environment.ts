@@ -1,5 +1,4 @@
 /** What the SDK needs of the world, as values, so that tests need neither a browser nor a sleep. */
-import { guard } from "./guard";
 
 export type Page = Window & typeof globalThis;
 
@@ -21,7 +20,8 @@ export interface Environment {
   /** Absent on a server, where the service does nothing. */
   window: Page | undefined;
   clockwork: Clockwork;
-  fill(bytes: Uint8Array): void;
+  /** Random numbers. */
+  fill(numbers: Uint32Array<ArrayBuffer>): unknown;
   /** The id of an event that was tracked before the script came; empty where there is none. */
   given?(): string;
 }
@@ -42,9 +42,5 @@ const clockwork: Clockwork = {
 export const surroundings = (): Environment => ({
   window: typeof window === "undefined" ? undefined : window,
   clockwork,
-  fill(bytes) {
-    const drawn = guard(() => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>));
-    // A browser without Web Crypto still needs ids that differ.
-    if (!drawn) bytes.forEach((_, at) => (bytes[at] = Math.random() * 256));
-  },
+  fill: (numbers) => crypto.getRandomValues(numbers),
 });

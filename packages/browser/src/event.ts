@@ -76,21 +76,15 @@ export type Debug = (stage: Stage, id: string, detail?: unknown) => void;
 
 export const eventName = (...parts: unknown[]): string => parts.map(String).join("_").trim().toLowerCase().replace(/\s+/g, "_");
 
-const deep = (value: unknown): unknown => JSON.parse(JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part)));
-
 /** The metadata as it is now, whatever the page does with its object later. A key that cannot be written costs itself alone. */
 export function snapshot(metadata: unknown): Metadata | undefined {
   if (typeof metadata !== "object" || !metadata) return undefined;
   const copy: Metadata = {};
-  for (const key of Object.keys(metadata)) {
-    try {
+  for (const key of Object.keys(metadata))
+    guard(() => {
       const value = (metadata as Metadata)[key];
-      const kind = typeof value;
-      copy[key] = value === null || kind === "string" || kind === "number" || kind === "boolean" ? value : deep(value);
-    } catch {
-      // This key alone is lost.
-    }
-  }
+      copy[key] = typeof value === "string" || typeof value === "number" ? value : JSON.parse(JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part)));
+    });
   return copy;
 }
 
@@ -108,52 +102,25 @@ export function masked(event: WireEvent, mask: ((text: string) => string) | unde
   return { ...event, ...JSON.parse(texts, (_, value: unknown) => (typeof value === "string" ? guard(() => mask(value), "") : value)) as object };
 }
 
-/** Random parts of ids that are kept ready, so that a call need not make one. */
-const READY = 8;
-
-export interface Draw {
-  (): string;
-  /** Makes ready what the next ids need. */
-  ready(): void;
-}
+/** Random numbers that are drawn at once: a call into the browser costs more than an id. */
+const DRAWN = 128;
 
 /**
  * A maker of UUIDv7 that never goes back within one page, even when the clock does: a counter, then 62 random bits.
  * Source: RFC 9562 section 6.2, method 1.
  */
-export function uuid7(now: () => number, fill: (bytes: Uint8Array) => void): Draw {
-  const hex = Array.from({ length: 256 }, (_, byte) => (byte + 256).toString(16).slice(1));
-  const ends: string[] = [];
-  let last = -1;
-  let counter = 0;
-  /** The first eight digits change once a minute. */
-  let minute = -1;
-  let start = "";
-  let time = "";
-  const bytes = new Uint8Array(8);
-  const ready = (): void => {
-    while (ends.length < READY) {
-      fill(bytes);
-      bytes[0] = ((bytes[0] as number) & 63) | 128;
-      let text = "-";
-      bytes.forEach((byte, at) => (text += (hex[byte] as string) + (at === 1 ? "-" : "")));
-      ends.push(text);
-    }
+export function uuid7(now: () => number, fill: (numbers: Uint32Array<ArrayBuffer>) => unknown): () => string {
+  const drawn = new Uint32Array(DRAWN);
+  let left = 0;
+  /** Milliseconds times 4096, plus the counter: exact until 2039. */
+  let last = 0;
+  return () => {
+    last = Math.max(last + 1, now() * 4096);
+    if (!left) fill(drawn);
+    left = (left || DRAWN) - 2;
+    const time = last.toString(16).padStart(15, "0");
+    const [high = 0, low = 0] = drawn.subarray(left);
+    const end = ((high & 0x3fffffff) + 0x80000000).toString(16);
+    return `${time.slice(0, 8)}-${time.slice(8, 12)}-7${time.slice(12)}-${end.slice(0, 4)}-${end.slice(4)}${(low + 2 ** 32).toString(16).slice(1)}`;
   };
-  const draw = (): string => {
-    const at = now();
-    if (at > last || ++counter > 4095) {
-      last = Math.max(at, last + 1);
-      counter = 0;
-      const high = Math.floor(last / 65536);
-      if (high !== minute) {
-        minute = high;
-        start = high.toString(16).padStart(8, "0") + "-";
-      }
-      time = start + (hex[(last >> 8) & 255] as string) + (hex[last & 255] as string) + "-7";
-    }
-    if (!ends.length) ready();
-    return time + (hex[counter >> 8] as string)[1] + (hex[counter & 255] as string) + (ends.pop() as string);
-  };
-  return Object.assign(draw, { ready });
 }

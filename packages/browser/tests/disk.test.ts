@@ -184,14 +184,14 @@ describe("the lease", () => {
   const held = { id: "~" as const, failures: 2, until: 5, span: 5, asked: false, owner: "a", lease: 1_000 };
 
   it("is another tab's until it ends or is given back", () => {
-    expect(claimLease({ kept: [], standing: held }, "b", 999)).toBeUndefined();
-    expect(claimLease({ kept: [], standing: held }, "b", 1_000)).toMatchObject({ owner: "b", failures: 2, lease: 1_000 + LEASE_MS });
-    expect(claimLease({ kept: [], standing: { ...held, lease: 0 } }, "b", 1)).toMatchObject({ owner: "b" });
-    expect(claimLease({ kept: [], standing: held }, "a", 1)).toMatchObject({ owner: "a" });
-    expect(claimLease({ kept: [], standing: undefined }, "b", 1)).toMatchObject({ owner: "b", failures: 0 });
+    expect(claimLease(held, "b", 999)).toBeUndefined();
+    expect(claimLease(held, "b", 1_000)).toMatchObject({ owner: "b", failures: 2, lease: 1_000 + LEASE_MS });
+    expect(claimLease({ ...held, lease: 0 }, "b", 1)).toMatchObject({ owner: "b" });
+    expect(claimLease(held, "a", 1)).toMatchObject({ owner: "a" });
+    expect(claimLease(undefined, "b", 1)).toMatchObject({ owner: "b", failures: 0 });
   });
 
   it("that would last longer than any was made by a clock that went back, and holds nobody up", () => {
-    expect(claimLease({ kept: [], standing: { ...held, lease: LEASE_MS + 10 } }, "b", 5)).toMatchObject({ owner: "b" });
+    expect(claimLease({ ...held, lease: LEASE_MS + 10 }, "b", 5)).toMatchObject({ owner: "b" });
   });
 });
