@@ -1,5 +1,29 @@
-"""`python -m twintrack`."""
+"""`twintrack`, `python -m twintrack`. The filter stands in pipes, so it starts without the rest of the house."""
 
-from twintrack.cli import main
+import signal
+import sys
 
-main()
+
+def main() -> None:
+    if sys.argv[1:2] == ["mask"]:
+        import typer
+
+        from twintrack.errors import TwintrackError
+        from twintrack.masking import mask_command
+
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command()(mask_command)
+        try:
+            app(args=sys.argv[2:], prog_name="twintrack mask")
+        except TwintrackError as error:
+            print(f"error: {error.message}" + (f"\n       {error.hint}" if error.hint else ""), file=sys.stderr)
+            raise SystemExit(1) from error
+    else:
+        from twintrack.cli import main as every_command
+
+        every_command()
+
+
+if __name__ == "__main__":
+    main()

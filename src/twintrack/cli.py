@@ -26,6 +26,7 @@ from twintrack.demo import DEMO
 from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
+from twintrack.masking import mask_command
 from twintrack.rollout_command import rollout_app
 from twintrack.sample import ECOM
 from twintrack.serve import LOCK_WAIT_SECONDS, load, serve
@@ -339,6 +340,9 @@ def _until_settled(ask: Callable[[], dict[str, Any]], waiting: str) -> dict[str,
                 state["error"], hint="it goes on by itself when that is mended; see `twintrack doctor`"
             )
         time.sleep(0.1)
+
+
+app.command("mask")(mask_command)
 
 
 @app.command()

@@ -162,9 +162,8 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     context = RequestContext(
         Tenancy(batch.project, batch.environment), True, None, now, 0, "::", "", False, imported=True
     )
-    rules = Rules(
-        limits(), project.secret, Rollout(), False, services.settings.masking, services.settings.id_window_days
-    )
+    masker = services.receiver.maskers.of(batch.environment)
+    rules = Rules(limits(), project.secret, Rollout(), False, masker, services.settings.id_window_days)
     elements: list[WireEvent | Refusal] = []
     ids: list[str] = []
     for row in batch.rows:

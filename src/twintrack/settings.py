@@ -84,6 +84,10 @@ class Settings(BaseSettings):
     )
     keep_full_address: bool = Field(False, description="Store client addresses uncut (default: /24 and /48).")
     masking: bool = Field(True, description="Mask personal data before the spool. Only tests switch it off.")
+    masking_rules: str = Field(
+        "",
+        description="TOML file of masking actions, allow lists and rules of your own; docs/masking.md shows the form.",
+    )
     id_window_days: int = Field(10, ge=1, le=90, description="How long an event id is remembered at the door, days.")
     index_bytes: int = Field(
         4 << 30, ge=1 << 20, description="Largest size of the index of event ids, bytes (sparse file)."

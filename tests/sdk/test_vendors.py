@@ -7,11 +7,12 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 
-from tests.e2e.conftest import CHROMIUM_FLAGS, Running, chromium_path, start
+from tests.e2e.conftest import Running
 from tests.sdk.proxy import Proxy
-from tests.sdk.test_delivery import SDK
+from tests.sdk.seeds import Bench
+from tests.sdk.subject import TWINTRACK
 from tests.sdk.vendor import Vendor
 
 _OPEN = """({ key, vendor, timeout }) => {
@@ -84,22 +85,17 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Proxy, Vendor, Any, str, httpx.Client]]:
-    running = start(tmp_path_factory.mktemp("vendors") / "data")
+def shared(running: Running, bench: Bench) -> Iterator[tuple[Running, Proxy, Vendor, Any, str, httpx.Client]]:
     vendor = Vendor()
     scripts = "".join(f'<script src="{src}"></script>' for src in (f"{vendor.address}/statsig.js", "/sdk.js"))
     page = f'<!doctype html><meta charset=utf-8>{scripts}<script src="{vendor.address}/gtm.js?id=GTM-TEST"></script>'
-    proxy = Proxy(running.address, SDK, page.encode())
+    proxy = Proxy(TWINTRACK, running.address, page.encode())
     keys = {role: running.command("keys", "create", "--role", role).split()[-1] for role in ("write", "read")}
     reader = httpx.Client(base_url=running.address, timeout=30, headers={"Authorization": f"Bearer {keys['read']}"})
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
-        yield running, proxy, vendor, browser, keys["write"], reader
-        browser.close()
+    yield running, proxy, vendor, bench.browser(), keys["write"], reader
     reader.close()
     proxy.close()
     vendor.close()
-    running.stop()
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ export function explain(configuration: Configuration, print: (line: string) => v
   const known = new Map<string, Known>();
   const { beforeSend, mask, debug } = configuration;
   /** The event that is being made ready, and what was masked in it. */
-  let current: { id: string; tokens: string[] } | undefined;
+  let current: { id: string; tokens: string[]; texts: Set<string> } | undefined;
 
   const say = (id: string, text: string): void =>
     guard(() => {
@@ -66,7 +66,7 @@ export function explain(configuration: Configuration, print: (line: string) => v
       print(`twintrack ${name ?? "?"} ${id.slice(-6)}${at === undefined ? "" : ` +${Date.now() - at} ms`}: ${text}`);
     }, undefined);
   const sayMasked = (): void => {
-    const { id, tokens } = current ?? { id: "", tokens: [] };
+    const { id, tokens } = current ?? { id: "", tokens: [] as string[] };
     current = undefined;
     if (tokens.length > 0) say(id, `masked ${count(tokens)}`);
   };
@@ -86,7 +86,7 @@ export function explain(configuration: Configuration, print: (line: string) => v
     },
     beforeSend(event) {
       sayMasked();
-      current = { id: event.event_id, tokens: [] };
+      current = { id: event.event_id, tokens: [], texts: new Set() };
       if (!beforeSend) return event;
       try {
         const wanted = beforeSend(event);
@@ -101,7 +101,11 @@ export function explain(configuration: Configuration, print: (line: string) => v
       ? {
           mask(text: string) {
             const masked = mask(text);
-            if (masked !== text) current?.tokens.push(...(masked.match(/\[[A-Z_]+\]/g) ?? ["text"]));
+            // A text is masked for our own service and once more to keep copies of it from vendors.
+            if (current && masked !== text && !current.texts.has(text)) {
+              current.texts.add(text);
+              current.tokens.push(...(masked.match(/\[[A-Z_]+\]/g) ?? ["text"]));
+            }
             return masked;
           },
         }

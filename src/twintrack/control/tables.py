@@ -36,8 +36,8 @@ keys = Table(
     Column("hash", String(64), nullable=False, unique=True),
     Column("prefix", String(40), nullable=False),
     Column("public_value", String(200)),  # write keys only: they stand in every page's source anyway
-    Column("created_at", Integer, nullable=False),  # milliseconds
-    Column("revoked_at", Integer),  # milliseconds
+    Column("created_at", BigInteger, nullable=False),  # milliseconds
+    Column("revoked_at", BigInteger),  # milliseconds
 )
 
 sessions = Table(
@@ -45,5 +45,5 @@ sessions = Table(
     metadata,
     Column("hash", String(64), primary_key=True),
     Column("key_id", String(26), ForeignKey("keys.id"), nullable=False),
-    Column("expires_at", Integer, nullable=False),  # milliseconds
+    Column("expires_at", BigInteger, nullable=False),  # milliseconds
 )

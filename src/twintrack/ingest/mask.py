@@ -1,14 +1,14 @@
 """Takes personal data out of every string of a row before anything touches the disk.
 
-Text, URLs, metadata (keys and values, card numbers sent as numbers too) get typed tokens; identifiers become
-keyed pseudonyms. Next: spool/local.py.
+Text, URLs, metadata (keys and values, numbers too) are masked as the rules' actions say; identifiers become keyed
+pseudonyms. Next: spool/local.py.
 """
 
 from typing import Any
 
-from twintrack import pii
 from twintrack.event import Row
 from twintrack.ingest.validate import collides
+from twintrack.pii import Masked, Masker
 
 _TEXTS = (
     "event_name",
@@ -23,61 +23,100 @@ _TEXTS = (
     "consent",
     "source",
 )
-_CARD_LEAST = 10**12  # a card number has 13 digits or more
+_KEPT = ("event_name", "locale", "consent", "source")  # what a row is not without; masked, never dropped
+_LEAST_NUMBER = 10**6  # no number that a rule knows is smaller
 _IDENTIFIERS = ("user_id", "anonymous_id", "session_id", "thread_id")
+_GONE = object()
 
 
-def mask(row: Row, key: bytes) -> None:
-    """Masks the row in place and records what was found as `field:rule`, each once, in order."""
-    found: list[str] = []
+class _Found:
+    """What was found in one row: `field:rule`, each once, in order; and whether its texts must go."""
 
-    def note(field: str, rules: list[str]) -> None:
-        found.extend(f"{field}:{rule}" for rule in rules if f"{field}:{rule}" not in found)
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+        self.quarantine = False
 
+    def note(self, field: str, rules: list[str], *, quarantine: bool = False) -> None:
+        for rule in rules:
+            if f"{field}:{rule}" not in self.labels:
+                self.labels.append(f"{field}:{rule}")
+        self.quarantine = self.quarantine or quarantine
+
+
+def mask(row: Row, masker: Masker, key: bytes) -> None:
+    """Masks the row in place and records what was found.
+
+    Raises: ValueError where masked keys would collide.
+    """
+    found = _Found()
     for field in _TEXTS:
         value = getattr(row, field)
         if value:
-            masked, rules = pii.mask(value)
-            if rules:
-                setattr(row, field, masked)
-                note(field, rules)
+            masked = masker.mask(value, key)
+            if masked.rules:
+                dropped = masked.drop and field not in _KEPT
+                setattr(row, field, _nothing(value, field) if dropped else masked.text)
+                found.note(field, masked.rules, quarantine=masked.quarantine)
     for field in _IDENTIFIERS:
         value = getattr(row, field)
         if value:
-            stored, rules = pii.stored_identifier(value, key)
+            stored, rules = masker.stored_identifier(value, key)
             if rules:
                 setattr(row, field, stored)
-                note(field, rules)
+                found.note(field, rules)
     if row.event_metadata:
-        rules = []
-        masked_metadata = _value(row.event_metadata, rules)
-        if rules:
-            if collides(masked_metadata):
+        metadata = _Metadata(masker, key, found).members(row.event_metadata)
+        if metadata != row.event_metadata:
+            if collides(metadata):
                 raise ValueError("masked keys collide")
-            row.event_metadata = masked_metadata
-            note("event_metadata", rules)
-    row.masked = found
+            row.event_metadata = metadata
+    if found.quarantine:
+        _without_texts(row)
+        found.note("*", ["quarantine"])
+    row.masked = found.labels
 
 
-def _value(value: Any, rules: list[str]) -> Any:
-    """Depth was bounded by validation, so recursion is too."""
-    if isinstance(value, str):
-        masked, found = pii.mask(value)
-        rules += found
-        return masked
-    if isinstance(value, dict):
+def _nothing(value: str, field: str) -> str | None:
+    return None if field in ("event_value", "message_content") else ""
+
+
+def _without_texts(row: Row) -> None:
+    for field in _TEXTS:
+        if field not in _KEPT:
+            setattr(row, field, _nothing("", field))
+    row.event_metadata = {}
+
+
+class _Metadata:
+    """One walk over metadata. Depth was bounded by validation, so recursion is too."""
+
+    def __init__(self, masker: Masker, key: bytes, found: _Found) -> None:
+        self._masker, self._key, self._found = masker, key, found
+
+    def members(self, value: dict[str, Any]) -> dict[str, Any]:
         members: dict[str, Any] = {}
-        for key, item in value.items():
-            members[_free(_value(key, rules), members)] = _value(item, rules)
+        for name, item in value.items():
+            kept = self._noted(self._masker.mask(name, self._key))
+            masked = self._value(name, item)
+            if kept is not _GONE and masked is not _GONE:
+                members[_free(kept, members)] = masked
         return members
-    if isinstance(value, list):
-        return [_value(item, rules) for item in value]
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= _CARD_LEAST:
-        masked, found = pii.mask(str(abs(int(value))))
-        if found:
-            rules += found
-            return masked
-    return value
+
+    def _value(self, name: str, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._noted(self._masker.mask_member(name, value, self._key)) if value else value
+        if isinstance(value, dict):
+            return self.members(value)
+        if isinstance(value, list):
+            return [item for item in (self._value(name, item) for item in value) if item is not _GONE]
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= _LEAST_NUMBER:
+            masked = self._masker.mask_member(name, str(abs(int(value))), self._key)
+            return self._noted(masked) if masked.rules else value
+        return value
+
+    def _noted(self, masked: Masked) -> Any:
+        self._found.note("event_metadata", masked.rules, quarantine=masked.quarantine)
+        return _GONE if masked.drop else masked.text
 
 
 def _free(name: str, taken: dict[str, Any]) -> str:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from twintrack import pii
 from twintrack.clock import month_of
 from twintrack.control.rollout import Rollout
 from twintrack.event import Limits, RequestContext, Row, WireEvent
@@ -21,6 +20,7 @@ from twintrack.ingest.mask import mask
 from twintrack.ingest.sample import sample
 from twintrack.ingest.validate import validate
 from twintrack.outcomes import Reason, Refusal, dropped, rejected
+from twintrack.pii import Masker
 from twintrack.spool.protocol import Slab
 
 _ENCODER = msgspec.json.Encoder()
@@ -33,7 +33,7 @@ class Rules(NamedTuple):
     secret: bytes
     rollout: Rollout
     require_verified_ids: bool
-    masking: bool
+    masker: Masker | None
     id_window_days: int
 
 
@@ -87,7 +87,8 @@ def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, ru
     refusals: dict[int, Refusal] = {}
     rows: list[Row] = []
     places: list[int] = []
-    version = pii.RULES_VERSION if rules.masking else ""
+    masker = rules.masker
+    version = masker.version if masker else ""
     for index, event in enumerate(elements):
         if isinstance(event, Refusal):
             refusals[index] = event
@@ -103,10 +104,10 @@ def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, ru
     if not rows:
         return Prepared([], [], refusals)
     lines = _ENCODER.encode_lines(rows)[:-1]
-    suspects = pii.suspects(lines) if rules.masking else []
+    suspects = masker.suspects(_of_the_sender(lines, context, masker)) if masker else []
     if suspects or len(lines) > rules.limits.event_bytes:
         bodies = lines.split(b"\n")
-        failed = _mask(rows, bodies, suspects, rules.secret)
+        failed = _mask(rows, bodies, suspects, masker, rules.secret) if masker else {}
         refused = failed | {
             i: _too_large(rules.limits) for i, body in enumerate(bodies) if len(body) > rules.limits.event_bytes
         }
@@ -118,12 +119,22 @@ def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, ru
     return Prepared(slabs, places if order is None else [places[i] for i in order], refusals)
 
 
-def _mask(rows: list[Row], bodies: list[bytes], suspects: list[int], secret: bytes) -> dict[int, Refusal]:
+def _of_the_sender(lines: bytes, context: RequestContext, masker: Masker) -> bytes:
+    """The rows without the address that we cut ourselves and, where nothing is to be masked in it, without the agent:
+    both are the same in every row, and both are full of numbers with dots."""
+    if not masker.is_clean(context.user_agent):
+        return lines
+    return lines.replace(_ENCODER.encode([context.ip_address, context.user_agent])[1:-1], b"")
+
+
+def _mask(
+    rows: list[Row], bodies: list[bytes], suspects: list[int], masker: Masker, secret: bytes
+) -> dict[int, Refusal]:
     """Masks and encodes again the rows with these numbers; those that could not be masked, with the reason."""
     failed = {}
     for number in suspects:
         try:
-            mask(rows[number], secret)
+            mask(rows[number], masker, secret)
             bodies[number] = _ENCODER.encode(rows[number])
         except Exception:
             # Fails closed: whatever went wrong, an event that could not be masked is not kept.

@@ -8,6 +8,7 @@ a small request. The rest of an event's way: admit, decode, validate, enrich, ma
 import asyncio
 from collections.abc import Iterable
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
@@ -33,6 +34,7 @@ from twintrack.ingest.receipts import judge
 from twintrack.ingest.visit import Gone, Visit, error_answer
 from twintrack.metrics import Metrics
 from twintrack.outcomes import Reason, Refusal, Status
+from twintrack.pii import Maskers
 from twintrack.settings import Settings
 from twintrack.spans import Spans
 from twintrack.spool.protocol import Delivery, Refused, Slab, Spool
@@ -83,6 +85,7 @@ class Receiver:
         self._settings, self._control, self._spool = settings, control, spool
         self._clock, self._metrics, self._spans = clock, metrics, spans
         self._limits = settings.limits
+        self.maskers = Maskers(Path(settings.masking_rules) if settings.masking_rules else None, on=settings.masking)
         self._origins = [o.strip() for o in settings.allowed_origins.split(",") if o.strip()]
         self._gate = Gate(settings, clock, metrics)
         self._pages = Pages(metrics)
@@ -315,7 +318,7 @@ class Receiver:
             project.secret,
             rollout,
             settings.require_verified_ids,
-            settings.masking,
+            self.maskers.of(principal.tenancy.environment),
             settings.id_window_days,
         )
         slabs: list[Slab] = []

@@ -10,33 +10,28 @@ and, where others pass meanwhile, is taken as a refusal of that chunk's rows.
 import math
 import random
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 
 from twintrack.clock import Clock
 from twintrack.errors import ChunkDamaged, StoreBusy, StoreDenied, StoreError, StoreRefusedData, StoreUnclear
+from twintrack.load.company import Company
+from twintrack.load.held import UNCLEAR_TRIES, HeldChunks
 from twintrack.load.lookup import found
 from twintrack.load.retry import Breaker, Pace, State, paces
+from twintrack.load.told import told
+from twintrack.load.trouble import Trouble, Troubles
 from twintrack.load.upkeep import Upkeep
 from twintrack.metrics import Metrics
-from twintrack.spans import Loaded, Spans
+from twintrack.spans import Spans
 from twintrack.spool.protocol import Chunk, Kind, Spool
 from twintrack.store.migrate import missing
 from twintrack.store.protocol import Store
 
 log = structlog.get_logger()
 _SWEEP_SECONDS = 5.0
-# An insert and the merges it causes cost some 50 ms of processor time whatever its size: where many events come, it
-# waits for more of them, for so many ages at most, or for this share of a chunk.
-_BUSY_ROWS = 500
-_BUSY_PATIENCE = 3
-_ENOUGH_OF_A_CHUNK = 0.4
-_LOOKS_PER_AGE = 4
-# So often an answer that nobody foresaw may come while other inserts pass, before it counts as a refusal.
-_UNCLEAR_TRIES = 5
 _ASIDES = {
     "look-up": "ids cannot be looked up",
     "index": "the index of ids cannot be filled",
@@ -44,28 +39,6 @@ _ASIDES = {
 }
 # A stop drains for this long at most: whoever asks for it kills after 30 s as a rule, and the rest is safe on disk.
 _LAST_SECONDS = 15.0
-
-
-class _Held(NamedTuple):
-    """A chunk that met an unforeseen answer: how often, until when it rests, how many inserts had passed by then."""
-
-    failures: int
-    until: float
-    passed: int
-
-
-class _Trouble(NamedTuple):
-    """Why something waits, and what a person can do."""
-
-    message: str
-    hint: str
-
-
-def _trouble(error: StoreError, what: str = "") -> _Trouble:
-    """The engine's own words about a question may quote rows, and everybody reads this: only its code and name."""
-    if error.code == "query_failed":
-        return _Trouble(f"{what}the store answered {error.reason}", "its query log has the words")
-    return _Trouble(what + error.message, error.hint)
 
 
 def _nowhere(_: str) -> None:
@@ -89,7 +62,6 @@ class Loader:
     ) -> None:
         self._spans = spans
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
-        self._age_seconds = age_milliseconds / 1000
         self._chunk_rows = chunk_rows
         self._paces, self._jitter, self._reached = paces(backoff_seconds), jitter, reached
         self._upkeep = Upkeep(spool, store)
@@ -97,12 +69,8 @@ class Loader:
         self._stopping = threading.Event()
         self._until = math.inf  # monotonic seconds; then a stop waits no longer
         self._thread: threading.Thread | None = None
-        self._busy = False
-        self._froze_at = 0.0
-        self._held: dict[str, _Held] = {}
-        self._passed = 0  # inserts since the start
-        self._unclear = 0  # unforeseen answers since the last insert that passed
-        self._troubles: dict[str, _Trouble] = {}  # of the store, of look-ups, of single chunks
+        self._company = Company(spool, clock, age_milliseconds / 1000, chunk_rows)
+        self._held, self._troubles = HeldChunks(), Troubles()
         self.breaker = Breaker()
         # Each of these may fail alone: inserts go on meanwhile.
         self.asides = {what: Breaker(State.CLOSED) for what in ("look-up", "index", "rollups")}
@@ -123,13 +91,13 @@ class Loader:
     @property
     def last_error(self) -> str:
         """Why something waits; empty where nothing does."""
-        return next(iter(list(self._troubles.values())), _Trouble("", "")).message
+        return self._troubles.first().message
 
     def condition(self) -> dict[str, Any]:
         """What a person asks of the store's side: `loading` or `waiting`, why, what to do, and for how long still."""
         breaker = self.breaker
         waiting = breaker.failures > 0
-        trouble = next(iter(list(self._troubles.values())), _Trouble("", ""))
+        trouble = self._troubles.first()
         return {
             "state": "waiting" if waiting else "loading",
             "error": trouble.message or None,
@@ -158,31 +126,15 @@ class Loader:
         if self.breaker.state is State.OPEN:
             self._stopping.wait(min(1.0, max(0.01, self.breaker.until - self._clock.monotonic_seconds())))
         elif self._spool.wait(1.0):
-            self._await_company()
-
-    def _await_company(self) -> None:
-        """Gives an accepted event its age to be joined by others; under load longer, as long as others come."""
-        least, most, look = self._age_seconds, self._age_seconds, self._age_seconds / _LOOKS_PER_AGE
-        waited, before = 0.0, -1
-        if self._busy:  # those that came during the last insert have waited for it
-            most, waited = least * _BUSY_PATIENCE, self._clock.monotonic_seconds() - self._froze_at
-        while waited < most and not self._stopping.is_set():
-            waiting, _, oldest = self._spool.depth()
-            nothing = not waiting and oldest is None
-            enough = waiting >= self._chunk_rows * _ENOUGH_OF_A_CHUNK
-            if nothing or enough or (waited >= least and waiting == before):
-                return
-            before = waiting
-            self._stopping.wait(look)
-            waited += look
+            self._company.wait(self._stopping)
 
     def _turns(self, *, last: bool = False) -> None:
         try:
             while self.step() and (last or not self._stopping.is_set()) and not self._overdue():
-                self._await_company()
+                self._company.wait(self._stopping)
         except Exception as error:
             log.error("load_failed", kind=type(error).__name__, exc_info=True)
-            self._open(self._paces.away, _Trouble(f"loading failed: {type(error).__name__}", "see the service's log"))
+            self._open(self._paces.away, Trouble(f"loading failed: {type(error).__name__}", "see the service's log"))
 
     def _overdue(self) -> bool:
         return self._clock.monotonic_seconds() > self._until
@@ -217,11 +169,11 @@ class Loader:
             worked = work()
         except StoreError as error:
             self._note(error)
-            self._troubles[what] = _trouble(error, _ASIDES[what] + ": ")
+            self._troubles.note(what, Trouble.of(error, _ASIDES[what] + ": "))
             self.asides[what] = breaker.failed(self._paces.away, self._clock.monotonic_seconds(), self._jitter())
             self._store.probe()
             return False
-        self._troubles.pop(what, None)
+        self._troubles.mended(what)
         self.asides[what] = breaker.succeeded()
         return worked
 
@@ -248,11 +200,11 @@ class Loader:
             self._aside("look-up", self._look_up_next)
         waiting = [chunk for chunk in self._spool.pending() if not chunk.lookup]
         if self.breaker.failures and waiting:
-            self._try(min(waiting, key=lambda chunk: (self._holds(chunk), chunk.rows)))
+            self._try(min(waiting, key=lambda chunk: (self._held.failures(chunk), chunk.rows)))
         if self.breaker.failures:
             log.info("store_back", failures=self.breaker.failures)
         self.breaker = self.breaker.succeeded()
-        self._troubles.pop("store", None)
+        self._troubles.mended("store")
         return worked
 
     def _settle(self) -> bool:
@@ -278,14 +230,15 @@ class Loader:
 
     def _freeze(self) -> bool:
         """A full disk stops freezing, not what is frozen already: that may be what frees the disk."""
-        started = self._froze_at = self._clock.monotonic_seconds()
+        started = self._clock.monotonic_seconds()
+        self._company.froze()
         try:
             moved = bool(self._spool.freeze())
         except Exception as error:  # also the ledger's
             log.error("freeze_failed", kind=type(error).__name__, exc_info=True)
-            self._troubles["spool"] = _Trouble("the disk takes no chunk files", "free space or mend the disk")
+            self._troubles.note("spool", Trouble("the disk takes no chunk files", "free space or mend the disk"))
             return False
-        self._troubles.pop("spool", None)
+        self._troubles.mended("spool")
         if moved:
             self._metrics.load_steps["freeze"].observe(self._clock.monotonic_seconds() - started)
         return moved
@@ -298,7 +251,11 @@ class Loader:
         """
         pending = self._spool.pending()
         others = [chunk for chunk in pending if not chunk.lookup]
-        if self._overdue() or len(others) == len(pending) or any(self._holds(o) < _UNCLEAR_TRIES for o in others):
+        if (
+            self._overdue()
+            or len(others) == len(pending)
+            or any(self._held.failures(o) < UNCLEAR_TRIES for o in others)
+        ):
             return False
         chunk = next(chunk for chunk in pending if chunk.lookup)
         started = self._clock.monotonic_seconds()
@@ -317,12 +274,7 @@ class Loader:
         return True
 
     def _rested(self, chunk: Chunk) -> bool:
-        held = self._held.get(chunk.chunk_id)
-        return held is None or self._clock.monotonic_seconds() >= held.until
-
-    def _holds(self, chunk: Chunk) -> int:
-        held = self._held.get(chunk.chunk_id)
-        return held.failures if held else 0
+        return self._held.rested(chunk, self._clock.monotonic_seconds())
 
     def _try(self, chunk: Chunk) -> bool:
         """Loads a chunk, or does what its failure asks for; whether it moved.
@@ -339,8 +291,8 @@ class Loader:
         return True
 
     def _release(self, chunk: Chunk) -> None:
-        self._held.pop(chunk.chunk_id, None)
-        self._troubles.pop(chunk.chunk_id, None)
+        self._held.release(chunk)
+        self._troubles.mended(chunk.chunk_id)
 
     def _refused(self, chunk: Chunk, why: str, message: str) -> None:
         self._metrics.load_errors.labels(StoreRefusedData.code).inc()
@@ -354,21 +306,16 @@ class Loader:
 
         Raises: StoreUnclear where none passes: then the store is.
         """
-        held = self._held.get(chunk.chunk_id, _Held(0, 0.0, self._passed))
-        failures = held.failures + 1
-        if failures >= _UNCLEAR_TRIES and self._passed > held.passed:
+        if self._held.at_fault(chunk):
             known = {one.chunk_id for one in self._spool.pending()}
-            self._release(chunk)
             self._refused(chunk, error.message.rpartition(": ")[2], error.message)
-            for half in self._spool.pending():
-                if half.chunk_id not in known:
-                    self._held[half.chunk_id] = _Held(0, 0.0, held.passed)
+            self._held.inherit(chunk, (half for half in self._spool.pending() if half.chunk_id not in known))
+            self._troubles.mended(chunk.chunk_id)
             return True
-        pause = self._paces.away.pause(failures, self._jitter())
-        self._held[chunk.chunk_id] = _Held(failures, self._clock.monotonic_seconds() + pause, held.passed)
-        self._troubles[chunk.chunk_id] = _Trouble(error.message, error.hint)
-        self._unclear += 1
-        if self._unclear > 1:
+        pause = self._paces.away.pause(self._held.failures(chunk) + 1, self._jitter())
+        store_is_at_fault = self._held.hold(chunk, self._clock.monotonic_seconds() + pause)
+        self._troubles.note(chunk.chunk_id, Trouble(error.message, error.hint))
+        if store_is_at_fault:
             raise error
         self._note(error)
         return False
@@ -380,51 +327,27 @@ class Loader:
             self._upkeep.damaged(chunk, error)
             return
         self._reached("before_insert")
-        with self._told(chunk) as step:
+        with told(chunk, self._clock, self._metrics, self._spans) as step:
             self._store.insert(chunk.kind.value, chunk.chunk_id, rows, chunk.token)
             step("insert")
             self._reached("after_insert")
             self._spool.loaded(chunk)
             step("settle")
-        self._passed, self._unclear = self._passed + 1, 0
-        self._busy = chunk.rows >= _BUSY_ROWS
+        self._held.passed()
+        self._company.loaded(chunk.rows)
         self._metrics.loaded.labels(chunk.kind.value).inc(chunk.rows)
         log.info("chunk_loaded", chunk=chunk.chunk_id, kind=chunk.kind.value, rows=chunk.rows)
-
-    @contextmanager
-    def _told(self, chunk: Chunk) -> Iterator[Callable[[str], None]]:
-        """Times the steps of one chunk, also of the one that fails; `step(name)` ends a step."""
-        now, failed = self._clock.monotonic_seconds, ""
-        told: list[tuple[str, float, float]] = []
-        before = now()
-
-        def step(name: str) -> None:
-            nonlocal before
-            told.append((name, before, now()))
-            before = told[-1][2]
-
-        try:
-            yield step
-        except StoreError as error:
-            failed = error.code
-            step("settle" if told else "insert")
-            raise
-        finally:
-            for name, start, end in told:
-                self._metrics.load_steps[name].observe(end - start)
-            if self._spans is not None and told:
-                self._spans.chunk(Loaded(chunk.chunk_id, chunk.kind.value, chunk.rows, failed), told)
 
     def _failed(self, error: StoreError) -> None:
         self._note(error)
         away, busy, denied = self._paces
         pace = denied if isinstance(error, StoreDenied) else busy if isinstance(error, StoreBusy) else away
-        self._open(pace, _trouble(error))
+        self._open(pace, Trouble.of(error))
 
-    def _open(self, pace: Pace, trouble: _Trouble) -> None:
-        self._troubles = {"store": trouble} | {k: v for k, v in self._troubles.items() if k != "store"}
+    def _open(self, pace: Pace, trouble: Trouble) -> None:
+        self._troubles.note_first("store", trouble)
         self.breaker = self.breaker.failed(pace, self._clock.monotonic_seconds(), self._jitter())
 
     def _note(self, error: StoreError) -> None:
         self._metrics.load_errors.labels(error.code).inc()
-        log.warning("load_failed", code=error.code, message=_trouble(error).message)
+        log.warning("load_failed", code=error.code, message=Trouble.of(error).message)

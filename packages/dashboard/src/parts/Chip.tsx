@@ -64,7 +64,7 @@ export const MaskedChip = ({ masked }: { masked: readonly Masked[] }) => {
 };
 
 export const BotChip = () => (
-  <Chip icon={Bot} title="The user agent looks like a robot.">
+  <Chip icon={Bot} title="Its browser is driven by a program, or its user agent is a robot's.">
     bot
   </Chip>
 );

@@ -25,7 +25,9 @@ export const LiveTable = ({ events, skew }: { events: readonly LiveEvent[]; skew
         <th scope="col" className={styles.when}>
           Received
         </th>
-        <th scope="col">Event</th>
+        <th scope="col" className={styles.event}>
+          Event
+        </th>
         <th scope="col" className={styles.wide}>
           Value
         </th>
@@ -74,10 +76,12 @@ const Row = memo(({ event, skew }: { event: LiveEvent; skew: number }) => {
         <RelativeInstant at={event.server_timestamp} skew={skew} />
       </td>
       <td className={styles.event}>
-        <Link to="/events/$eventId" params={{ eventId: event.event_id }} className={styles.link}>
-          {event.event_name}
-        </Link>
-        {event.is_bot && <BotChip />}
+        <span className={styles.named}>
+          <Link to="/events/$eventId" params={{ eventId: event.event_id }} className={styles.link}>
+            {event.event_name}
+          </Link>
+          {event.is_bot && <BotChip />}
+        </span>
       </td>
       <td className={classes(styles.wide, styles.value)} title={event.event_value || undefined}>
         {event.event_value || <None />}

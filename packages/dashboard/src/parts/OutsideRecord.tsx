@@ -23,7 +23,7 @@ export const OutsideRecord = ({ eventId }: { eventId: string }) => {
           <li>It is not stored: an id in the table is always found.</li>
           <li>It was not rejected or dropped in the last {REMEMBERED} days, as far as that record reaches. It is limited in size, so under a flood the oldest entries go first.</li>
           <li>It may have been erased, or belong to another project or environment than the one you are signed in to.</li>
-          <li>It may never have reached the server. A page keeps an event until it is acknowledged, but no longer than it is open.</li>
+          <li>It may never have reached the server. A browser keeps an event on its disk until it is acknowledged, and sends it when a page of the site is open again.</li>
         </ul>
         <h3>What the id itself says</h3>
         <p>

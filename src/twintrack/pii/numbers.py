@@ -1,0 +1,163 @@
+"""Numbers that carry their own proof: cards, bank accounts, and those that were issued by a known plan.
+
+Each check takes the folded text and a candidate's place, and gives back the places of what is real in it.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from importlib import resources
+
+import re2
+
+_GROUP = re2.compile(r"\d+")
+# Length by first digits. Source: ISO/IEC 7812 issuer ranges as the networks publish them.
+_NETWORKS: tuple[tuple[int, int, frozenset[int]], ...] = (
+    (2200, 2204, frozenset(range(16, 20))),  # Mir
+    (2221, 2720, frozenset({16})),  # Mastercard
+    (3000, 3059, frozenset(range(14, 20))),  # Diners Club
+    (3095, 3095, frozenset(range(14, 20))),
+    (3400, 3499, frozenset({15})),  # American Express
+    (3528, 3589, frozenset(range(16, 20))),  # JCB
+    (3600, 3699, frozenset(range(14, 20))),
+    (3700, 3799, frozenset({15})),
+    (3800, 3999, frozenset(range(14, 20))),
+    (4000, 4999, frozenset({13, 16, 18, 19})),  # Visa
+    (5000, 5099, frozenset(range(12, 20))),  # Maestro
+    (5100, 5599, frozenset({16})),
+    (5600, 5899, frozenset(range(12, 20))),
+    (6000, 6999, frozenset(range(12, 20))),  # Discover, UnionPay, Maestro, RuPay
+    (8100, 8299, frozenset(range(16, 20))),  # UnionPay, RuPay
+    (9792, 9792, frozenset({16})),  # Troy
+)
+_MOST_DIGITS = 19
+_SHAPES = frozenset(
+    {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (4, 4, 4, 6), (4, 4, 4, 1), (6, 13), (8, 8)}
+)
+
+
+def luhn(digits: str) -> bool:
+    """Whether the check digit holds. Source: ISO/IEC 7812-1 annex B."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = ord(digit) - 48
+        if place % 2:
+            value = value * 2 - 9 if value > 4 else value * 2
+        total += value
+    return total % 10 == 0
+
+
+def _is_card(digits: str) -> bool:
+    first, length = int(digits[:4]), len(digits)
+    if len(set(digits)) == 1 or not any(low <= first <= high and length in lengths for low, high, lengths in _NETWORKS):
+        return False
+    return luhn(digits)
+
+
+def cards(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Windows of whole groups that are a card by network, length and check digit, in the grouping of a card or
+    filling the run: this keeps `2 x 4111 ...` apart and longer numbers whole."""
+    groups = [m.span() for m in _GROUP.finditer(data, start, end)]
+    at = 0
+    while at < len(groups):
+        digits = ""
+        for last in range(at, min(len(groups), at + _MOST_DIGITS)):
+            digits += data[groups[last][0] : groups[last][1]].decode()
+            if len(digits) > _MOST_DIGITS:
+                break
+            if len(digits) < 12:
+                continue
+            shape = tuple(b - a for a, b in groups[at : last + 1])
+            whole = at == 0 and last == len(groups) - 1
+            first, behind = groups[at][0], groups[last][1]
+            if (len(shape) == 1 or whole or shape in _SHAPES) and _is_card(digits) and not _inside(data, first, behind):
+                yield first, behind
+                at = last
+                break
+        at += 1
+
+
+def _inside(data: bytes, start: int, end: int) -> bool:
+    """Whether letters and digits go on around it, as in a hash or a fraction."""
+    behind, before = data[end : end + 1], data[max(0, start - 2) : start]
+    if behind.isalpha() or behind == b"_":
+        return True
+    return before[:1].isdigit() and (before[-1:].isalpha() or before[-1:] == b".")
+
+
+_BEFORE_SSN = re2.compile(
+    r"(?i)(?:\bssn|itin\b|\bsocial|tax[ -]?id|taxpayer|seguro[ \t]?social|"
+    r"sozialversicherung|s[ée]curit[ée] sociale|社会保障|社保)[^\d\n]{0,40}$"
+)
+_ELSE_SSN = re2.compile(
+    r"(?i)(?:order|invoice|ticket|\bref(?:erence)?|part|article|sku|model|version|"
+    r"\bid|tracking|isbn|phone|\btel|rows)[ .:#]{0,3}(?:no|number|nr)?[ .:#]{0,3}$"
+)
+_ITIN_GROUPS = (
+    frozenset(range(50, 66)) | frozenset(range(70, 89)) | frozenset(range(90, 93)) | frozenset(range(94, 100))
+)
+
+
+def ssn(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Numbers that could have been issued: areas 000, 666 and 9xx, group 00 and serial 0000 never were; 9xx with some
+    groups are taxpayers' (ITIN). Sources: SSA, randomisation of 2011; IRS Publication 4757. Bare digits and dots need
+    a word beside them."""
+    part = data[start:end]
+    told = _BEFORE_SSN.search(data[max(0, start - 80) : start]) is not None
+    digits = bytes(c for c in part if 48 <= c <= 57)
+    area, group, serial = digits[:3], int(digits[3:5]), digits[5:]
+    if not told:
+        marks = {c for c in part if not 48 <= c <= 57}
+        if (
+            not marks
+            or b"."[0] in marks
+            or part[6:7].isdigit()
+            or (len({part[3:4], part[-5:-4]}) > 1 and not marks & set(b"\n\t"))
+        ):
+            return
+        if _glued(data, start, end) or _ELSE_SSN.search(data[max(0, start - 40) : start]):
+            return
+    elif _digit_beside(data, start, end):
+        return
+    if area >= b"900":
+        if group not in _ITIN_GROUPS:
+            return
+    elif area in (b"000", b"666") or group == 0:
+        return
+    if serial != b"0000":
+        yield start, end
+
+
+def _digit_beside(data: bytes, start: int, end: int) -> bool:
+    return (start > 0 and data[start - 1 : start].isdigit()) or data[end : end + 1].isdigit()
+
+
+def _glued(data: bytes, start: int, end: int) -> bool:
+    """Whether it is a part of something longer: `ORD-123-45-6789`, `1.123-45-6789`."""
+    before, behind = data[max(0, start - 1) : start], data[end : end + 2]
+    if before.isalnum() or (before and before in b"_-.#/"):
+        return True
+    return behind[:1].isalnum() or (len(behind) == 2 and behind[:1] in (b"-", b"_", b"/") and behind[1:].isalnum())
+
+
+_IBAN_LENGTHS: dict[str, int] = tomllib.loads(
+    (resources.files("twintrack.pii") / "ibans.toml").read_text(encoding="utf-8")
+)
+
+
+def iban(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Accounts of a known country, of its length, whose remainder by 97 is 1. Source: ISO 13616."""
+    if data[start : start + 4].upper() == b"IBAN":
+        start += 4
+    length = _IBAN_LENGTHS.get(data[start : start + 2].decode().upper())
+    if length is None:
+        return
+    compact, at = "", start
+    while at < end and len(compact) < length:
+        byte = data[at : at + 1]
+        if byte.isalnum():
+            compact += byte.decode("ascii", "replace").upper()
+        at += 1
+    if len(compact) != length or data[at : at + 1].isalnum():
+        return
+    if int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1:
+        yield start, at
