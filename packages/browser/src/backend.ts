@@ -127,15 +127,15 @@ export interface BackendClient {
 const atLeast = (least: number, ...values: unknown[]): number => values.find((value) => typeof value === "number" && value >= least) as number;
 
 /** `answered`: awaits the end of its way, not the place where it waits. */
-export const follow = (row: Pick<Row, "id" | "fate" | "told">, answered?: boolean): Tracked => ({
-  id: row.id,
-  then: (done, failed) =>
+export const follow = (row: Pick<Row, "id" | "told">, answered?: boolean): Tracked =>
+  Object.assign(
     new Promise<Fate>((resolve) => {
-      const told = (fate: Fate | undefined): unknown => fate && !(answered && waits(fate)) && resolve(fate);
-      (row.told ??= []).push(told);
-      told(row.fate);
-    }).then(done, failed),
-});
+      row.told = (fate) => !(answered && waits(fate)) && resolve(fate);
+    }),
+    { id: row.id },
+  );
+
+export const followOff = (id: string): Tracked => Object.assign(Promise.resolve<Fate>("off"), { id });
 
 /**
  * The next rows that may share a request: one identity, in order, within a count and a size, which the first alone may
@@ -161,8 +161,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const { ticks, now, random } = clockwork;
   // The name ends with the form of what lies there.
   const lane = `twintrack ${endpoint} ${writeKey} 2`;
-  const factory = guard(() => page?.indexedDB);
-  const disk = factory && createDisk(factory, lane, clockwork);
+  const disk = page && "indexedDB" in page ? createDisk(() => page.indexedDB, lane, clockwork) : undefined;
   const ending = new AbortController();
   const say: Debug = (...step) => guard(() => debug?.(...step));
   let busy = 0;
@@ -264,7 +263,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   };
 
   const sayEach = (stage: "sent" | "retry", rows: readonly Row[], detail?: unknown): void => {
-    if (debug) for (const { id } of rows) say(stage, id, detail);
+    for (const { id } of rows) say(stage, id, detail);
   };
 
   const settle = (rows: Row[], reports: Receipt[], { status, body }: Answer): Verdict => {
@@ -409,7 +408,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     );
 
   const track: Backend["track"] = (id, make, first) => {
-    if (stopped) return follow({ id, fate: "off" });
+    if (stopped) return followOff(id);
     const work = (): Fate | { id: string; who: string; text: string } => {
       const event = make();
       if (typeof event === "string") return event;

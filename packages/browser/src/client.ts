@@ -1,5 +1,5 @@
 /** One call, one id, every destination. The public methods never throw and give the event's id at once. */
-import { createBackendClient, follow, type BackendConfiguration, type BackendStats, type Tracked } from "./backend";
+import { createBackendClient, followOff, type BackendConfiguration, type BackendStats, type Tracked } from "./backend";
 import { createConsents, type Choice, type Target } from "./consent";
 import { lookAround, type Place } from "./context";
 import type { Environment, Page } from "./environment";
@@ -86,10 +86,10 @@ interface Entry {
   bytes?: number;
 }
 
-const errorMetadata = (error: unknown): Metadata => ({
-  error_name: error instanceof Error ? error.name : typeof error,
-  error_message: guard(() => (error instanceof Error ? error.message : String(error)), "unreadable").slice(0, 1_000),
-});
+const errorMetadata = (error: unknown): Metadata => {
+  const { name = typeof error, message = guard(() => String(error), "unreadable") } = error instanceof Error ? error : ({} as Partial<Error>);
+  return { error_name: name, error_message: String(message).slice(0, 1_000) };
+};
 
 /** To measure a call costs about as much as the call: one of so many stands for all. */
 const MEASURED = 8;
@@ -201,7 +201,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   };
   if (page) begin();
 
-  const off = follow({ id: "", fate: "off" });
+  const off = followOff("");
   /** A call from the page: whatever it hands us, it gets an id or nothing, never an exception. */
   const call = (make: () => Call): Tracked => (stopped ? off : guard(() => (++calls % MEASURED ? track(make()) : backend.spend(() => track(make()), MEASURED)), off));
 

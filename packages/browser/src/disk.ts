@@ -16,13 +16,14 @@ export interface Kept {
   text: string;
 }
 
-/** The events of one slice that are not settled, under the id of what was its first. */
+/** The events of one slice that are not settled. */
 export interface Slice {
-  id: string;
+  /** The page, by the first event that it stored, and the number of the slice in it. */
+  id: [page: string, number: number];
   rows: Kept[];
 }
 
-/** What all tabs of a site must know about the sending, beside the events. Its id sorts after every event's. */
+/** What all tabs of a site must know about the sending, beside the events. */
 export interface Standing {
   id: "~";
   /** Failed sends in a row. */
@@ -60,12 +61,13 @@ const MOST_MS = 5_000;
 
 const STORE = "slices";
 
-export function createDisk(factory: IDBFactory, name: string, clockwork: Clockwork): Disk {
+/** `factory` is asked for when it is needed: a browser takes a millisecond to give it. */
+export function createDisk(factory: () => IDBFactory, name: string, clockwork: Clockwork): Disk {
   let opening: Promise<IDBDatabase> | undefined;
 
   const open = (): Promise<IDBDatabase> =>
     (opening ??= new Promise<IDBDatabase>((resolve, reject) => {
-      const request = factory.open(name);
+      const request = factory().open(name);
       request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
       request.onerror = reject;
       request.onsuccess = () => {
@@ -98,10 +100,19 @@ export function createDisk(factory: IDBFactory, name: string, clockwork: Clockwo
     open,
     write: (slices, standing) =>
       run("readwrite", (store) => {
+        let from: Slice["id"] | undefined;
+        let to = from;
+        const forget = (): unknown => from && store.delete(IDBKeyRange.bound(from, to));
         for (const { id, rows } of slices) {
           if (rows.length) store.put({ id, rows: rows.map(({ id, who, text }) => ({ id, who, text })) });
-          else store.delete(id);
+          // Nothing can lie between two that follow one another.
+          else if (to?.[0] === id[0] && to[1] === id[1] - 1) to = id;
+          else {
+            forget();
+            from = to = id;
+          }
         }
+        forget();
         if (standing) store.put(standing);
       }),
     async read(claim) {
@@ -119,7 +130,7 @@ export function createDisk(factory: IDBFactory, name: string, clockwork: Clockwo
     },
     clear() {
       // Every tab's connection closes at this, ours too, and the next one makes a new store.
-      factory.deleteDatabase(name);
+      factory().deleteDatabase(name);
     },
   };
 }

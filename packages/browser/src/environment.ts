@@ -1,4 +1,5 @@
 /** What the SDK needs of the world, as values, so that tests need neither a browser nor a sleep. */
+import { encode } from "./queue";
 
 export type Page = Window & typeof globalThis;
 
@@ -36,7 +37,13 @@ const clockwork: Clockwork = {
   pack:
     typeof CompressionStream === "undefined"
       ? undefined
-      : (text) => new Response(new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"))).arrayBuffer(),
+      : (text) => {
+          const { readable, writable } = new CompressionStream("gzip");
+          const writer = writable.getWriter();
+          void writer.write(encode(text));
+          void writer.close();
+          return new Response(readable).arrayBuffer();
+        },
 };
 
 export const surroundings = (): Environment => ({

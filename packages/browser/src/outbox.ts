@@ -31,7 +31,8 @@ export interface Row extends Kept {
   leaving?: boolean;
   /** Absent until its slice is where it waits. */
   fate?: Fate;
-  told?: ((fate: Fate) => void)[];
+  /** Hears of each fate. */
+  told?: (fate: Fate) => unknown;
 }
 
 interface Part extends Slice {
@@ -86,6 +87,8 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
   let fresh: [Row, Make][] = [];
   /** Slices that are not on disk as they should be. */
   const changed = new Set<Part>();
+  let page: string | undefined;
+  let written = 0;
   let timer: unknown;
   let writing = Promise.resolve();
   let stored = !!disk;
@@ -96,7 +99,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     const name = (COUNTED[fate] ?? fate) as keyof Counts;
     if (name in counts) counts[name] += 1;
     say(waits(fate) ? "stored" : fate === "held" || fate === "discarded" ? fate : "settled", row.id, fate);
-    row.told?.forEach((told) => told(fate));
+    row.told?.(fate);
   };
 
   const end: Outbox["end"] = (gone, fateAt) => {
@@ -129,7 +132,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
 
   /** Makes the events of the slice. */
   const make = (): Part => {
-    const slice: Part = { id: "", rows: [] };
+    const slice: Part = { id: ["", 0], rows: [] };
     const all = fresh;
     fresh = [];
     for (const [row, work] of all) {
@@ -147,7 +150,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     const slice = make();
     const [first] = slice.rows;
     if (!first) return;
-    slice.id = first.id;
+    slice.id = [(page ??= first.id), written++];
     changed.add(slice);
     makeRoom();
     if (!opened) unsafe();
@@ -180,9 +183,9 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     merge(slices) {
       const there = new Set(slices.flatMap((slice) => slice.rows.map(({ id }) => id)));
       end(rows.filter((row) => row.fate === "disk" && !row.leaving && !there.has(row.id)), () => "elsewhere");
-      const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => id));
+      const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => String(id)));
       for (const { id, rows: kept } of slices) {
-        if (known.has(id)) continue;
+        if (known.has(String(id))) continue;
         const slice: Part = { id, rows: [], kept: true };
         slice.rows = kept.map((row) => ({ ...row, bytes: byteLength(row.text), since: clockwork.ticks(), fate: "disk", found: true, part: slice }));
         counts.recovered += kept.length;

@@ -4,9 +4,10 @@ export const MOST_EVENTS = 1_000;
 export const MOST_BYTES = 1 << 20;
 
 const encoder = new TextEncoder();
+export const encode = (text: string): Uint8Array<ArrayBuffer> => encoder.encode(text);
 
 /** Bytes of a text on the wire; the browser's limits count these, not characters. */
-export const byteLength = (text: string): number => encoder.encode(text).length;
+export const byteLength = (text: string): number => encode(text).length;
 
 export const weigh = (rows: readonly { bytes: number }[]): number => rows.reduce((sum, { bytes }) => sum + bytes, 0);
 

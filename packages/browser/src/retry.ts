@@ -11,10 +11,8 @@ export const backoff = (failures: number, random: number): number => random * Ma
 
 /** `Retry-After` as milliseconds, from seconds or an HTTP date; undefined where it says neither. */
 export function retryAfter(header: string | null, now: number): number | undefined {
-  const text = header?.trim();
-  if (!text) return undefined;
-  const wait = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;
-  return Number.isNaN(wait) ? undefined : Math.min(MOST_ASKED_MS, Math.max(0, wait));
+  const wait = header && (Number.isNaN(Number(header)) ? Date.parse(header) - now : Number(header) * 1000);
+  return wait === 0 || wait ? Math.min(MOST_ASKED_MS, Math.max(0, wait)) : undefined;
 }
 
 export type Status = "accepted" | "duplicate" | "rejected" | "dropped" | "retry";

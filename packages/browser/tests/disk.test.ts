@@ -1,10 +1,12 @@
 /** What lies on disk outlives the page: several pages over one store, as tabs and visits have it. */
-import { IDBFactory } from "fake-indexeddb";
+import { IDBFactory, IDBKeyRange } from "fake-indexeddb";
 import { describe, expect, it } from "vitest";
 
 import { SLICE_MS } from "../src/outbox";
 import { claimLease, LEASE_MS } from "../src/turn";
 import { accept, balance, createStage, refuse, type Sent } from "./stage";
+
+globalThis.IDBKeyRange = IDBKeyRange;
 
 const many = 20;
 
