@@ -126,16 +126,16 @@ export interface BackendClient {
 /** Numbers of a configuration come from outside: one that is none must not stop delivery. */
 const atLeast = (least: number, ...values: unknown[]): number => values.find((value) => typeof value === "number" && value >= least) as number;
 
-/** `answered`: awaits the end of its way, not the place where it waits. */
-export const follow = (row: Pick<Row, "id" | "told">, answered?: boolean): Tracked =>
-  Object.assign(
+/** `answered`: awaits the end of its way, not the place where it waits. A promise is made only where one is awaited. */
+export const follow = (row: Pick<Row, "id" | "fate" | "told">, answered?: boolean): Tracked => ({
+  id: row.id,
+  then: (done, failed) =>
     new Promise<Fate>((resolve) => {
-      row.told = (fate) => !(answered && waits(fate)) && resolve(fate);
-    }),
-    { id: row.id },
-  );
-
-export const followOff = (id: string): Tracked => Object.assign(Promise.resolve<Fate>("off"), { id });
+      const told = (fate: Fate): unknown => !(answered && waits(fate)) && resolve(fate);
+      (row.told ??= []).push(told);
+      if (row.fate) told(row.fate);
+    }).then(done, failed),
+});
 
 /**
  * The next rows that may share a request: one identity, in order, within a count and a size, which the first alone may
@@ -408,7 +408,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     );
 
   const track: Backend["track"] = (id, make, first) => {
-    if (stopped) return followOff(id);
+    if (stopped) return follow({ id, fate: "off" });
     const work = (): Fate | { id: string; who: string; text: string } => {
       const event = make();
       if (typeof event === "string") return event;

@@ -1,5 +1,5 @@
 /** One call, one id, every destination. The public methods never throw and give the event's id at once. */
-import { createBackendClient, followOff, type BackendConfiguration, type BackendStats, type Tracked } from "./backend";
+import { createBackendClient, follow, type BackendConfiguration, type BackendStats, type Tracked } from "./backend";
 import { createConsents, type Choice, type Target } from "./consent";
 import { lookAround, type Place } from "./context";
 import type { Environment, Page } from "./environment";
@@ -106,6 +106,8 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   const identity = createIdentity(() => (may("backend") ? page?.localStorage : undefined), draw, clockwork.ticks);
   const around = lookAround(page as Page);
   const settle = (): void => {
+    draw.prepare();
+    around.place();
     if (may("backend")) identity.settle(now(), resets);
   };
   const backend = createBackendClient(configuration, clockwork, page, {
@@ -201,7 +203,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   };
   if (page) begin();
 
-  const off = followOff("");
+  const off = follow({ id: "", fate: "off" });
   /** A call from the page: whatever it hands us, it gets an id or nothing, never an exception. */
   const call = (make: () => Call): Tracked => (stopped ? off : guard(() => (++calls % MEASURED ? track(make()) : backend.spend(() => track(make()), MEASURED)), off));
 

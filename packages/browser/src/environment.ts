@@ -22,7 +22,7 @@ export interface Environment {
   window: Page | undefined;
   clockwork: Clockwork;
   /** Random numbers. */
-  fill(numbers: Uint32Array<ArrayBuffer>): unknown;
+  fill(numbers: Uint16Array<ArrayBuffer>): unknown;
   /** The id of an event that was tracked before the script came; empty where there is none. */
   given?(): string;
 }

@@ -80,11 +80,14 @@ export const eventName = (...parts: unknown[]): string => parts.map(String).join
 export function snapshot(metadata: unknown): Metadata | undefined {
   if (typeof metadata !== "object" || !metadata) return undefined;
   const copy: Metadata = {};
-  for (const key of Object.keys(metadata))
-    guard(() => {
+  for (const key of Object.keys(metadata)) {
+    try {
       const value = (metadata as Metadata)[key];
       copy[key] = typeof value === "string" || typeof value === "number" ? value : JSON.parse(JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part)));
-    });
+    } catch {
+      // This key alone is lost.
+    }
+  }
   return copy;
 }
 
@@ -102,25 +105,38 @@ export function masked(event: WireEvent, mask: ((text: string) => string) | unde
   return { ...event, ...JSON.parse(texts, (_, value: unknown) => (typeof value === "string" ? guard(() => mask(value), "") : value)) as object };
 }
 
-/** Random numbers that are drawn at once: a call into the browser costs more than an id. */
-const DRAWN = 128;
+/** Random parts of ids that are kept ready, so that a call need not make one. */
+const READY = 8;
+
+/** Of integers up to 31 bits: others take the browser ten times as long. */
+const hex = (number: number): string => number.toString(16);
+
+export interface Draw {
+  (): string;
+  /** Makes ready what the next ids need. */
+  prepare(): void;
+}
 
 /**
  * A maker of UUIDv7 that never goes back within one page, even when the clock does: a counter, then 62 random bits.
  * Source: RFC 9562 section 6.2, method 1.
  */
-export function uuid7(now: () => number, fill: (numbers: Uint32Array<ArrayBuffer>) => unknown): () => string {
-  const drawn = new Uint32Array(DRAWN);
-  let left = 0;
+export function uuid7(now: () => number, fill: (numbers: Uint16Array<ArrayBuffer>) => unknown): Draw {
+  const ends: string[] = [];
   /** Milliseconds times 4096, plus the counter: exact until 2039. */
   let last = 0;
-  return () => {
-    last = Math.max(last + 1, now() * 4096);
-    if (!left) fill(drawn);
-    left = (left || DRAWN) - 2;
-    const time = last.toString(16).padStart(15, "0");
-    const [high = 0, low = 0] = drawn.subarray(left);
-    const end = ((high & 0x3fffffff) + 0x80000000).toString(16);
-    return `${time.slice(0, 8)}-${time.slice(8, 12)}-7${time.slice(12)}-${end.slice(0, 4)}-${end.slice(4)}${(low + 2 ** 32).toString(16).slice(1)}`;
+  const prepare = (): void => {
+    if (ends.length >= READY) return;
+    const drawn = new Uint16Array(4 * READY);
+    fill(drawn);
+    const four = (at: number): string => hex((drawn[at] as number) + 0x10000).slice(1);
+    for (let at = 0; at < drawn.length; at += 4) ends.push(`${hex(((drawn[at] as number) & 0x3fff) | 0x8000)}-${four(at + 1)}${four(at + 2)}${four(at + 3)}`);
   };
+  const draw = (): string => {
+    last = Math.max(last + 1, now() * 4096);
+    const low = hex((last % 2 ** 28) + 2 ** 28);
+    if (!ends.length) prepare();
+    return `${hex(Math.floor(last / 2 ** 28)).padStart(8, "0")}-${low.slice(1, 5)}-7${low.slice(5)}-${ends.pop() as string}`;
+  };
+  return Object.assign(draw, { prepare });
 }

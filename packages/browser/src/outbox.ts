@@ -31,8 +31,8 @@ export interface Row extends Kept {
   leaving?: boolean;
   /** Absent until its slice is where it waits. */
   fate?: Fate;
-  /** Hears of each fate. */
-  told?: (fate: Fate) => unknown;
+  /** Those who hear of each fate. */
+  told?: ((fate: Fate) => unknown)[];
 }
 
 interface Part extends Slice {
@@ -99,7 +99,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     const name = (COUNTED[fate] ?? fate) as keyof Counts;
     if (name in counts) counts[name] += 1;
     say(waits(fate) ? "stored" : fate === "held" || fate === "discarded" ? fate : "settled", row.id, fate);
-    row.told?.(fate);
+    row.told?.forEach((told) => told(fate));
   };
 
   const end: Outbox["end"] = (gone, fateAt) => {
