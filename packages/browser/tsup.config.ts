@@ -2,9 +2,9 @@ import { defineConfig, type Options } from "tsup";
 
 /** Properties that no page, service, vendor, browser or disk ever sees: they need no names. */
 const inner = [
-  ..."after cancel ticks pack clockwork spend envelope refreshToken health resize leave show online".split(" "),
+  ..."after cancel ticks pack clockwork spend envelope refreshToken health resize leave".split(" "),
   ..."leaving fate told since part merge settle end onDisk composed sliced unsafe say waiting".split(" "),
-  ..."statuses retryAfter kept slices standing claimed heard recall ask answer forget learn stamp hand".split(" "),
+  ..."statuses retryAfter kept slices standing heard recall ask answer forget learn stamp hand".split(" "),
   ..."resets prepare whole counts found save place user track read anonymous session started seen".split(" "),
 ];
 

@@ -92,6 +92,7 @@ export interface Backend extends BackendClient {
   track(id: string, make: () => WireEvent | Fate, first?: boolean): Tracked;
   /** Ends the slice. */
   write(): void;
+  say: Debug;
   /** Counts the time of such work. */
   spend<T>(work: () => T, times?: number): T;
   counts: Counts;
@@ -214,7 +215,10 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     killed: configs.now().kill === true,
     main_thread_milliseconds: busy,
   });
-  const { envelope, send, refreshToken } = createTransport({ endpoint: () => { const there = configs.now().endpoint; return typeof there === "string" && there ? there : endpoint; }, writeKey, getToken, health: () => ({ page: self, ...stats() }), spend }, clockwork);
+  const { envelope, send, refreshToken } = createTransport({ endpoint: () => {
+      const { endpoint: there } = configs.now();
+      return typeof there === "string" ? there : endpoint;
+    }, writeKey, getToken, health: () => ({ page: self, ...stats() }), spend }, clockwork);
 
   const due = (): number => {
     const rows = outbox.rows();
@@ -267,10 +271,11 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   };
 
   const settle = (rows: Row[], reports: Receipt[], { status, body }: Answer): Verdict => {
-    const verdict = judge(status, body, rows);
-    if (typeof verdict === "object") configs.heard(verdict.version, verdict.killed);
+    const verdict = judge(status, body ?? "", rows);
+    const read = typeof verdict === "object" ? verdict : undefined;
+    if (read) configs.heard(read.version, read.killed);
     else if (verdict !== "refused") receipts.unshift(...reports);
-    outbox.end(rows, (at) => (typeof verdict === "object" ? (verdict.statuses[at] as Fate) : verdict === "refused" ? verdict : "retry"));
+    outbox.end(rows, (at) => read?.statuses[at] ?? (verdict === "refused" ? verdict : "retry"));
     return verdict;
   };
 
@@ -306,7 +311,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     const found = await disk?.read(leasing ? (known) => claimLease(known, self, now()) : undefined).catch(() => undefined);
     newsSince = Infinity;
     leased = leasing && !!found;
-    if (leased && !found?.claimed) {
+    if (leased && found?.standing?.owner !== self) {
       leased = false;
       notBefore = ticks() + LEASE_WAIT_MS;
       return;
@@ -328,7 +333,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     try {
       // The page may be inside a call to us: never start a request in its time.
       await outbox.write();
-      if (on && ticks() >= notBefore) await (disk ? takeTurn(guard(() => page?.navigator.locks), lane, round) : round(false));
+      if (on && ticks() >= notBefore) await (disk ? takeTurn(page, lane, round) : round(false));
     } catch {
       wait();
     } finally {
@@ -384,28 +389,22 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     void configs.ask();
   };
 
-  if (page)
-    watchPage(
-      page,
-      {
-        leave: () =>
-          spend(() => {
-            leave();
-            owner?.leave();
-          }),
-        show: watch,
-        resize: () => owner?.resize(),
-        online() {
-          if (!on) return;
-          failures = 0;
-          if (!asked) notBefore = 0;
-          // The others shall not wait for what is over.
-          void outbox.settle(standing());
-          arm();
-        },
-      },
-      ending.signal,
-    );
+  const goOnline = (): void => {
+    if (!on) return;
+    failures = 0;
+    if (!asked) notBefore = 0;
+    // The others shall not wait for what is over.
+    void outbox.settle(standing());
+    arm();
+  };
+
+  const goAway = (): void =>
+    spend(() => {
+      leave();
+      owner?.leave();
+    });
+
+  if (page) watchPage(page, ending.signal, goAway, watch, goOnline, () => owner?.resize());
 
   const track: Backend["track"] = (id, make, first) => {
     if (stopped) return follow({ id, fate: "off" });
@@ -441,6 +440,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     track,
     spend,
     counts,
+    say,
     write: () => void outbox.write(),
     trackEvent: (event) => track(event.event_id, () => masked(event, mask)),
     receipt(receipt) {

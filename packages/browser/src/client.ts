@@ -119,8 +119,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
     composed: settle,
     gate: (name) => destinations.map((destination) => guard(() => destination.gate?.(name))).find((said) => typeof said === "boolean"),
   });
-  const { counts } = backend;
-  const say = (...step: Parameters<NonNullable<typeof debug>>): void => guard(() => debug?.(...step));
+  const { counts, say } = backend;
   const vendors = createVendors(destinations, of, now, !!(messageContentToVendors && mask), (receipt) => {
     say("vendor", receipt.event_id, receipt);
     if (of("backend") !== "denied") backend.receipt(receipt);
@@ -260,7 +259,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   };
 }
 
-const OFF: Configuration = { enabled: false, endpoint: "", writeKey: "" };
+const OFF = { enabled: false } as Configuration;
 
 /** A service that does nothing where there is no page, where it is switched off, and where it cannot start. */
 export const createClient = (configuration: Configuration, environment: Environment): Analytics => guard(() => start(configuration, environment)) ?? start(OFF, environment);

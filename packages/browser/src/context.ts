@@ -26,7 +26,7 @@ export function lookAround(page: Page): Surroundings {
   let href: string | undefined;
   let viewport: Context["viewport"] | undefined;
   /** A page that says when its address changes need not be asked in each call: that costs half of a call. */
-  const navigation = guard(() => (page as { navigation?: EventTarget }).navigation);
+  const navigation = (page as { navigation?: EventTarget } | undefined)?.navigation;
   navigation?.addEventListener("currententrychange", () => (href = undefined));
   return {
     place: () =>

@@ -42,8 +42,6 @@ export interface Standing {
 export interface Found {
   slices: Slice[];
   standing?: Standing | undefined;
-  /** Whether the claim was written. */
-  claimed?: boolean;
 }
 
 export interface Disk {
@@ -122,8 +120,7 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
         all.onsuccess = () => {
           found.slices = all.result.filter((one): one is Slice => "rows" in one || !(found.standing = one as Standing));
           const mine = claim?.(found.standing);
-          if (mine) store.put(mine);
-          found.claimed = !!mine;
+          if (mine) store.put((found.standing = mine));
         };
       });
       return found;

@@ -1,4 +1,5 @@
 /** What the SDK needs of the world, as values, so that tests need neither a browser nor a sleep. */
+import { guard } from "./guard";
 import { encode } from "./queue";
 
 export type Page = Window & typeof globalThis;
@@ -49,5 +50,6 @@ const clockwork: Clockwork = {
 export const surroundings = (): Environment => ({
   window: typeof window === "undefined" ? undefined : window,
   clockwork,
-  fill: (numbers) => crypto.getRandomValues(numbers),
+  // A browser without Web Crypto still needs ids that differ.
+  fill: (numbers) => guard(() => crypto.getRandomValues(numbers)) ?? numbers.forEach((_, at) => (numbers[at] = Math.random() * 65_536)),
 });

@@ -27,7 +27,7 @@ export interface Identity {
   next(at: number, resets: number): Ids;
   /** Another tab has written this. */
   learn(text: string | null | undefined): void;
-  /** Does what is due off the call: reads what the browser keeps, takes in sign-outs, and writes, which is told to every tab. */
+  /** Does what is due off the call: takes in sign-outs, and writes, which is told to every tab. */
   settle(at: number, resets: number): void;
   /** Writes down how far the session has counted. */
   save(): void;
@@ -36,7 +36,7 @@ export interface Identity {
 }
 
 /** A session ends when idle, when it has lasted a day or lies in the future of a clock that went back. */
-const isOver = ({ seen, started }: Known, at: number): boolean => at - seen > IDLE_MS || at - started > LONGEST_MS || started - at > IDLE_MS;
+const isOver = ({ seen, started }: Known, at: number): boolean => Math.max(at - seen, started - at) > IDLE_MS || at - started > LONGEST_MS;
 
 /** A new session is written down at once; how far it has counted, at most so often: each write is told to every tab. */
 export const SAVE_MS = 1_000;
@@ -60,10 +60,6 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     if (!session || !anonymous || (memory?.session === session && memory.count > Number(count))) return;
     memory = { anonymous, session, started: Number(started), seen: Number(seen), count: Number(count) };
   };
-  const read = (): void => {
-    // Another service on this page, whose writes nobody tells us of, may have made the ids since.
-    if (!memory) learn(guard(() => storage()?.getItem(STORAGE_KEY)));
-  };
   const save = (): void => {
     const known = memory;
     if (!known) return;
@@ -73,7 +69,8 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
   };
   /** The person and session of that time. */
   const meet = (at: number, resets: number): Known => {
-    read();
+    // Another service on this page, whose writes nobody tells us of, may have made the ids since.
+    if (!memory) learn(guard(() => storage()?.getItem(STORAGE_KEY)));
     const same = resets === taken;
     taken = resets;
     if (!memory || !same || isOver(memory, at)) {
@@ -92,7 +89,6 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     },
     learn,
     settle(at, resets) {
-      read();
       if (resets !== taken) meet(at, resets);
       if (unsaved && ticks() - saved > SAVE_MS) save();
     },

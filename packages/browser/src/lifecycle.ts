@@ -2,19 +2,12 @@
 import type { Page } from "./environment";
 import { guard } from "./guard";
 
-export interface Moments {
-  leave(): void;
-  show(): void;
-  online(): void;
-  resize(): void;
-}
-
 /** `visibilitychange` is the last one a phone is sure to send, `pagehide` the last one of a desktop. Until `signal` ends it. */
-export function watchPage(page: Page, on: Moments, signal: AbortSignal): void {
+export function watchPage(page: Page, signal: AbortSignal, leave: () => void, show: () => void, online: () => void, resize: () => void): void {
   const { document } = page;
   const listen = (target: EventTarget, name: string, work: () => void): void => target.addEventListener(name, () => guard(work), { signal });
-  listen(document, "visibilitychange", () => (document.visibilityState === "hidden" ? on.leave : on.show)());
-  listen(page, "pagehide", on.leave);
-  listen(page, "online", on.online);
-  listen(page, "resize", on.resize);
+  listen(document, "visibilitychange", () => (document.visibilityState === "hidden" ? leave : show)());
+  listen(page, "pagehide", leave);
+  listen(page, "online", online);
+  listen(page, "resize", resize);
 }

@@ -19,8 +19,8 @@ const PACK_CHARACTERS = 1_024;
 /** `status` 0: no answer came; -1: none came in time. */
 export interface Answer {
   status: number;
-  body: string;
-  retryAfter: string | null;
+  body?: string;
+  retryAfter?: string | null;
 }
 
 export interface Transport {
@@ -61,7 +61,7 @@ export function createTransport({ endpoint, writeKey, getToken, health, spend }:
       const halt = new AbortController();
       const timer = clockwork.after(() => halt.abort(), MOST_SEND_MS);
       const packer = keepalive || body.length < PACK_CHARACTERS ? undefined : pack;
-      const found: Answer = { status: 0, body: "", retryAfter: null };
+      const found: Answer = { status: 0 };
       try {
         const packed = packer ? await packer(body) : body;
         const answer = await spend(() =>

@@ -10,10 +10,10 @@ import type { Standing } from "./disk";
 export const LEASE_MS = 60_000;
 
 /** Does the work when it is this tab's turn; `leased` says whether the work must take the lease itself. */
-export async function takeTurn(locks: LockManager | undefined, name: string, work: (leased: boolean) => Promise<void>): Promise<void> {
+export async function takeTurn(page: Window | undefined, name: string, work: (leased: boolean) => Promise<void>): Promise<void> {
   let started = false;
   try {
-    await (locks as LockManager).request(name, () => {
+    await (page as Window).navigator.locks.request(name, () => {
       started = true;
       return work(false);
     });

@@ -38,8 +38,7 @@ export function createVendors(destinations: readonly Destination[], consentOf: (
       }
     },
     stop() {
-      for (const stop of running.values()) guard(() => (stop as () => void)());
-      running.clear();
+      for (const stop of running.values()) guard(stop as () => void);
     },
   };
 }

@@ -97,6 +97,64 @@ describe("an event on disk", () => {
   });
 });
 
+/** The ids of each record on disk. */
+const records = async (factory: IDBFactory): Promise<string[][]> => {
+  const [{ name = "" } = {}] = await factory.databases();
+  const database = await new Promise<IDBDatabase>((resolve) => {
+    const request = factory.open(name);
+    request.onsuccess = () => resolve(request.result);
+  });
+  const found = await new Promise<{ rows?: { id: string }[] }[]>((resolve) => {
+    const request = database.transaction("slices").objectStore("slices").getAll();
+    request.onsuccess = () => resolve(request.result as { rows?: { id: string }[] }[]);
+  });
+  database.close();
+  return found.flatMap(({ rows }) => (rows ? [rows.map(({ id }) => id)] : []));
+};
+
+describe("the events of one slice", () => {
+  it("are one record, which gets shorter, and goes with its last event", async () => {
+    const { stage, factory, pass } = shop();
+    const analytics = stage.open({ batchSize: 2 });
+    const [a, b] = [analytics.trackEvent({ name: "a" }).id, analytics.trackEvent({ name: "b" }).id];
+    await pass(SLICE_MS - 5);
+    expect(await records(factory)).toEqual([]);
+    const c = analytics.trackEvent({ name: "c" }).id;
+    stage.respond(() => refuse(503));
+    await pass(20);
+    expect(await records(factory)).toEqual([[a, b, c]]);
+    stage.respond((sent) => accept(sent, { [a]: "retry" }));
+    await pass(60_000);
+    expect((await records(factory)).flat()).toEqual([a]);
+    stage.respond((sent) => accept(sent));
+    await pass(300_000);
+    expect(await records(factory)).toEqual([]);
+  });
+
+  it("go without those of another tab that lie between them", async () => {
+    const one = shop();
+    const two = shop(one.factory);
+    const [a, b] = [one.stage.open(), two.stage.open()];
+    const others: string[] = [];
+    await Promise.all([one.pass(100), two.pass(100)]);
+    for (let n = 0; n < 3; n++) {
+      a.trackEvent({ name: "one" });
+      await one.pass(SLICE_MS * 2);
+      await two.pass(SLICE_MS * 2);
+    }
+    // Stored after the first tab has looked at the disk, before it forgets what it sent.
+    one.stage.respond(async (sent) => {
+      others.push(b.trackEvent({ name: "two" }).id);
+      await two.pass(SLICE_MS * 2);
+      return accept(sent);
+    });
+    for (let n = 0; n < 5; n++) await one.pass(1_000);
+    expect(a.stats()).toMatchObject({ queued: 0, sent: 3 });
+    expect(others).toHaveLength(1);
+    expect(await records(one.factory)).toEqual([others]);
+  });
+});
+
 describe("two tabs", () => {
   it("send one another's events, and each knows what became of its own", async () => {
     const one = shop();
