@@ -2,10 +2,10 @@ import { defineConfig, type Options } from "tsup";
 
 /** Properties that no page, service, vendor, browser or disk ever sees: they need no names. */
 const inner = [
-  ..."after cancel ticks pack clockwork spend envelope refreshToken health".split(" "),
-  ..."rows place leaving fate told since make merge settle onDisk sliced unsafe say".split(" "),
-  ..."statuses retryAfter kept standing heard forget learn renew persist stamp hand".split(" "),
-  ..."resets whole resized ready counts parts group act tag found entry save draw prepare".split(" "),
+  ..."after cancel ticks pack clockwork spend envelope refreshToken health resize leave".split(" "),
+  ..."leaving fate told since part merge settle end onDisk composed sliced unsafe say waiting".split(" "),
+  ..."statuses retryAfter kept slices standing heard recall ask answer forget learn stamp hand".split(" "),
+  ..."resets prepare whole counts found save place user track read anonymous session started seen".split(" "),
 ];
 
 /** Made anew for each build: terser writes into what it is given. */

@@ -10,10 +10,9 @@ import { createDisk, type Standing } from "./disk";
 import type { Clockwork, Page } from "./environment";
 import { masked, type Debug, type Receipt, type WireEvent } from "./event";
 import { guard } from "./guard";
-import { part } from "./leaving";
-import { listen, watchPage } from "./lifecycle";
-import { createOutbox, type Fate, type Row } from "./outbox";
-import { byteLength } from "./queue";
+import { watchPage } from "./lifecycle";
+import { createOutbox, waits, type Counts, type Fate, type Row } from "./outbox";
+import { byteLength, MOST_EVENTS, weigh } from "./queue";
 import { backoff, judge, MOST_MS, retryAfter, type Verdict } from "./retry";
 import { exclusion } from "./rollout";
 import { createTransport, KEEPALIVE_BYTES, type Answer } from "./transport";
@@ -23,6 +22,8 @@ export type { Clockwork } from "./environment";
 
 export const BATCH_BYTES = 48 * 1024;
 const MOST_RECEIPTS = 500;
+/** More than any receipt takes. */
+const RECEIPT_BYTES = 150;
 /** Failed sends in a row after which each request is a probe with one event: a service on its knees gets no more. */
 export const BREAKER_FAILURES = 5;
 /** Requests in a row that the browser refused at once while online: something here blocks them. */
@@ -88,20 +89,23 @@ export interface Tracked extends PromiseLike<Fate> {
 /** What the service of all destinations needs beside. */
 export interface Backend extends BackendClient {
   /** An event that is made when its slice ends, with what else must be done then; or what became of it instead. */
-  track(id: string, make: () => WireEvent | Fate): Tracked;
+  track(id: string, make: () => WireEvent | Fate, first?: boolean): Tracked;
+  /** Ends the slice. */
+  write(): void;
+  say: Debug;
   /** Counts the time of such work. */
   spend<T>(work: () => T, times?: number): T;
+  counts: Counts;
+  stats(): BackendStats & Counts;
 }
 
 /** What the one above knows and does. */
 export interface Owner {
   leave(): void;
   resize(): void;
-  /** What the first call would else have to do. */
-  prepare(): void;
+  /** A slice is made; the first time before there is any. */
+  composed(): void;
   storage(event: StorageEvent): void;
-  /** Counts beside those here, for the health in each batch. */
-  counts(): object;
   /** What a vendor's gate says. */
   gate(name: string): boolean | undefined;
 }
@@ -113,8 +117,8 @@ export interface BackendClient {
   receipt(receipt: Receipt): void;
   /** Sends what waits; resolves when the service has answered or a retry is due later. Never rejects. */
   flush(): Promise<void>;
-  /** Forgets what waits; how many events that were. */
-  discard(): number;
+  /** Forgets what waits, as discarded. */
+  discard(): void;
   /** Sends what waits a last time and stops. */
   shutdown(): Promise<void>;
   stats(): BackendStats;
@@ -123,16 +127,29 @@ export interface BackendClient {
 /** Numbers of a configuration come from outside: one that is none must not stop delivery. */
 const atLeast = (least: number, ...values: unknown[]): number => values.find((value) => typeof value === "number" && value >= least) as number;
 
-export const settledAs = (id: string, fate: Fate): Tracked => ({ id, then: (done, failed) => Promise.resolve(fate).then(done, failed) });
+/** `answered`: awaits the end of its way, not the place where it waits. A promise is made only where one is awaited. */
+export const follow = (row: Pick<Row, "id" | "fate" | "told">, answered?: boolean): Tracked => ({
+  id: row.id,
+  then: (done, failed) =>
+    new Promise<Fate>((resolve) => {
+      const told = (fate: Fate): unknown => !(answered && waits(fate)) && resolve(fate);
+      (row.told ??= []).push(told);
+      if (row.fate) told(row.fate);
+    }).then(done, failed),
+});
 
-/** The next rows that may share a batch: one identity, in order, within a count and a size. */
-export function nextBatch(rows: readonly Row[], events: number, bytes: number): Row[] {
+/**
+ * The next rows that may share a request: one identity, in order, within a count and a size, which the first alone may
+ * exceed. For the `last` request of a page also those that are only on their way to the disk, but none that lies there for
+ * other pages, and none that exceeds the size.
+ */
+export function nextBatch(rows: readonly Row[], events: number, bytes: number, last?: boolean): Row[] {
   const batch: Row[] = [];
-  let size = 0;
+  let left = bytes;
   for (const row of rows) {
-    if (row.leaving || !row.place) continue;
-    size += row.bytes + 1;
-    if (batch.length > 0 && (batch.length >= events || size > bytes || row.who !== (batch[0] as Row).who)) break;
+    if (row.leaving || (last ? row.found || row.bytes >= left : !row.fate)) continue;
+    left -= row.bytes + 1;
+    if (batch.length && (batch.length >= events || left < 0 || row.who !== (batch[0] as Row).who)) break;
     batch.push(row);
   }
   return batch;
@@ -142,26 +159,28 @@ export function nextBatch(rows: readonly Row[], events: number, bytes: number): 
 export function createBackendClient(configuration: BackendConfiguration, clockwork: Clockwork, page?: Page, owner?: Owner): Backend {
   const maxRetries = atLeast(0, configuration.maxRetries, 10);
   const { endpoint, writeKey, getToken, awaitAnswer, mask, debug } = configuration;
-  const lane = `twintrack ${endpoint} ${writeKey}`;
-  const factory = guard(() => page?.indexedDB);
-  const disk = factory && createDisk(() => factory, lane, clockwork);
-  const say: Debug = (stage, id, detail) => guard(() => debug?.(stage, id, detail));
+  const { ticks, now, random } = clockwork;
+  // The name ends with the form of what lies there.
+  const lane = `twintrack ${endpoint} ${writeKey} 2`;
+  const disk = page && "indexedDB" in page ? createDisk(() => page.indexedDB, lane, clockwork) : undefined;
+  const ending = new AbortController();
+  const say: Debug = (...step) => guard(() => debug?.(...step));
   let busy = 0;
   const spend = <T>(work: () => T, times = 1): T => {
-    const from = clockwork.ticks();
-    try {
-      return work();
-    } finally {
-      busy += (clockwork.ticks() - from) * times;
-    }
+    const from = ticks();
+    const result = work();
+    busy += (ticks() - from) * times;
+    return result;
   };
-  const outbox = createOutbox(disk, clockwork, { spend, sliced: () => arm(), unsafe: () => leave(), say });
-  const counts = { sent: 0, rejected: 0, excluded: 0, refused: 0, retried: 0 };
-  const self = clockwork.random().toString(36);
-  let started = Infinity;
+  const counts: Counts = { tracked: 0, held: 0, discarded: 0, dropped: 0, recovered: 0, elsewhere: 0, sent: 0, rejected: 0, excluded: 0, refused: 0, retried: 0 };
+  const outbox = createOutbox(disk, clockwork, counts, { spend, composed: () => owner?.composed(), sliced: () => arm(), unsafe: () => leave(), say });
+  const self = random().toString(36);
+  /** Whether storage may be used and events may be sent. */
+  let on = false;
+  let stopped = false;
   /** What a batch that was too large has left of its size. */
   let halved = Infinity;
-  let receipts: Receipt[] = [];
+  const receipts: Receipt[] = [];
   let receiptsSince = 0;
   let timer: unknown;
   let timerAt = Infinity;
@@ -175,39 +194,40 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   let heard = 0;
   /** Whether the service asked for the wait; the network coming back does not shorten such a one. */
   let asked = false;
-  /** A page that has just come may find events of earlier ones. */
-  let unread = disk !== undefined;
-  /** A new page, or a network that is back: a rest on disk ends. */
-  let hurry = true;
+  /** Since when there may be something of other pages on disk. */
+  let newsSince = Infinity;
+  let leased = false;
   let leavingBytes = 0;
-  let stopped = false;
-  let unstore = (): void => undefined;
 
-  const configs = createConfigs(endpoint, writeKey, clockwork, () => (started < Infinity ? page?.localStorage : undefined), () => {
+  const configs = createConfigs(endpoint, writeKey, clockwork, () => (on ? page?.localStorage : undefined), () => {
     const { kill, queue } = configs.now();
-    if (kill && queue === "discard") counts.excluded += outbox.clear();
+    if (kill && queue === "discard") outbox.clear("dropped");
     arm();
   });
   const most = (): number => Math.min(halved, Math.floor(atLeast(1, configuration.batchSize, configs.now().batch?.events, 20)));
   const batchBytes = (): number => atLeast(1, configs.now().batch?.bytes, BATCH_BYTES);
 
-  const stats = (): BackendStats => ({
-    ...outbox.counts(),
+  const stats = (): BackendStats & Counts => ({
     ...counts,
+    queued: outbox.waiting(),
     storage: outbox.onDisk() ? "disk" : "memory",
     blocked: unanswered >= BLOCKED_FAILURES,
     killed: configs.now().kill === true,
     main_thread_milliseconds: busy,
   });
-  const transport = createTransport({ endpoint: () => configs.endpoint() || endpoint, writeKey, getToken, health: () => ({ page: self, ...stats(), ...owner?.counts() }), spend }, clockwork);
+  const { envelope, send, refreshToken } = createTransport({ endpoint: () => {
+      const { endpoint: there } = configs.now();
+      return typeof there === "string" ? there : endpoint;
+    }, writeKey, getToken, health: () => ({ page: self, ...stats() }), spend }, clockwork);
 
   const due = (): number => {
-    const waiting = outbox.rows().find((row) => row.place && !row.leaving);
-    if (stopped || running || started === Infinity || (!waiting && receipts.length === 0 && !unread)) return Infinity;
-    const full = outbox.rows().length >= most() || outbox.bytes() >= batchBytes();
-    const since = Math.min(waiting?.since ?? Infinity, receipts.length > 0 ? receiptsSince : Infinity, unread ? started : Infinity);
+    const rows = outbox.rows();
+    const waiting = rows.find(({ fate, leaving }) => fate && !leaving);
+    const since = Math.min(waiting?.since ?? Infinity, receipts.length ? receiptsSince : Infinity, newsSince);
+    if (!on || running || since === Infinity) return Infinity;
     // What failed has waited for its interval already.
-    return Math.max(notBefore, (failures > 0 || full) && waiting ? 0 : since + atLeast(0, configuration.flushInterval, configs.now().batch?.interval_milliseconds, 2_000));
+    const full = waiting && (failures || rows.length >= most() || weigh(rows) >= batchBytes());
+    return Math.max(notBefore, full ? 0 : since + atLeast(0, configuration.flushInterval, configs.now().batch?.interval_milliseconds, 2_000));
   };
 
   /** At most one timer, moved only to an earlier time. */
@@ -218,122 +238,102 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     timerAt = at;
     timer = clockwork.after(() => {
       timerAt = Infinity;
-      if (clockwork.ticks() >= due()) void flush();
+      if (ticks() >= due()) void flush();
       else arm();
-    }, Math.max(0, at - clockwork.ticks()));
+    }, Math.max(0, at - ticks()));
   };
 
   const wait = (named?: number): void => {
     counts.retried += 1;
-    const probe = MOST_MS * (0.5 + clockwork.random() / 2);
-    notBefore = clockwork.ticks() + (named ?? (failures < maxRetries ? backoff(failures, clockwork.random()) : probe));
+    const probe = MOST_MS * (0.5 + random() / 2);
+    notBefore = ticks() + (named ?? (failures < maxRetries ? backoff(failures, random()) : probe));
     asked = named !== undefined;
     failures += 1;
   };
 
   const standing = (): Standing => {
-    const span = Math.max(0, notBefore - clockwork.ticks());
-    return { id: "~", failures, until: (heard = clockwork.now() + span), span, asked };
+    const span = Math.max(0, notBefore - ticks());
+    return { id: "~", failures, until: (heard = now() + span), span, asked, owner: self, lease: leased ? now() + LEASE_MS : 0 };
   };
 
   /** What other tabs know of the service's state holds here too. */
   const adopt = (known: Standing | undefined): void => {
     // A wait is served once: after a clock that went back its end stays in the future for as long as that.
-    if (known && known.until !== heard) {
-      heard = known.until;
-      failures = known.failures;
-      asked = known.asked;
-      notBefore = clockwork.ticks() + Math.min(known.span, Math.max(0, known.until - clockwork.now()));
-    }
-    if (hurry && !asked && failures > maxRetries) notBefore = 0;
-    hurry = false;
-  };
-
-  const settle = (rows: Row[], reports: Receipt[], verdict: Verdict): void => {
-    if (verdict === "again" || verdict === "halve") return;
-    const told = new Set(reports);
-    receipts = receipts.filter((receipt) => !told.has(receipt));
-    receiptsSince = clockwork.ticks();
-    if (verdict === "refused") {
-      counts.refused += outbox.remove(rows, () => "refused").length;
-      return;
-    }
-    configs.heard(verdict.version, verdict.killed);
-    const status = new Map(rows.map((row, index) => [row, verdict.statuses[index]]));
-    const fate = (row: Row): Fate => status.get(row) as Fate;
-    for (const row of outbox.remove(rows.filter((row) => status.get(row) !== "retry"), fate)) {
-      counts[fate(row) === "rejected" ? "rejected" : fate(row) === "dropped" ? "excluded" : "sent"] += 1;
-    }
+    if (!known || known.until === heard) return;
+    ({ failures, asked } = known);
+    // A rest on disk ends with a new page.
+    notBefore = !heard && !asked && failures > maxRetries ? 0 : ticks() + Math.min(known.span, Math.max(0, known.until - now()));
+    heard = known.until;
   };
 
   const sayEach = (stage: "sent" | "retry", rows: readonly Row[], detail?: unknown): void => {
-    if (debug) for (const { id } of rows) say(stage, id, detail);
+    for (const { id } of rows) say(stage, id, detail);
+  };
+
+  const settle = (rows: Row[], reports: Receipt[], { status, body }: Answer): Verdict => {
+    const verdict = judge(status, body ?? "", rows);
+    const read = typeof verdict === "object" ? verdict : undefined;
+    if (read) configs.heard(read.version, read.killed);
+    else if (verdict !== "refused") receipts.unshift(...reports);
+    outbox.end(rows, (at) => read?.statuses[at] ?? (verdict === "refused" ? verdict : "retry"));
+    return verdict;
   };
 
   /** Whether the next batch may follow at once. */
-  const conclude = (rows: Row[], verdict: Verdict, answer: Answer): boolean => {
-    unanswered = answer.status === 0 && page?.navigator.onLine !== false ? unanswered + 1 : 0;
-    sayEach("retry", rows.filter(({ fate }) => fate === "disk" || fate === "memory"), answer.status);
-    if (verdict === "halve") {
-      halved = Math.max(1, Math.floor(rows.length / 2));
-      return true;
-    }
-    if (verdict === "again" || (verdict !== "refused" && verdict.statuses.includes("retry"))) {
-      wait(answer.status === 429 || answer.status === 503 ? retryAfter(answer.retryAfter, clockwork.now()) : undefined);
+  const conclude = (rows: Row[], reports: Receipt[], answer: Answer): boolean => {
+    const { status } = answer;
+    const verdict = settle(rows, reports, answer);
+    const left = rows.filter(({ fate }) => waits(fate));
+    unanswered = status === 0 && page?.navigator.onLine !== false ? unanswered + 1 : 0;
+    sayEach("retry", left, status);
+    if (verdict === "halve") halved = Math.max(1, Math.floor(rows.length / 2));
+    else if (verdict === "again" || left.length) {
+      wait(status === 429 || status === 503 ? retryAfter(answer.retryAfter, now()) : undefined);
       return false;
-    }
-    failures = 0;
-    notBefore = 0;
+    } else failures = notBefore = 0;
     return true;
   };
 
-  const sendOne = async (leased: boolean): Promise<boolean> => {
-    await transport.refreshToken();
+  const sendOne = async (): Promise<boolean> => {
+    await refreshToken();
     const rows = nextBatch(outbox.rows(), failures < BREAKER_FAILURES ? most() : 1, batchBytes());
-    const reports = receipts.slice(0, MOST_RECEIPTS);
-    if (stopped || (rows.length === 0 && reports.length === 0)) return false;
+    const reports = receipts.splice(0, MOST_RECEIPTS);
+    if (!on || !(rows.length || reports.length)) return false;
     const before = failures;
     sayEach("sent", rows);
-    const answer = await transport.send(transport.envelope(rows, reports), false);
-    const more = spend(() => {
-      const verdict = judge(answer.status, answer.body, rows);
-      settle(rows, reports, verdict);
-      return conclude(rows, verdict, answer);
-    });
-    const lease = leased ? { owner: self, lease: more ? clockwork.now() + LEASE_MS : 0 } : undefined;
-    await outbox.settle(lease || before + failures > 0 ? { ...standing(), ...lease } : undefined);
+    const answer = await send(envelope(rows, reports), false);
+    const more = spend(() => conclude(rows, reports, answer));
+    await outbox.settle(leased || before + failures ? standing() : undefined);
     return more;
   };
 
-  const round = async (leased: boolean): Promise<void> => {
-    let mine = true;
-    const found = await disk?.read(leased ? (all) => {
-      const claim = claimLease(all, self, clockwork.now());
-      mine = claim !== undefined;
-      return claim;
-    } : undefined).catch(() => undefined);
-    unread = false;
-    if (!mine) {
-      notBefore = clockwork.ticks() + LEASE_WAIT_MS;
+  const round = async (leasing: boolean): Promise<void> => {
+    const found = await disk?.read(leasing ? (known) => claimLease(known, self, now()) : undefined).catch(() => undefined);
+    newsSince = Infinity;
+    leased = leasing && !!found;
+    if (leased && found?.standing?.owner !== self) {
+      leased = false;
+      notBefore = ticks() + LEASE_WAIT_MS;
       return;
     }
     if (found) {
       adopt(found.standing);
-      outbox.merge(found.kept);
+      outbox.merge(found.slices);
     }
     // What comes in meanwhile waits for its own time, or the tail of each batch would be a request.
-    const from = clockwork.ticks();
-    while (!stopped && clockwork.ticks() >= notBefore && (await sendOne(leased)) && (receipts.length > MOST_RECEIPTS || outbox.rows().some(({ since }) => since <= from)));
-    if (leased && found) await outbox.settle({ ...standing(), owner: self, lease: 0 });
+    const from = ticks();
+    while (on && ticks() >= notBefore && (await sendOne()) && outbox.rows().some(({ since }) => since <= from));
+    if (leased) {
+      leased = false;
+      await outbox.settle(standing());
+    }
   };
 
   const drain = async (): Promise<void> => {
     try {
       // The page may be inside a call to us: never start a request in its time.
       await outbox.write();
-      if (stopped || clockwork.ticks() < Math.max(notBefore, started)) return;
-      if (disk) await takeTurn(guard(() => page?.navigator.locks), lane, round);
-      else await round(false);
+      if (on && ticks() >= notBefore) await (disk ? takeTurn(page, lane, round) : round(false));
     } catch {
       wait();
     } finally {
@@ -347,138 +347,125 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   /**
    * Sends what waits in requests that outlive the page: when it goes, and while the store is not open yet, which takes a new
    * browser profile up to 0.2 s. Rows stay where they are: if the page lives on they settle, or are
-   * sent again under the same ids.
+   * sent again under the same ids. Receipts get what the events leave over of the browser's budget.
    */
   const leave = (): void => {
     // Also where nothing may be sent: vendors may be granted what is denied here.
     void outbox.write();
-    if (started === Infinity) return;
     // A service that asked for silence gets it: what is on disk can wait for the next page.
-    if (asked && clockwork.ticks() < notBefore && outbox.onDisk()) return;
-    const empty = byteLength(transport.envelope([], [])) + 16;
-    for (const { rows, receipts: reports } of part(outbox.rows(), receipts.slice(0, MOST_RECEIPTS), KEEPALIVE_BYTES - leavingBytes, empty)) {
-      const body = transport.envelope(rows, reports);
+    if (!on || (asked && ticks() < notBefore && outbox.onDisk())) return;
+    const empty = byteLength(envelope([], [])) + 16;
+    for (;;) {
+      const left = KEEPALIVE_BYTES - leavingBytes - empty;
+      const rows = nextBatch(outbox.rows(), MOST_EVENTS, left, true);
+      const room = left - weigh(outbox.rows().filter((row) => !row.leaving));
+      const reports = receipts.splice(0, Math.max(0, room / RECEIPT_BYTES));
+      if (!rows.length && !reports.length) return;
+      const body = envelope(rows, reports);
       const size = byteLength(body);
       leavingBytes += size;
       for (const row of rows) row.leaving = true;
       sayEach("sent", rows, "leaving");
-      void transport.send(body, true).then((answer) => {
+      void send(body, true).then((answer) => {
         leavingBytes -= size;
         for (const row of rows) row.leaving = false;
-        settle(rows, reports, judge(answer.status, answer.body, rows));
+        settle(rows, reports, answer);
         void outbox.settle();
         arm();
       });
     }
   };
 
-  const unwatch = page
-    ? watchPage(page, {
-        leave() {
-          spend(() => {
-            owner?.leave();
-            leave();
-          });
-        },
-        show: () => started < Infinity && watch(),
-        resize: () => owner?.resize(),
-        online() {
-          if (started === Infinity) return;
-          hurry = true;
-          failures = 0;
-          if (!asked) notBefore = 0;
-          // The others shall not wait for what is over.
-          void outbox.settle(standing());
-          arm();
-        },
-      })
-    : () => undefined;
-
   /** A look at how things are, and at what tabs that died have left behind. */
   const watch = (): void => {
+    if (!on) return;
     clockwork.cancel(look);
     look = clockwork.after(() => {
-      if (page?.document.visibilityState !== "hidden") {
-        unread = disk !== undefined;
-        arm();
-        watch();
-      }
-    }, POLL_MS * (0.75 + clockwork.random() / 2));
-    void configs.ask(false);
+      if (page?.document.visibilityState === "hidden") return;
+      newsSince = 0;
+      arm();
+      watch();
+    }, POLL_MS * (0.75 + random() / 2));
+    void configs.ask();
   };
 
-  const track = (id: string, make: () => WireEvent | Fate): Tracked => {
-    if (stopped) return settledAs(id, "off");
-    const row = outbox.add(id, () => {
-      const made = guard(() => {
-        const event = make();
-        const why = typeof event === "string" ? undefined : exclusion(configs.now(), event, (name) => owner?.gate(name));
-        if (why) {
-          counts.excluded += 1;
-          say("excluded", id, why);
-          return "dropped";
-        }
-        return typeof event === "string" ? event : { id, who: JSON.stringify([event.user_id, event.anonymous_id]), text: JSON.stringify(event) };
-      }, "rejected");
-      if (made === "rejected") counts.rejected += 1;
-      return made;
+  const goOnline = (): void => {
+    if (!on) return;
+    failures = 0;
+    if (!asked) notBefore = 0;
+    // The others shall not wait for what is over.
+    void outbox.settle(standing());
+    arm();
+  };
+
+  const goAway = (): void =>
+    spend(() => {
+      leave();
+      owner?.leave();
     });
-    return {
-      id,
-      then: (done, failed) =>
-        new Promise<Fate>((resolve) => {
-          const told = (fate: Fate | undefined): void => {
-            if (fate && !(awaitAnswer && row.place === fate)) resolve(fate);
-            else (row.told ??= []).push(told);
-          };
-          told(row.fate);
-        }).then(done, failed),
+
+  if (page) watchPage(page, ending.signal, goAway, watch, goOnline, () => owner?.resize());
+
+  const track: Backend["track"] = (id, make, first) => {
+    if (stopped) return follow({ id, fate: "off" });
+    const work = (): Fate | { id: string; who: string; text: string } => {
+      const event = make();
+      if (typeof event === "string") return event;
+      const why = exclusion(configs.now(), event, (name) => owner?.gate(name));
+      if (why) say("excluded", id, why);
+      return why ? "dropped" : { id, who: JSON.stringify([event.user_id, event.anonymous_id]), text: JSON.stringify(event) };
     };
+    return follow(outbox.add(id, () => guard(work, "rejected"), first), awaitAnswer);
   };
 
   return {
     start() {
-      if (started < Infinity) return;
-      started = clockwork.ticks();
+      if (on || stopped) return;
+      on = true;
+      newsSince = ticks();
       // In a task of its own: it must not cost the page's start.
       look = clockwork.after(() => {
         spend(() => {
+          configs.recall();
           outbox.open();
-          owner?.prepare();
-          // The first of these makes the browser open its storage, which has taken 15 ms and more.
-          unstore();
-          if (page && owner) unstore = listen(page, "storage", (event: StorageEvent) => owner.storage(event));
+          owner?.composed();
+          // The first of these makes the browser open its storage, which has taken 15 ms and more. The same one is heard once.
+          if (owner) page?.addEventListener("storage", owner.storage, { signal: ending.signal });
         });
         watch();
+        arm();
       }, 0);
       arm();
     },
     track,
     spend,
+    counts,
+    say,
+    write: () => void outbox.write(),
     trackEvent: (event) => track(event.event_id, () => masked(event, mask)),
     receipt(receipt) {
       if (stopped) return;
-      if (receipts.length === 0) receiptsSince = clockwork.ticks();
+      if (!receipts.length) receiptsSince = ticks();
       receipts.push(receipt);
-      if (receipts.length > 2 * MOST_RECEIPTS) receipts.shift();
+      receipts.splice(0, receipts.length - 2 * MOST_RECEIPTS);
       arm();
     },
     flush,
     discard() {
-      receipts = [];
+      receipts.length = 0;
       configs.forget();
       clockwork.cancel(look);
-      started = Infinity;
-      return outbox.clear();
+      on = false;
+      outbox.clear("discarded");
     },
     async shutdown() {
       await flush();
       if (!stopped) guard(leave);
       stopped = true;
+      on = false;
       clockwork.cancel(timer);
       clockwork.cancel(look);
-      unwatch();
-      unstore();
+      ending.abort();
     },
     stats,
   };

@@ -1,14 +1,13 @@
 /** One call, one id, every destination. The public methods never throw and give the event's id at once. */
-import { createBackendClient, settledAs, type BackendConfiguration, type BackendStats, type Tracked } from "./backend";
-import { createConsents, doNotTrack, type Choice, type Target } from "./consent";
+import { createBackendClient, follow, type BackendConfiguration, type BackendStats, type Tracked } from "./backend";
+import { createConsents, type Choice, type Target } from "./consent";
 import { lookAround, type Place } from "./context";
 import type { Environment, Page } from "./environment";
-import { eventName, masked, snapshot, uuid7, type Destination, type Metadata, type Receipt, type Source, type WireEvent } from "./event";
+import { eventName, masked, snapshot, uuid7, type Destination, type Metadata, type Source, type WireEvent } from "./event";
 import { guard } from "./guard";
 import { createIdentity, STORAGE_KEY, type Ids } from "./identity";
-import { nothing, off } from "./nothing";
 import type { Fate } from "./outbox";
-import { createQueue } from "./queue";
+import { excess } from "./queue";
 import { createVendors, type Words } from "./vendors";
 
 export interface Configuration extends BackendConfiguration {
@@ -71,98 +70,75 @@ export interface Analytics {
   stats(): Stats;
 }
 
-interface Call extends Words {
-  /** What the name is made of. */
-  parts: unknown[];
-  value?: string | number | undefined;
-  metadata?: Metadata | undefined;
-  message?: MessageInput;
-  source?: Source;
-}
+/** A call: what the name is made of, how vendors name it, and what came with it. */
+type Call = [parts: unknown[], words: Words, metadata?: Metadata | undefined, value?: string | number | undefined, message?: MessageInput | undefined, source?: Source];
 
-/** A call as it was when it was made; the event is made of it later. */
+/** A call as it was when it was made, for those in `to` that it has not gone to; the event is made of it later. */
 interface Entry {
   id: string;
   at: number;
   call: Call;
-  metadata: Metadata | undefined;
   user: string | undefined;
   place: Place | undefined;
-}
-
-/** Waiting for an answer of those in `to`. */
-interface Held {
-  entry: Entry;
-  to: Target[];
-  /** How often the page had signed out before this event. */
+  /** How often the page had signed out before. */
   resets: number;
-  bytes: number;
+  to: Target[];
+  bytes?: number;
 }
 
-const errorMetadata = (error: unknown): Metadata => ({
-  error_name: error instanceof Error ? error.name : typeof error,
-  error_message: guard(() => (error instanceof Error ? error.message : String(error)), "unreadable").slice(0, 1_000),
-});
+const errorMetadata = (error: unknown): Metadata => {
+  const { name = typeof error, message = guard(() => String(error), "unreadable") } = error instanceof Error ? error : ({} as Partial<Error>);
+  return { error_name: name, error_message: String(message).slice(0, 1_000) };
+};
 
 /** To measure a call costs about as much as the call: one of so many stands for all. */
 const MEASURED = 8;
 
-const OWN: readonly Target[] = ["backend"];
-
-function start(configuration: Configuration, environment: Environment, page: Page): Analytics {
-  const { clockwork } = environment;
+function start(configuration: Configuration, { clockwork, window: outside, fill, given }: Environment): Analytics {
   const { destinations = [], messageContentToVendors, beforeSend, mask, debug } = configuration;
+  const page = configuration.enabled === false ? undefined : outside;
+  const { now } = clockwork;
   const targets: Target[] = ["backend", ...new Set(destinations.map(({ vendor }) => vendor))];
-  const draw = uuid7(clockwork.now, environment.fill);
-  const denied = configuration.respectDoNotTrack === true && doNotTrack(page.navigator);
-  const consents = createConsents(denied ? "denied" : configuration.requireConsent ? "pending" : "granted", page.navigator);
-  const may = (target: Target): boolean => consents.of(target) === "granted";
-  const identity = createIdentity(() => page.localStorage, draw, may("backend"), clockwork.ticks);
-  const around = lookAround(page);
+  const draw = uuid7(now, fill);
+  const consents = createConsents(configuration, page?.navigator);
+  const { of } = consents;
+  const may = (target: Target): boolean => of(target) === "granted";
+  const identity = createIdentity(() => (may("backend") ? page?.localStorage : undefined), draw, clockwork.ticks);
+  const around = lookAround(page as Page);
+  const settle = (): void => {
+    draw.prepare();
+    around.place();
+    if (may("backend")) identity.settle(now(), resets);
+  };
   const backend = createBackendClient(configuration, clockwork, page, {
     leave: identity.save,
-    storage: ({ key, newValue }) => key === STORAGE_KEY && identity.learn(newValue),
-    resize: around.resized,
-    prepare() {
-      draw.ready();
-      around.place();
-      identity.prepare();
+    storage: ({ key, newValue }) => {
+      if (key === STORAGE_KEY) identity.learn(newValue);
     },
-    counts: () => own(backend.stats().dropped),
+    resize: around.resize,
+    composed: settle,
     gate: (name) => destinations.map((destination) => guard(() => destination.gate?.(name))).find((said) => typeof said === "boolean"),
   });
-  const say = (...told: Parameters<NonNullable<typeof debug>>): void => guard(() => debug?.(...told));
-  const vendors = createVendors(destinations, consents, clockwork.now, messageContentToVendors === true && mask !== undefined, (receipt) => {
+  const { counts, say } = backend;
+  const vendors = createVendors(destinations, of, now, !!(messageContentToVendors && mask), (receipt) => {
     say("vendor", receipt.event_id, receipt);
-    if (consents.of("backend") !== "denied") backend.receipt(receipt);
+    if (of("backend") !== "denied") backend.receipt(receipt);
   });
-  /** A driven browser is marked, not left out. */
-  const automated = page.navigator.webdriver ? { tt_automation: true } : undefined;
-  const waiting = createQueue<Held>();
-  let tracked = 0;
-  let discarded = 0;
+  let user: string | undefined;
+  let held: Entry[] = [];
   let resets = 0;
   let calls = 0;
-  let stopped = false;
-  /** Nobody waits and nobody is left out. */
-  let open = false;
-
-  const own = (dropped: number): Pick<Stats, "tracked" | "held" | "discarded" | "dropped"> => ({
-    tracked,
-    held: waiting.rows().filter(({ to }) => to.includes("backend")).length,
-    discarded,
-    dropped: dropped + waiting.dropped(),
-  });
+  let stopped = !page;
 
   /** The event, as the page wants it sent; undefined where it wants that not. */
-  const make = ({ id, at, call, metadata, user, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
-    const { value, message } = call;
+  const compose = ({ id, at, call: [parts, , metadata, value, message, source = "sdk"], user, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
     // What is undefined is not written.
     const event = {
       event_id: id,
-      event_name: eventName(...call.parts),
+      event_name: eventName(...parts),
       event_value: value == null ? undefined : String(value),
-      event_metadata: automated ? { ...metadata, ...automated } : metadata,
+      // A driven browser is marked, not left out.
+      event_metadata: page?.navigator.webdriver ? { ...metadata, tt_automation: true } : metadata,
       user_id: user || undefined,
       ...ids,
       client_timestamp: new Date(at).toISOString(),
@@ -170,126 +146,108 @@ function start(configuration: Configuration, environment: Environment, page: Pag
       thread_id: message?.threadId || undefined,
       context: around.whole(place),
       consent: consents.stamp(),
-      source: call.source ?? "sdk",
+      source,
     } as WireEvent;
     const wanted = beforeSend ? guard(() => beforeSend(JSON.parse(JSON.stringify(event)) as WireEvent), event) : event;
     return wanted ? masked({ ...wanted, event_id: id }, mask) : undefined;
   };
 
-  /** The text of a message as a copy of it would stand in the metadata, also where `beforeSend` took it out of its place. */
-  const secret = (text: string | undefined): string | undefined => (text !== undefined && mask ? guard(() => mask(text), "") : text);
-
-  /** Sends an entry on to those that may have it now. */
-  const deliver = (entry: Entry, to: readonly Target[]): Tracked => {
-    const { id } = entry;
-    const own = to[0] === "backend";
-    const ids = own ? identity.next(entry.at) : undefined;
-    return backend.track(id, () => {
-      draw.ready();
-      identity.settle();
-      const event = make(entry, ids);
-      if (event && !entry.call.source) vendors.hand(event, entry.call, secret(entry.call.message?.content), (target) => to.includes(target));
-      if (event && may("backend") && own) return event;
-      if (own) discarded += 1;
-      return "discarded";
-    });
+  /** Takes an entry to those that may have it now, when its slice ends. What nobody has answered for waits. */
+  const make = (entry: Entry): WireEvent | Fate => {
+    const { id, call: [, words, , , message, source], to } = entry;
+    const own = to[0] === "backend" && of("backend");
+    const ready = to.filter((target) => of(target) !== "pending");
+    if (ready.length < to.length) hold({ ...entry, to: to.filter((target) => !ready.includes(target)) });
+    if (ready.some(may)) {
+      // The text of a message as a copy of it would stand in the metadata, also where `beforeSend` took it out of its place.
+      const text = message?.content;
+      const secret = text && mask ? guard(() => mask(text), "") : text;
+      const event = compose(entry, own === "granted" ? identity.next(entry.at, entry.resets) : undefined);
+      if (event && !source) vendors.hand(event, words, secret, ready);
+      if (event && own === "granted") return event;
+    }
+    return own === "pending" ? "held" : own ? "discarded" : "off";
   };
 
-  /** What is denied to our own service ends here; what nobody has answered for waits. */
-  const route = (entry: Entry, to: readonly Target[], before: number): Tracked => {
-    const is = (state: string) => (target: Target) => consents.of(target) === state;
-    const pending = to.filter(is("pending"));
-    const ready = to.filter((target) => !pending.includes(target) && (target !== "backend" || may(target)));
-    const denied = to.includes("backend") && is("denied")("backend");
-    if (denied) discarded += 1;
-    if (pending.length > 0) waiting.push({ entry, to: pending, resets: before, bytes: JSON.stringify(entry).length });
-    if (ready.includes("backend") || ready.some(may)) return deliver(entry, ready);
-    say(denied ? "discarded" : "held", entry.id);
-    return settledAs(entry.id, denied ? "discarded" : "held");
+  const hold = (entry: Entry): void => {
+    entry.bytes ??= JSON.stringify(entry).length;
+    held.push(entry);
+    for (const { to } of held.splice(0, excess(held as Required<Entry>[]))) {
+      if (to[0] !== "backend") continue;
+      counts.held -= 1;
+      counts.dropped += 1;
+    }
+  };
+
+  /** What waited for an answer goes before what came since. */
+  const release = (): void => {
+    for (const entry of held.splice(0).reverse()) {
+      if (entry.to[0] === "backend") counts.held -= 1;
+      backend.track(entry.id, () => make(entry), true);
+    }
   };
 
   const track = (call: Call): Tracked => {
-    const id = environment.given?.() || draw();
-    if (stopped) return settledAs(id, "off");
-    const entry: Entry = { id, at: clockwork.now(), call, metadata: snapshot(call.metadata), user: identity.userId(), place: guard(around.place) };
-    tracked += 1;
-    if (debug) say("tracked", id, eventName(...call.parts));
-    const to = call.source ? OWN : targets;
-    return open ? deliver(entry, to) : route(entry, to, resets);
-  };
-
-  const renew = (times: number): void => {
-    if (times > 0) identity.renew(clockwork.now());
-  };
-
-  /** Ids of storage may be read only now, so held events get theirs here, with each sign-out in its place. */
-  const release = (): void => {
-    let before = 0;
-    const mine = may("backend");
-    for (const { entry, to, resets: count } of waiting.clear()) {
-      if (mine) renew(count - before);
-      before = count;
-      route(entry, to, count);
-    }
-    if (!mine) return;
-    renew(resets - before);
-    resets = 0;
+    const id = given?.() || draw();
+    const entry: Entry = { id, at: now(), call, user, place: around.place(), resets, to: call[5] ? ["backend"] : targets };
+    call[2] = snapshot(call[2]);
+    counts.tracked += 1;
+    if (debug) say("tracked", id, eventName(...call[0]));
+    return backend.track(id, () => make(entry));
   };
 
   const begin = (): void => {
-    open = targets.every(may);
     if (may("backend")) backend.start();
     vendors.start();
   };
-  begin();
+  if (page) begin();
 
+  const off = follow({ id: "", fate: "off" });
   /** A call from the page: whatever it hands us, it gets an id or nothing, never an exception. */
-  const call = (make: () => Call): Tracked => guard(() => (++calls % MEASURED ? track(make()) : backend.spend(() => track(make()), MEASURED)), off);
+  const call = (make: () => Call): Tracked => (stopped ? off : guard(() => (++calls % MEASURED ? track(make()) : backend.spend(() => track(make()), MEASURED)), off));
 
   return {
-    trackEvent: (event) => call(() => ({ parts: [event.name], value: event.value, metadata: event.metadata, group: "event", act: event.name })),
-    trackInteraction: (action, target, metadata) => call(() => ({ parts: [action, target], metadata, group: "interaction", act: action, tag: target })),
-    trackFeatureUsage: (feature, action, metadata) => call(() => ({ parts: ["feature", feature, action], metadata, group: "feature", act: action, tag: feature })),
-    trackConversion: (type, value, metadata) => call(() => ({ parts: ["conversion", type], value, metadata, group: "conversion", act: type })),
-    trackError: (error, context) => call(() => ({ parts: ["error_occurred"], metadata: { ...errorMetadata(error), ...context }, group: "error", act: "occurred" })),
+    trackEvent: (event) => call(() => [[event.name], ["event", event.name], event.metadata, event.value]),
+    trackInteraction: (action, target, metadata) => call(() => [[action, target], ["interaction", action, target], metadata]),
+    trackFeatureUsage: (feature, action, metadata) => call(() => [["feature", feature, action], ["feature", action, feature], metadata]),
+    trackConversion: (type, value, metadata) => call(() => [["conversion", type], ["conversion", type], metadata, value]),
+    trackError: (error, context) => call(() => [["error_occurred"], ["error", "occurred"], { ...errorMetadata(error), ...context }]),
     trackMessage: (message) =>
       call(() => {
         const content = String(message.content ?? "");
         const { role, threadId } = message;
         const metadata = { ...message.metadata, ...(role && { role }), ...(threadId && { thread_id: threadId }), message_length: content.length };
-        return { parts: ["message_sent"], metadata, group: "message", act: "sent", message: { ...message, content } };
+        return [["message_sent"], ["message", "sent"], metadata, undefined, { ...message, content }];
       }),
-    page: (name, metadata) => call(() => ({ parts: ["page_view"], value: name, metadata, group: "page", act: "view" })),
+    page: (name, metadata) => call(() => [["page_view"], ["page", "view"], metadata, name]),
     identify: (userId, metadata) =>
       call(() => {
-        identity.identify(String(userId));
-        return { parts: ["identify"], metadata, group: "identity", act: "identify" };
+        user = String(userId);
+        return [["identify"], ["identity", "identify"], metadata];
       }),
-    observe: ({ name, value, metadata, source }) => call(() => ({ parts: [name], value, metadata, group: "tap", act: name, source })),
+    observe: ({ name, value, metadata, source }) => call(() => [[name], ["tap", name], metadata, value, undefined, source]),
     reset: () =>
       guard(() => {
-        identity.identify(undefined);
-        if (consents.of("backend") === "pending") resets += 1;
-        else identity.renew(clockwork.now());
+        user = undefined;
+        resets += 1;
+        backend.write();
+        settle();
       }),
     consent: (choice) =>
       guard(() => {
-        const before = consents.of("backend");
-        if (!consents.answer(choice, clockwork.now())) return;
-        const now = consents.of("backend");
-        if (now !== before) {
-          identity.persist(now === "granted");
-          if (now === "denied") {
-            identity.forget();
-            // Its slice ends with this, which counts too.
-            const forgotten = backend.discard();
-            discarded += forgotten;
-          }
+        const before = of("backend");
+        if (stopped || !consents.answer(choice, now())) return;
+        release();
+        if (of("backend") === "denied" && before !== "denied") {
+          identity.forget();
+          guard(() => page?.localStorage.removeItem(STORAGE_KEY));
+          // Its slice ends with this.
+          backend.discard();
         }
         begin();
-        release();
       }),
     flush() {
+      backend.write();
       identity.save();
       return backend.flush();
     },
@@ -297,15 +255,11 @@ function start(configuration: Configuration, environment: Environment, page: Pag
       stopped = true;
       return backend.shutdown().then(vendors.stop);
     },
-    stats() {
-      const counts = backend.stats();
-      return { ...counts, ...own(counts.dropped) };
-    },
+    stats: backend.stats,
   };
 }
 
+const OFF = { enabled: false } as Configuration;
+
 /** A service that does nothing where there is no page, where it is switched off, and where it cannot start. */
-export function createClient(configuration: Configuration, environment: Environment): Analytics {
-  const { window: page } = environment;
-  return guard(() => (page && configuration.enabled !== false ? start(configuration, environment, page) : nothing), nothing);
-}
+export const createClient = (configuration: Configuration, environment: Environment): Analytics => guard(() => start(configuration, environment)) ?? start(OFF, environment);

@@ -22,45 +22,34 @@ export const POLL_MS = 60_000;
 
 export interface Configs {
   now(): Config;
-  /** Where batches go instead, if anywhere. */
-  endpoint(): string | undefined;
+  /** Until the service has answered, what it said at an earlier load. */
+  recall(): void;
   /** An answer says how things are. */
   heard(version: unknown, kill: boolean): void;
   /** Asks; `fresh` where the browser's own copy will not do. */
-  ask(fresh: boolean): Promise<void>;
+  ask(fresh?: boolean): Promise<void>;
   forget(): void;
 }
 
-/** The document lies beside the endpoint. `storage` is undefined where nothing may be kept. */
+/** The document lies beside the endpoint. */
 export function createConfigs(endpoint: string, writeKey: string, clockwork: Clockwork, storage: () => Storage | undefined, changed: () => void): Configs {
-  const address = `${endpoint.replace(/[^/]*$/, "config")}?write_key=${encodeURIComponent(writeKey)}`;
-  const name = `twintrack ${address}`;
+  const address = (): string => `${endpoint.replace(/[^/]*$/, "config")}?write_key=${encodeURIComponent(writeKey)}`;
+  const name = `twintrack ${endpoint} ${writeKey}`;
   let config: Config = {};
-  let read = false;
   let asked: unknown;
 
-  const take = (text: string | null): boolean => {
-    const found = guard(() => JSON.parse(text ?? "") as Config | null, null);
-    if (typeof found?.version !== "number") return false;
-    config = found;
-    return true;
+  /** Whether the text is a document, and one that says something new. */
+  const take = (text: string | null | undefined): boolean => {
+    const found = JSON.parse(text ?? "") as Config;
+    const { version } = config;
+    if (typeof found.version === "number") config = found;
+    return version !== config.version;
   };
-  /** Until it has answered, what it said at an earlier load. */
-  const now = (): Config => {
-    guard(() => {
-      const box = read ? undefined : storage();
-      if (!box) return;
-      read = true;
-      take(box.getItem(name));
-    });
-    return config;
-  };
-  const ask = async (fresh: boolean): Promise<void> => {
+  const ask = async (fresh?: boolean): Promise<void> => {
     try {
-      const answer = await clockwork.fetch(address, { credentials: "omit", cache: fresh ? "no-cache" : "default" });
-      const { version } = now();
+      const answer = await clockwork.fetch(address(), { credentials: "omit", cache: fresh ? "no-cache" : "default" });
       const text = await answer.text();
-      if (!answer.ok || !take(text) || now().version === version) return;
+      if (!answer.ok || !take(text)) return;
       guard(() => storage()?.setItem(name, text));
       changed();
     } catch {
@@ -68,11 +57,11 @@ export function createConfigs(endpoint: string, writeKey: string, clockwork: Clo
     }
   };
   return {
-    now,
-    endpoint: () => (typeof now().endpoint === "string" ? (now().endpoint as string) : undefined),
+    now: () => config,
+    recall: () => void guard(() => take(storage()?.getItem(name))),
     heard(version, kill) {
-      now().kill = kill;
-      if (version === undefined || version === now().version || version === asked) return;
+      config.kill = kill;
+      if (version === undefined || version === config.version || version === asked) return;
       asked = version;
       void ask(true);
     },

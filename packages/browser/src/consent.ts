@@ -6,7 +6,6 @@ export type Target = "backend" | Vendor;
 export type Choice = Consent | Partial<Record<Target, Consent>>;
 
 const STATES: readonly unknown[] = ["granted", "denied", "pending"];
-const VENDORS: readonly Vendor[] = ["statsig", "gtm"];
 
 export interface Consents {
   of(target: Target): Consent;
@@ -16,17 +15,24 @@ export interface Consents {
   stamp(): Consent | Answered;
 }
 
+interface Wishes {
+  requireConsent?: boolean;
+  respectDoNotTrack?: boolean;
+}
+
 /** Global Privacy Control is a no to sharing, whatever else is said, and not to a site's own analytics. */
-export function createConsents(first: Consent, navigator: Navigator): Consents {
+export function createConsents({ requireConsent, respectDoNotTrack }: Wishes, navigator: Navigator | undefined): Consents {
+  const { doNotTrack, globalPrivacyControl } = (navigator ?? {}) as Navigator & { globalPrivacyControl?: unknown };
+  const first = respectDoNotTrack && (doNotTrack === "1" || doNotTrack === "yes") ? "denied" : requireConsent ? "pending" : "granted";
   const states: Record<Target, Consent> = { backend: first, statsig: first, gtm: first };
+  const targets = Object.keys(states) as Target[];
   let granted: number | undefined;
-  const of = (target: Target): Consent =>
-    target !== "backend" && (navigator as { globalPrivacyControl?: unknown }).globalPrivacyControl === true ? "denied" : states[target];
+  const of = (target: Target): Consent => (target !== "backend" && globalPrivacyControl === true ? "denied" : states[target]);
   return {
     of,
     answer(choice, at) {
       let changed = false;
-      for (const target of Object.keys(states) as Target[]) {
+      for (const target of targets) {
         const next = typeof choice === "string" ? choice : choice[target];
         if (!STATES.includes(next) || next === states[target]) continue;
         if (granted === undefined || target === "backend") granted = at;
@@ -35,8 +41,6 @@ export function createConsents(first: Consent, navigator: Navigator): Consents {
       }
       return changed;
     },
-    stamp: () => (granted === undefined ? states.backend : { state: states.backend, at: new Date(granted).toISOString(), denied: VENDORS.filter((vendor) => of(vendor) === "denied") }),
+    stamp: () => (granted === undefined ? states.backend : { state: states.backend, at: new Date(granted).toISOString(), denied: targets.filter((target): target is Vendor => target !== "backend" && of(target) === "denied") }),
   };
 }
-
-export const doNotTrack = ({ doNotTrack: said }: Navigator): boolean => said === "1" || said === "yes";

@@ -16,38 +16,34 @@ export interface Surroundings {
   /** With what may be some milliseconds younger. */
   whole(place: Place | undefined): Context | undefined;
   /** The window has another size. */
-  resized(): void;
+  resize(): void;
 }
 
 const cut = (text: string): string => text.slice(0, MOST_URL_CHARACTERS);
 
 export function lookAround(page: Page): Surroundings {
-  const { location, document } = page;
   let here: Place | undefined;
   let href: string | undefined;
   let viewport: Context["viewport"] | undefined;
-  const settle = (): void => {
-    if (here) here.title = cut(document.title);
-  };
-  /** A page that says when its address changes need not be asked in each call. */
-  const { navigation } = page as { navigation?: EventTarget };
-  guard(() => navigation?.addEventListener("currententrychange", () => guard(() => {
-    settle();
-    here = undefined;
-  })));
+  /** A page that says when its address changes need not be asked in each call: that costs half of a call. */
+  const navigation = (page as { navigation?: EventTarget } | undefined)?.navigation;
+  navigation?.addEventListener("currententrychange", () => (href = undefined));
   return {
-    place() {
-      if (!here || (!navigation && href !== location.href)) {
-        href = location.href;
-        here = { url: cut(href), path: cut(location.pathname), title: "" };
-      }
-      return here;
-    },
+    place: () =>
+      guard(() => {
+        const { location } = page;
+        if (!href || (!navigation && href !== location.href)) {
+          href = location.href;
+          here = { url: cut(href), path: cut(location.pathname), title: "" };
+        }
+        return here;
+      }),
     whole: (place) =>
       guard(() => {
-        if (place === here) settle();
+        const { document } = page;
+        if (place && (place === here || !place.title)) place.title = cut(document.title);
         return place && { page: place, viewport: (viewport ??= { width: page.innerWidth, height: page.innerHeight }), referrer: cut(document.referrer), locale: page.navigator.language };
       }),
-    resized: () => void (viewport = undefined),
+    resize: () => void (viewport = undefined),
   };
 }

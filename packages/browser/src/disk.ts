@@ -1,8 +1,9 @@
 /**
  * What waits, on disk: IndexedDB, the one store of a browser that keeps an event through a crash some milliseconds later.
  *
- * Writes are relaxed (they reach the system, not the platter) and come in micro-batches. Every promise rejects where the
- * browser has no such store, has it blocked, full, or hanging: the caller then goes on in memory.
+ * The events of one slice are one record, since a browser charges for each request, not for each event. A record only ever
+ * gets shorter, and goes with its last event. Writes are relaxed (they reach the system, not the platter). Every promise
+ * rejects where the browser has no such store, has it blocked, full, or hanging: the caller then goes on in memory.
  */
 import type { Clockwork } from "./environment";
 import { within } from "./within";
@@ -15,7 +16,14 @@ export interface Kept {
   text: string;
 }
 
-/** What all tabs of a site must know about the sending, beside the events. Its id sorts after every event's. */
+/** The events of one slice that are not settled. */
+export interface Slice {
+  /** The page, by the first event that it stored, and the number of the slice in it. */
+  id: [page: string, number: number];
+  rows: Kept[];
+}
+
+/** What all tabs of a site must know about the sending, beside the events. */
 export interface Standing {
   id: "~";
   /** Failed sends in a row. */
@@ -32,16 +40,16 @@ export interface Standing {
 }
 
 export interface Found {
-  kept: Kept[];
-  standing: Standing | undefined;
+  slices: Slice[];
+  standing?: Standing | undefined;
 }
 
 export interface Disk {
   open(): Promise<unknown>;
-  /** Keeps events and forgets others, together. */
-  write(rows: readonly (Kept | Standing)[], gone: readonly string[]): Promise<unknown>;
+  /** Writes slices as they are now; an empty one goes. */
+  write(slices: readonly Slice[], standing?: Standing): Promise<unknown>;
   /** All that lies there; `claim` may answer it with a standing, written before anyone else can read. */
-  read(claim?: (found: Found) => Standing | undefined): Promise<Found>;
+  read(claim?: (standing: Standing | undefined) => Standing | undefined): Promise<Found>;
   /** Forgets everything, also what other tabs put there. */
   clear(): void;
 }
@@ -49,14 +57,15 @@ export interface Disk {
 /** A store that answers nothing for so long will not answer. */
 const MOST_MS = 5_000;
 
-const STORE = "rows";
+const STORE = "slices";
 
+/** `factory` is asked for when it is needed: a browser takes a millisecond to give it. */
 export function createDisk(factory: () => IDBFactory, name: string, clockwork: Clockwork): Disk {
   let opening: Promise<IDBDatabase> | undefined;
 
   const open = (): Promise<IDBDatabase> =>
     (opening ??= new Promise<IDBDatabase>((resolve, reject) => {
-      const request = factory().open(name, 1);
+      const request = factory().open(name);
       request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
       request.onerror = reject;
       request.onsuccess = () => {
@@ -82,27 +91,36 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
           }),
       ),
       MOST_MS,
-      () => Promise.reject(new Error()),
+      () => Promise.reject(),
     );
 
   return {
     open,
-    write: (rows, gone) =>
+    write: (slices, standing) =>
       run("readwrite", (store) => {
-        for (const row of rows) store.put(row);
-        for (const id of gone) store.delete(id);
+        let from: Slice["id"] | undefined;
+        let to = from;
+        const forget = (): unknown => from && store.delete(IDBKeyRange.bound(from, to));
+        for (const { id, rows } of slices) {
+          if (rows.length) store.put({ id, rows: rows.map(({ id, who, text }) => ({ id, who, text })) });
+          // Nothing can lie between two that follow one another.
+          else if (to?.[0] === id[0] && to[1] === id[1] - 1) to = id;
+          else {
+            forget();
+            from = to = id;
+          }
+        }
+        forget();
+        if (standing) store.put(standing);
       }),
     async read(claim) {
-      const found: Found = { kept: [], standing: undefined };
+      const found: Found = { slices: [] };
       await run(claim ? "readwrite" : "readonly", (store) => {
-        const all = store.getAll() as IDBRequest<(Kept | Standing)[]>;
+        const all = store.getAll() as IDBRequest<(Slice | Standing)[]>;
         all.onsuccess = () => {
-          for (const row of all.result) {
-            if (row.id === "~") found.standing = row as Standing;
-            else found.kept.push(row as Kept);
-          }
-          const mine = claim?.(found);
-          if (mine) store.put(mine);
+          found.slices = all.result.filter((one): one is Slice => "rows" in one || !(found.standing = one as Standing));
+          const mine = claim?.(found.standing);
+          if (mine) store.put((found.standing = mine));
         };
       });
       return found;

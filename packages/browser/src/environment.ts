@@ -1,5 +1,6 @@
 /** What the SDK needs of the world, as values, so that tests need neither a browser nor a sleep. */
 import { guard } from "./guard";
+import { encode } from "./queue";
 
 export type Page = Window & typeof globalThis;
 
@@ -21,7 +22,8 @@ export interface Environment {
   /** Absent on a server, where the service does nothing. */
   window: Page | undefined;
   clockwork: Clockwork;
-  fill(bytes: Uint8Array): void;
+  /** Random numbers. */
+  fill(numbers: Uint16Array<ArrayBuffer>): unknown;
   /** The id of an event that was tracked before the script came; empty where there is none. */
   given?(): string;
 }
@@ -36,15 +38,18 @@ const clockwork: Clockwork = {
   pack:
     typeof CompressionStream === "undefined"
       ? undefined
-      : (text) => new Response(new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"))).arrayBuffer(),
+      : (text) => {
+          const { readable, writable } = new CompressionStream("gzip");
+          const writer = writable.getWriter();
+          void writer.write(encode(text));
+          void writer.close();
+          return new Response(readable).arrayBuffer();
+        },
 };
 
 export const surroundings = (): Environment => ({
   window: typeof window === "undefined" ? undefined : window,
   clockwork,
-  fill(bytes) {
-    const drawn = guard(() => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>));
-    // A browser without Web Crypto still needs ids that differ.
-    if (!drawn) bytes.forEach((_, at) => (bytes[at] = Math.random() * 256));
-  },
+  // A browser without Web Crypto still needs ids that differ.
+  fill: (numbers) => guard(() => crypto.getRandomValues(numbers)) ?? numbers.forEach((_, at) => (numbers[at] = Math.random() * 65_536)),
 });

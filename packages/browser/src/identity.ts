@@ -1,11 +1,19 @@
-/** Who: an anonymous id that stays in the browser, and the user the page named. */
+/** Who: an anonymous id that stays in the browser, and the session, which all tabs of a site share. */
 import { guard } from "./guard";
-import { isOver, newSession, type Session } from "./session";
 
 export const STORAGE_KEY = "twintrack";
 
-interface Stored extends Session {
+export const IDLE_MS = 30 * 60_000;
+export const LONGEST_MS = 24 * 3_600_000;
+
+interface Known {
   anonymous: string;
+  session: string;
+  started: number;
+  /** When its last event happened. */
+  seen: number;
+  /** Number of the next event. */
+  count: number;
 }
 
 export interface Ids {
@@ -15,100 +23,76 @@ export interface Ids {
 }
 
 export interface Identity {
-  /** Ids for an event of that time; counts the session's sequence on. */
-  next(at: number): Ids;
-  /** Reads what the browser keeps, before a call has to. */
-  prepare(): void;
+  /** Ids for an event of that time, and of the person after so many sign-outs; counts the session's sequence on. */
+  next(at: number, resets: number): Ids;
   /** Another tab has written this. */
-  learn(text: string | null): void;
-  /** Writes down what is due: off the call, since a write is told to every tab. */
-  settle(): void;
+  learn(text: string | null | undefined): void;
+  /** Does what is due off the call: takes in sign-outs, and writes, which is told to every tab. */
+  settle(at: number, resets: number): void;
   /** Writes down how far the session has counted. */
   save(): void;
-  userId(): string | undefined;
-  identify(user: string | undefined): void;
-  /** A new anonymous id and session. */
-  renew(at: number): void;
-  /** Whether ids may be read from and kept in the browser's storage. */
-  persist(allowed: boolean): void;
   /** Removes the ids, also those of an earlier visit. */
   forget(): void;
 }
 
-/** What storage holds was written by anyone who can run script here: nothing in it is believed unseen. */
-function parse(text: string): Stored | undefined {
-  const found = JSON.parse(text) as Partial<Record<keyof Stored, unknown>> | null;
-  const { anonymous, session, started, seen, sequence } = found ?? {};
-  const whole = typeof anonymous === "string" && typeof session === "string" && [started, seen, sequence].every(Number.isSafeInteger);
-  return whole ? { anonymous, session, started: Number(started), seen: Number(seen), sequence: Number(sequence) } : undefined;
-}
+/** A session ends when idle, when it has lasted a day or lies in the future of a clock that went back. */
+const isOver = ({ seen, started }: Known, at: number): boolean => Math.max(at - seen, started - at) > IDLE_MS || at - started > LONGEST_MS;
 
 /** A new session is written down at once; how far it has counted, at most so often: each write is told to every tab. */
 export const SAVE_MS = 1_000;
 
 /**
  * Ids live in memory and are written down on the side, so that a call costs no storage. What another tab wrote is
- * read again when the browser says so.
+ * read again when the browser says so. `storage` gives nothing while nothing may be kept.
  */
-export function createIdentity(storage: () => Storage | undefined, draw: () => string, allowed: boolean, ticks: () => number): Identity {
-  let memory: Stored | undefined;
-  let user: string | undefined;
-  let stale = true;
+export function createIdentity(storage: () => Storage | undefined, draw: () => string, ticks: () => number): Identity {
+  let memory: Known | undefined;
+  /** Sign-outs taken in. */
+  let taken = 0;
   /** A count that is not written down. */
   let unsaved = false;
   let saved = -Infinity;
-  // Reading the property alone throws where storage is blocked.
-  const open = (): Storage | undefined => (allowed ? storage() : undefined);
 
   const learn = (text: string | null | undefined): void => {
-    const known = text ? guard(() => parse(text)) : undefined;
+    // What storage holds was written by anyone who can run script here: nothing in it is believed unseen.
+    const [, anonymous, session, started, seen, count] = /^([\w-]+) ([\w-]+) (\d+) (\d+) (\d+)$/.exec(text ?? "") ?? [];
     // Two tabs count one session: the further count is the true one.
-    if (known && !(memory?.session === known.session && memory.sequence > known.sequence)) memory = known;
-  };
-  const read = (): Stored | undefined => {
-    // Another service on this page, whose writes nobody tells us of, may have made the ids since.
-    if (stale || !memory) learn(guard(() => open()?.getItem(STORAGE_KEY)));
-    stale = false;
-    return memory;
+    if (!session || !anonymous || (memory?.session === session && memory.count > Number(count))) return;
+    memory = { anonymous, session, started: Number(started), seen: Number(seen), count: Number(count) };
   };
   const save = (): void => {
-    if (!memory) return;
+    const known = memory;
+    if (!known) return;
     saved = ticks();
     unsaved = false;
-    guard(() => open()?.setItem(STORAGE_KEY, JSON.stringify(memory)));
+    guard(() => storage()?.setItem(STORAGE_KEY, [known.anonymous, known.session, known.started, known.seen, known.count].join(" ")));
   };
-  const renew = (anonymous: string, at: number): Stored => {
-    memory = { anonymous, ...newSession(draw(), at) };
-    save();
+  /** The person and session of that time. */
+  const meet = (at: number, resets: number): Known => {
+    // Another service on this page, whose writes nobody tells us of, may have made the ids since.
+    if (!memory) learn(guard(() => storage()?.getItem(STORAGE_KEY)));
+    const same = resets === taken;
+    taken = resets;
+    if (!memory || !same || isOver(memory, at)) {
+      memory = { anonymous: memory && same ? memory.anonymous : draw(), session: draw(), started: at, seen: at, count: 0 };
+      save();
+    }
     return memory;
   };
 
   return {
-    next(at) {
-      let state = read() ?? renew(draw(), at);
-      if (isOver(state, at)) state = renew(state.anonymous, at);
-      if (at > state.seen) state.seen = at;
+    next(at, resets) {
+      const known = meet(at, resets);
+      if (at > known.seen) known.seen = at;
       unsaved = true;
-      return { anonymous_id: state.anonymous, session_id: state.session, sequence: state.sequence++ };
+      return { anonymous_id: known.anonymous, session_id: known.session, sequence: known.count++ };
     },
-    settle() {
+    learn,
+    settle(at, resets) {
+      if (resets !== taken) meet(at, resets);
       if (unsaved && ticks() - saved > SAVE_MS) save();
     },
     save,
-    prepare: () => void read(),
-    learn,
-    userId: () => user,
-    identify(value) {
-      user = value;
-    },
-    renew: (at) => void renew(draw(), at),
-    persist(value) {
-      allowed = value;
-      stale = true;
-    },
-    forget() {
-      memory = undefined;
-      guard(() => storage()?.removeItem(STORAGE_KEY));
-    },
+    forget: () => void (memory = undefined),
   };
 }

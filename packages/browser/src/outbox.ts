@@ -4,60 +4,75 @@
  * Where the disk cannot be had everything goes on in memory. The oldest makes room for the newest, in both places, and is
  * counted. Who reads next: backend.ts, which says when and what to send.
  */
-import type { Disk, Kept, Standing } from "./disk";
+import type { Disk, Found, Kept, Slice, Standing } from "./disk";
 import type { Clockwork } from "./environment";
 import type { Debug } from "./event";
 import { guard } from "./guard";
-import { byteLength, createQueue, MOST_EVENTS } from "./queue";
+import { byteLength, excess, MOST_EVENTS } from "./queue";
 
-/** Events of so long a time go to disk in one transaction: one of its own would cost each ten times as much. */
+/** Events of so long a time go to disk in one record: one of its own would cost each ten times as much. */
 export const SLICE_MS = 25;
 
 /** How far an event got: `disk` and `memory` are where it waits, the rest is the end of its way in this browser. */
 export type Fate = "disk" | "memory" | "accepted" | "duplicate" | "rejected" | "dropped" | "refused" | "elsewhere" | "no room" | "discarded" | "held" | "off";
 
+/** Whether an event with this fate is still to be sent. */
+export const waits = (fate: Fate | undefined): boolean => fate === "disk" || fate === "memory";
+
 export interface Row extends Kept {
   bytes: number;
   /** Since when it waits in this page, milliseconds of the page's steady clock. */
   since: number;
-  /** Where it lies beside memory; absent while it waits for its slice. */
-  place?: "disk" | "memory";
+  /** What it lies on disk with. */
+  part?: Part | undefined;
   /** Tracked by another page, found on disk. */
   found?: boolean;
   /** Under way in a request that outlives the page. */
   leaving?: boolean;
+  /** Absent until its slice is where it waits. */
   fate?: Fate;
-  told?: ((fate: Fate) => void)[];
+  /** Those who hear of each fate. */
+  told?: ((fate: Fate) => unknown)[];
+}
+
+interface Part extends Slice {
+  rows: Row[];
+  /** Whether it lies on disk; absent while it is on its way there. */
+  kept?: boolean;
 }
 
 /** An event in the form that lies on disk, or what became of it instead. */
 export type Make = () => Kept | Fate;
 
-interface Fresh extends Row {
-  make: Make;
-}
+/** Each name is also one of the health in a batch. */
+export type Counts = Record<"tracked" | "held" | "discarded" | "dropped" | "recovered" | "elsewhere" | "sent" | "rejected" | "excluded" | "refused" | "retried", number>;
+
+const COUNTED: Partial<Record<Fate, keyof Counts>> = { accepted: "sent", duplicate: "sent", dropped: "excluded", "no room": "dropped" };
 
 export interface Outbox {
   /** The first event shall not wait for the store to open. Until it has, `unsafe` is called for each slice. */
   open(): void;
-  /** Only pushes to memory: the event itself is made when its slice ends. */
-  add(id: string, make: Make): Row;
+  /** Only pushes to memory: the event itself is made when its slice ends. `first`: before all others of the slice. */
+  add(id: string, make: Make, first?: boolean): Row;
   /** Ends the slice: what is fresh starts on its way to disk before this returns. Resolves when it is there, never rejects. */
   write(): Promise<void>;
   /** Takes in what lies on disk: news of other pages, and what these have settled. Their rows may be sent too. */
-  merge(kept: readonly Kept[]): void;
-  remove(rows: Iterable<Row>, fate: (row: Row) => Fate): Row[];
+  merge(slices: Found["slices"]): void;
+  /** Ends those that wait still, unless with `retry`. */
+  end(rows: readonly Row[], fate: (at: number) => Fate | "retry"): void;
   /** Writes down what is settled, and the standing where there is a new one. */
   settle(standing?: Standing): Promise<void>;
-  /** Forgets what waits, after its slice: how many that were. */
-  clear(): number;
+  /** Forgets what waits, here and on disk, after its slice. */
+  clear(fate: Fate): void;
   rows(): readonly Row[];
-  bytes(): number;
+  /** How many there are, those of the slice included. */
+  waiting(): number;
   onDisk(): boolean;
-  counts(): { queued: number; dropped: number; recovered: number; elsewhere: number };
 }
 
 export interface Watching {
+  /** A slice is made. */
+  composed(): void;
   /** A slice is where it waits. */
   sliced(): void;
   /** The store is not open yet. */
@@ -67,68 +82,80 @@ export interface Watching {
   spend<T>(work: () => T): T;
 }
 
-export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, { sliced, unsafe, say, spend }: Watching): Outbox {
-  const queue = createQueue<Row>();
-  let fresh: Fresh[] = [];
-  let gone: string[] = [];
-  let slice: unknown;
-  let sliceSince = 0;
+export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, counts: Counts, { composed, sliced, unsafe, say, spend }: Watching): Outbox {
+  let rows: Row[] = [];
+  let fresh: [Row, Make][] = [];
+  /** Slices that are not on disk as they should be. */
+  const changed = new Set<Part>();
+  let page: string | undefined;
+  let written = 0;
+  let timer: unknown;
   let writing = Promise.resolve();
-  let stored = disk !== undefined;
-  let opened = disk === undefined;
-  let recovered = 0;
-  let elsewhere = 0;
+  let stored = !!disk;
+  let opened = !disk;
 
   const tell = (row: Row, fate: Fate): void => {
     row.fate = fate;
-    say(fate === "disk" || fate === "memory" ? "stored" : "settled", row.id, fate);
-    for (const told of row.told?.splice(0) ?? []) told(fate);
-  };
-  const end = (rows: readonly Row[], fate: (row: Row) => Fate): void => {
-    for (const row of rows) {
-      if (row.place === "disk") gone.push(row.id);
-      tell(row, fate(row));
-    }
+    const name = (COUNTED[fate] ?? fate) as keyof Counts;
+    if (name in counts) counts[name] += 1;
+    say(waits(fate) ? "stored" : fate === "held" || fate === "discarded" ? fate : "settled", row.id, fate);
+    row.told?.forEach((told) => told(fate));
   };
 
-  const push = (row: Row): void => end(queue.push(row), () => "no room");
+  const end: Outbox["end"] = (gone, fateAt) => {
+    gone.forEach((row, at) => {
+      const fate = fateAt(at);
+      const { part } = row;
+      if (!part || fate === "retry") return;
+      part.rows = part.rows.filter((other) => other !== row);
+      if (part.kept !== false) changed.add(part);
+      row.part = undefined;
+      tell(row, fate);
+    });
+    rows = rows.filter(({ part }) => part);
+  };
+  const makeRoom = (): void => end(rows.slice(0, excess(rows)), () => "no room");
 
-  const store = async (rows: readonly (Kept | Standing)[]): Promise<boolean> => {
-    const forget = gone;
-    gone = [];
+  const settle = async (standing?: Standing): Promise<void> => {
+    const slices = [...changed];
+    if (!slices.length && !standing) return;
+    changed.clear();
     try {
-      if (!disk) return false;
-      await disk.write(rows, forget);
-      return (stored = true);
+      await (disk as Disk).write(slices, standing);
+      stored = true;
+      for (const slice of slices) slice.kept = true;
     } catch {
-      gone = forget.concat(gone);
-      return (stored = false);
+      stored = false;
+      for (const slice of slices) if ((slice.kept ??= false)) changed.add(slice);
     }
   };
 
   /** Makes the events of the slice. */
-  const make = (): Row[] => {
-    const rows = fresh;
+  const make = (): Part => {
+    const slice: Part = { id: ["", 0], rows: [] };
+    const all = fresh;
     fresh = [];
-    return rows.filter((row) => {
-      const made = row.make();
-      if (typeof made === "string") tell(row, made);
-      else push(Object.assign(row, made, { bytes: byteLength(made.text) }));
-      return typeof made !== "string";
-    });
+    for (const [row, work] of all) {
+      const what = work();
+      if (typeof what === "string") tell(row, what);
+      else slice.rows.push(Object.assign(row, what, { bytes: byteLength(what.text), part: slice }));
+    }
+    rows.push(...slice.rows);
+    composed();
+    return slice;
   };
 
   const writeFresh = async (): Promise<void> => {
-    const rows = make();
-    if (rows.length === 0) return;
+    if (!fresh.length) return;
+    const slice = make();
+    const [first] = slice.rows;
+    if (!first) return;
+    slice.id = [(page ??= first.id), written++];
+    changed.add(slice);
+    makeRoom();
     if (!opened) unsafe();
-    const place = (await store(rows.map(({ id, who, text }) => ({ id, who, text })))) ? "disk" : "memory";
-    for (const row of rows) {
-      row.place = place;
-      // One that had to make room meanwhile has heard of that, but still lies on disk.
-      if (row.fate) place === "disk" && gone.push(row.id);
-      else tell(row, place);
-    }
+    await settle();
+    for (const row of slice.rows) tell(row, slice.kept ? "disk" : "memory");
     sliced();
   };
 
@@ -139,51 +166,43 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, { sli
 
   /** A busy page finds the next slice's timer armed: arming one is the dearest part of a call. */
   const tick = (): void => {
-    slice = fresh.length > 0 ? clockwork.after(tick, SLICE_MS) : undefined;
+    timer = fresh.length ? clockwork.after(tick, SLICE_MS) : undefined;
     void write();
   };
 
   return {
     open: () => void disk?.open().catch(() => undefined).then(() => (opened = true)),
-    add(id, make) {
-      if (!fresh.length) sliceSince = clockwork.ticks();
-      slice ??= clockwork.after(tick, SLICE_MS);
-      const row: Fresh = { id, make, who: "", text: "", bytes: 0, since: sliceSince };
-      if (fresh.push(row) >= MOST_EVENTS) void write();
+    add(id, make, first) {
+      timer ??= clockwork.after(tick, SLICE_MS);
+      const row: Row = { id, who: "", text: "", bytes: 0, since: clockwork.ticks() };
+      if (first) fresh.unshift([row, make]);
+      else if (fresh.push([row, make]) >= MOST_EVENTS) void write();
       return row;
     },
     write,
-    merge(kept) {
-      const found = new Set(kept.map(({ id }) => id));
-      const settled = queue.remove(queue.rows().filter((row) => row.place === "disk" && !row.leaving && !found.has(row.id)));
-      elsewhere += settled.length;
-      for (const row of settled) tell(row, "elsewhere");
-      const known = new Set([...gone, ...queue.rows().map(({ id }) => id)]);
-      for (const { id, who, text } of kept) {
-        if (known.has(id)) continue;
-        recovered += 1;
-        push({ id, who, text, bytes: byteLength(text), since: clockwork.ticks(), place: "disk", found: true });
+    merge(slices) {
+      const there = new Set(slices.flatMap((slice) => slice.rows.map(({ id }) => id)));
+      end(rows.filter((row) => row.fate === "disk" && !row.leaving && !there.has(row.id)), () => "elsewhere");
+      const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => String(id)));
+      for (const { id, rows: kept } of slices) {
+        if (known.has(String(id))) continue;
+        const slice: Part = { id, rows: [], kept: true };
+        slice.rows = kept.map((row) => ({ ...row, bytes: byteLength(row.text), since: clockwork.ticks(), fate: "disk", found: true, part: slice }));
+        counts.recovered += kept.length;
+        rows.push(...slice.rows);
       }
+      makeRoom();
     },
-    remove(rows, fate) {
-      const removed = queue.remove(rows);
-      end(removed, fate);
-      return removed;
-    },
-    async settle(standing) {
-      if (disk && (standing || gone.length > 0)) await store(standing ? [standing] : []);
-    },
-    clear() {
+    end,
+    settle,
+    clear(fate) {
       make();
-      const rows = queue.clear();
-      gone = [];
-      for (const row of rows) tell(row, "discarded");
+      end(rows, () => fate);
+      changed.clear();
       guard(() => disk?.clear());
-      return rows.length;
     },
-    rows: queue.rows,
-    bytes: queue.bytes,
+    rows: () => rows,
+    waiting: () => rows.length + fresh.length,
     onDisk: () => stored,
-    counts: () => ({ queued: queue.rows().length + fresh.length, dropped: queue.dropped(), recovered, elsewhere }),
   };
 }

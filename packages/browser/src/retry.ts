@@ -7,14 +7,12 @@ export const MOST_MS = 300_000;
 export const MOST_ASKED_MS = 3_600_000;
 
 /** Full jitter: anywhere between nothing and 4 s doubled per failure, five minutes at most. */
-export const backoff = (failures: number, random: number): number => random * Math.min(MOST_MS, FIRST_MS * 2 ** Math.min(failures, 20));
+export const backoff = (failures: number, random: number): number => random * Math.min(MOST_MS, FIRST_MS * 2 ** failures);
 
 /** `Retry-After` as milliseconds, from seconds or an HTTP date; undefined where it says neither. */
-export function retryAfter(header: string | null, now: number): number | undefined {
-  const text = header?.trim();
-  if (!text) return undefined;
-  const wait = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;
-  return Number.isNaN(wait) ? undefined : Math.min(MOST_ASKED_MS, Math.max(0, wait));
+export function retryAfter(header: string | null | undefined, now: number): number | undefined {
+  const wait = header && (Number.isNaN(Number(header)) ? Date.parse(header) - now : Number(header) * 1000);
+  return wait === 0 || wait ? Math.min(MOST_ASKED_MS, Math.max(0, wait)) : undefined;
 }
 
 export type Status = "accepted" | "duplicate" | "rejected" | "dropped" | "retry";
@@ -49,7 +47,7 @@ function settle(body: string, events: number): Verdict {
 /** `status` 0 means that no answer came. */
 export function judge(status: number, body: string, sent: readonly unknown[]): Verdict {
   if (status === 413) return sent.length > 1 ? "halve" : "refused";
-  if (status < 200 || status === 408 || status === 425 || status === 429 || status >= 500) return "again";
+  if (status < 200 || status >= 500 || [408, 425, 429].includes(status)) return "again";
   if (status >= 300) return "refused";
   try {
     return settle(body, sent.length);

@@ -1,11 +1,12 @@
 /** Which events our own service takes in from here: the same hash as the service's, so that both leave out the same. Pure. */
 import type { Config } from "./config";
 import type { WireEvent } from "./event";
+import { encode } from "./queue";
 
 /** Where an identity stands from 0 to below 1, for each purpose elsewhere. FNV-1a, then the end of murmur3. */
 export function position(identity: string, purpose: "rollout" | "sampling"): number {
   let hash = 0x811c9dc5;
-  for (const byte of new TextEncoder().encode(`${purpose}:${identity}`)) hash = Math.imul(hash ^ byte, 0x01000193);
+  for (const byte of encode(`${purpose}:${identity}`)) hash = Math.imul(hash ^ byte, 0x01000193);
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
   return ((hash ^ (hash >>> 16)) >>> 0) / 2 ** 32;

@@ -16,13 +16,11 @@ export const MOST_TOKEN_MS = 10_000;
 /** Smaller bodies are not worth packing. */
 const PACK_CHARACTERS = 1_024;
 
-const SDK = { name: "@twintrack/browser", version: "0.1.0" };
-
 /** `status` 0: no answer came; -1: none came in time. */
 export interface Answer {
   status: number;
-  body: string;
-  retryAfter: string | null;
+  body?: string;
+  retryAfter?: string | null;
 }
 
 export interface Transport {
@@ -44,54 +42,56 @@ export interface Service {
 }
 
 export function createTransport({ endpoint, writeKey, getToken, health, spend }: Service, clockwork: Clockwork): Transport {
-  let token: string | undefined;
+  let token: string | undefined | null;
   let { pack } = clockwork;
 
   return {
     envelope: (rows, receipts) =>
       spend(() => {
         const rest = JSON.stringify({
-          receipts: receipts.length > 0 ? receipts : undefined,
+          receipts: receipts.length ? receipts : undefined,
           sent_at: new Date(clockwork.now()).toISOString(),
-          sdk: { ...SDK, health: health() },
+          sdk: { name: "@twintrack/browser", version: "0.1.0", health: health() },
           key: writeKey,
-          token,
+          token: token ?? undefined,
         });
-        return `{"events":[${rows.map((row) => row.text).join(",")}],${rest.slice(1)}`;
+        return `{"events":[${rows.map(({ text }) => text).join()}],${rest.slice(1)}`;
       }),
     async send(body, keepalive) {
       const halt = new AbortController();
-      const none = (status: number): Answer => ({ status, body: "", retryAfter: null });
+      const timer = clockwork.after(() => halt.abort(), MOST_SEND_MS);
       const packer = keepalive || body.length < PACK_CHARACTERS ? undefined : pack;
-      const request = async (): Promise<Answer> => {
+      const found: Answer = { status: 0 };
+      try {
         const packed = packer ? await packer(body) : body;
         const answer = await spend(() =>
           clockwork.fetch(endpoint(), {
             method: "POST",
             body: packed,
-            headers: { "Content-Type": "text/plain", ...(packer ? { "Content-Encoding": "gzip" } : {}) },
+            headers: { "Content-Type": "text/plain", ...(packer && { "Content-Encoding": "gzip" }) },
             credentials: "omit",
             keepalive,
             signal: halt.signal,
           }),
         );
-        return { status: answer.status, retryAfter: answer.headers.get("Retry-After"), body: await answer.text() };
-      };
-      const answer = await within(clockwork, request(), MOST_SEND_MS, () => {
-        halt.abort();
-        return none(-1);
-      }).catch(() => none(0));
-      if (packer && (answer.status === 0 || answer.status === 415)) {
+        found.body = await answer.text();
+        found.retryAfter = answer.headers.get("Retry-After");
+        found.status = answer.status;
+      } catch {
+        if (halt.signal.aborted) found.status = -1;
+      }
+      if (packer && (found.status === 0 || found.status === 415)) {
         // Something on the way may not let packed bodies through: the next one goes plain, and this one again.
         pack = undefined;
-        if (answer.status) return none(0);
+        found.status = 0;
       }
-      return answer;
+      clockwork.cancel(timer);
+      return found;
     },
     async refreshToken() {
       if (!getToken) return;
       try {
-        token = (await within(clockwork, Promise.resolve(getToken()), MOST_TOKEN_MS, () => undefined)) ?? undefined;
+        token = await within(clockwork, Promise.resolve(getToken()), MOST_TOKEN_MS, () => undefined);
       } catch {
         // Without a token the events count as claimed by the same person; holding them back could lose them.
         token = undefined;

@@ -45,6 +45,7 @@ describe("the console", () => {
   it("is told of consent and of beforeSend", async () => {
     const { analytics, said, stage } = explained({ requireConsent: true, beforeSend: (event) => (event.event_name === "noise" ? null : event) });
     analytics.trackEvent({ name: "a" });
+    await stage.pass(25);
     expect(said()).toEqual(["a: tracked", "a: held: nobody has answered for consent yet, so nothing is written or sent"]);
     analytics.consent("granted");
     analytics.trackEvent({ name: "noise" });

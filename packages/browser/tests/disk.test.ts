@@ -1,10 +1,12 @@
 /** What lies on disk outlives the page: several pages over one store, as tabs and visits have it. */
-import { IDBFactory } from "fake-indexeddb";
+import { IDBFactory, IDBKeyRange } from "fake-indexeddb";
 import { describe, expect, it } from "vitest";
 
 import { SLICE_MS } from "../src/outbox";
 import { claimLease, LEASE_MS } from "../src/turn";
 import { accept, balance, createStage, refuse, type Sent } from "./stage";
+
+globalThis.IDBKeyRange = IDBKeyRange;
 
 const many = 20;
 
@@ -92,6 +94,64 @@ describe("an event on disk", () => {
     stage.hide();
     await pass(5_000);
     expect(await factory.databases()).toEqual([]);
+  });
+});
+
+/** The ids of each record on disk. */
+const records = async (factory: IDBFactory): Promise<string[][]> => {
+  const [{ name = "" } = {}] = await factory.databases();
+  const database = await new Promise<IDBDatabase>((resolve) => {
+    const request = factory.open(name);
+    request.onsuccess = () => resolve(request.result);
+  });
+  const found = await new Promise<{ rows?: { id: string }[] }[]>((resolve) => {
+    const request = database.transaction("slices").objectStore("slices").getAll();
+    request.onsuccess = () => resolve(request.result as { rows?: { id: string }[] }[]);
+  });
+  database.close();
+  return found.flatMap(({ rows }) => (rows ? [rows.map(({ id }) => id)] : []));
+};
+
+describe("the events of one slice", () => {
+  it("are one record, which gets shorter, and goes with its last event", async () => {
+    const { stage, factory, pass } = shop();
+    const analytics = stage.open({ batchSize: 2 });
+    const [a, b] = [analytics.trackEvent({ name: "a" }).id, analytics.trackEvent({ name: "b" }).id];
+    await pass(SLICE_MS - 5);
+    expect(await records(factory)).toEqual([]);
+    const c = analytics.trackEvent({ name: "c" }).id;
+    stage.respond(() => refuse(503));
+    await pass(20);
+    expect(await records(factory)).toEqual([[a, b, c]]);
+    stage.respond((sent) => accept(sent, { [a]: "retry" }));
+    await pass(60_000);
+    expect((await records(factory)).flat()).toEqual([a]);
+    stage.respond((sent) => accept(sent));
+    await pass(300_000);
+    expect(await records(factory)).toEqual([]);
+  });
+
+  it("go without those of another tab that lie between them", async () => {
+    const one = shop();
+    const two = shop(one.factory);
+    const [a, b] = [one.stage.open(), two.stage.open()];
+    const others: string[] = [];
+    await Promise.all([one.pass(100), two.pass(100)]);
+    for (let n = 0; n < 3; n++) {
+      a.trackEvent({ name: "one" });
+      await one.pass(SLICE_MS * 2);
+      await two.pass(SLICE_MS * 2);
+    }
+    // Stored after the first tab has looked at the disk, before it forgets what it sent.
+    one.stage.respond(async (sent) => {
+      others.push(b.trackEvent({ name: "two" }).id);
+      await two.pass(SLICE_MS * 2);
+      return accept(sent);
+    });
+    for (let n = 0; n < 5; n++) await one.pass(1_000);
+    expect(a.stats()).toMatchObject({ queued: 0, sent: 3 });
+    expect(others).toHaveLength(1);
+    expect(await records(one.factory)).toEqual([others]);
   });
 });
 
@@ -184,14 +244,14 @@ describe("the lease", () => {
   const held = { id: "~" as const, failures: 2, until: 5, span: 5, asked: false, owner: "a", lease: 1_000 };
 
   it("is another tab's until it ends or is given back", () => {
-    expect(claimLease({ kept: [], standing: held }, "b", 999)).toBeUndefined();
-    expect(claimLease({ kept: [], standing: held }, "b", 1_000)).toMatchObject({ owner: "b", failures: 2, lease: 1_000 + LEASE_MS });
-    expect(claimLease({ kept: [], standing: { ...held, lease: 0 } }, "b", 1)).toMatchObject({ owner: "b" });
-    expect(claimLease({ kept: [], standing: held }, "a", 1)).toMatchObject({ owner: "a" });
-    expect(claimLease({ kept: [], standing: undefined }, "b", 1)).toMatchObject({ owner: "b", failures: 0 });
+    expect(claimLease(held, "b", 999)).toBeUndefined();
+    expect(claimLease(held, "b", 1_000)).toMatchObject({ owner: "b", failures: 2, lease: 1_000 + LEASE_MS });
+    expect(claimLease({ ...held, lease: 0 }, "b", 1)).toMatchObject({ owner: "b" });
+    expect(claimLease(held, "a", 1)).toMatchObject({ owner: "a" });
+    expect(claimLease(undefined, "b", 1)).toMatchObject({ owner: "b", failures: 0 });
   });
 
   it("that would last longer than any was made by a clock that went back, and holds nobody up", () => {
-    expect(claimLease({ kept: [], standing: { ...held, lease: LEASE_MS + 10 } }, "b", 5)).toMatchObject({ owner: "b" });
+    expect(claimLease({ ...held, lease: LEASE_MS + 10 }, "b", 5)).toMatchObject({ owner: "b" });
   });
 });

@@ -6,7 +6,7 @@ import { eventName, snapshot, uuid7, withoutText } from "../src/event";
 import { MOST_BYTES } from "../src/queue";
 import { BATCH_BYTES } from "../src/backend";
 
-const fill = (bytes: Uint8Array): void => void crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>);
+const fill = (numbers: Uint16Array<ArrayBuffer>): unknown => crypto.getRandomValues(numbers);
 
 describe("an id", () => {
   it("is a UUIDv7 of its time", () => {

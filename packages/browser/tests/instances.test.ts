@@ -1,8 +1,10 @@
 /** Several services on one page, and one made twice: as page builders and StrictMode make them. */
-import { IDBFactory } from "fake-indexeddb";
+import { IDBFactory, IDBKeyRange } from "fake-indexeddb";
 import { describe, expect, it } from "vitest";
 
 import { accept, balance, createStage } from "./stage";
+
+globalThis.IDBKeyRange = IDBKeyRange;
 
 const settled = async (stage: ReturnType<typeof createStage>, milliseconds: number): Promise<void> => {
   for (let n = 0; n < 20; n++) {

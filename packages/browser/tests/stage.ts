@@ -65,8 +65,10 @@ export function createStage() {
   const items = new Map<string, string>();
   const listeners = new Map<string, Set<() => void>>();
   const target = {
-    addEventListener: (name: string, work: () => void) => void (listeners.get(name) ?? listeners.set(name, new Set()).get(name))?.add(work),
-    removeEventListener: (name: string, work: () => void) => void listeners.get(name)?.delete(work),
+    addEventListener(name: string, work: () => void, options?: { signal?: AbortSignal }) {
+      (listeners.get(name) ?? listeners.set(name, new Set()).get(name))?.add(work);
+      options?.signal?.addEventListener("abort", () => listeners.get(name)?.delete(work));
+    },
   };
   const page = {
     ...target,
@@ -79,7 +81,7 @@ export function createStage() {
   };
   const environment: Environment = {
     window: page as unknown as Page,
-    fill: (bytes) => void crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>),
+    fill: (numbers) => crypto.getRandomValues(numbers),
     clockwork: {
       now: () => now,
       ticks: () => now,
@@ -98,7 +100,8 @@ export function createStage() {
         const body = String(init?.body);
         const made: Sent = { at: now, address: String(address), body, keepalive: init?.keepalive === true, headers: init?.headers as Record<string, string>, envelope: JSON.parse(body) as Sent["envelope"] };
         sent.push(made);
-        return answer(made);
+        const aborted = new Promise<never>((_, reject) => init.signal?.addEventListener("abort", () => reject(new DOMException("", "AbortError"))));
+        return Promise.race([answer(made), aborted]);
       },
     },
   };
