@@ -160,8 +160,8 @@ def sdk_page() -> str:
     )
     lines = ["# Browser SDK\n", "`createAnalytics(configuration)`; the types say the same in the editor.\n"]
     tables = [
-        ("Options", [("backend.ts", "BackendConfiguration"), ("client.ts", "Configuration")]),
-        ("Counts of `stats()`", [("backend.ts", "BackendStats"), ("client.ts", "Stats")]),
+        ("Options", [("options.ts", "BackendConfiguration"), ("client.ts", "Configuration")]),
+        ("Counts of `stats()`", [("options.ts", "BackendStats"), ("client.ts", "Stats")]),
         ("Options of `gtm()`", [("destinations/gtm.ts", "GtmOptions")]),
         ("Options of `tapDataLayer()`", [("taps.ts", "DataLayerTapOptions")]),
     ]

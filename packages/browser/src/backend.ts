@@ -11,8 +11,9 @@ import type { Clockwork, Page } from "./environment";
 import { masked, type Debug, type Receipt, type WireEvent } from "./event";
 import { guard } from "./guard";
 import { watchPage } from "./lifecycle";
-import { createOutbox, waits, type Counts, type Fate, type Row } from "./outbox";
-import { byteLength, MOST_EVENTS, weigh } from "./queue";
+import type { BackendConfiguration, BackendStats } from "./options";
+import { createOutbox, follow, waits, type Counts, type Fate, type Row, type Tracked } from "./outbox";
+import { byteLength, MOST_EVENTS, nextBatch, weigh } from "./queue";
 import { backoff, judge, MOST_MS, retryAfter, type Verdict } from "./retry";
 import { exclusion } from "./rollout";
 import { createTransport, KEEPALIVE_BYTES, type Answer } from "./transport";
@@ -30,61 +31,6 @@ export const BREAKER_FAILURES = 5;
 const BLOCKED_FAILURES = 3;
 /** How soon a tab looks again whether the one with the lease is done. */
 const LEASE_WAIT_MS = 1_000;
-
-export interface BackendConfiguration {
-  /** Where batches go: a path of this site or a full address. No default. */
-  endpoint: string;
-  /** The project's public write key. No default. */
-  writeKey: string;
-  /** The signed-in user's token, asked for before each batch and never stored. Default: none. */
-  getToken?: () => string | undefined | null | Promise<string | undefined | null>;
-  /** Events that start a send at once, and the most of one batch. Default: what the project's configuration says, else 20. */
-  batchSize?: number;
-  /** Longest wait of an event, milliseconds. Default: what the project's configuration says, else 2000. */
-  flushInterval?: number;
-  /** Failed sends in a row that end a round: then events rest until the next load, until the network is back, or for a probe every few minutes. Default: 10. */
-  maxRetries?: number;
-  /** Await the service's answer, not the browser's disk, where a tracked event is awaited. Default: false. */
-  awaitAnswer?: boolean;
-  /** Applied to each text of an event but its ids and name, off the call, before anything is stored, sent or handed on. Default: none. */
-  mask?: (text: string) => string;
-  /** Told of each step of each event; `@twintrack/browser/debug` has one for the console. Default: none. */
-  debug?: Debug;
-}
-
-export interface BackendStats {
-  /** Waiting for a send or for its answer. */
-  queued: number;
-  /** Found on disk: tracked by earlier pages or other tabs. */
-  recovered: number;
-  /** Settled by another tab. */
-  elsewhere: number;
-  /** Stored by the service, duplicates among them. */
-  sent: number;
-  /** Found unfit by the service, event by event. */
-  rejected: number;
-  /** Left out on purpose, by the service or already here: rollout, sampling, a kill switch; consent, there. */
-  excluded: number;
-  /** In batches that the service will never take. */
-  refused: number;
-  /** Had to make room for newer ones. */
-  dropped: number;
-  /** Requests without a final answer. */
-  retried: number;
-  /** Where events wait: `memory` where the browser's storage is blocked or full. */
-  storage: "disk" | "memory";
-  /** Whether something in this browser seems to block the endpoint. */
-  blocked: boolean;
-  /** Whether the service last said that the project is switched off. */
-  killed: boolean;
-  /** What all of this has cost the page's main thread, by its own measure; calls are measured one in eight. */
-  main_thread_milliseconds: number;
-}
-
-/** Awaited, it says how far the event got: it is on disk, or, with `awaitAnswer`, what the service said. Never rejects. */
-export interface Tracked extends PromiseLike<Fate> {
-  readonly id: string;
-}
 
 /** What the service of all destinations needs beside. */
 export interface Backend extends BackendClient {
@@ -126,34 +72,6 @@ export interface BackendClient {
 
 /** Numbers of a configuration come from outside: one that is none must not stop delivery. */
 const atLeast = (least: number, ...values: unknown[]): number => values.find((value) => typeof value === "number" && value >= least) as number;
-
-/** `answered`: awaits the end of its way, not the place where it waits. A promise is made only where one is awaited. */
-export const follow = (row: Pick<Row, "id" | "fate" | "told">, answered?: boolean): Tracked => ({
-  id: row.id,
-  then: (done, failed) =>
-    new Promise<Fate>((resolve) => {
-      const told = (fate: Fate): unknown => !(answered && waits(fate)) && resolve(fate);
-      (row.told ??= []).push(told);
-      if (row.fate) told(row.fate);
-    }).then(done, failed),
-});
-
-/**
- * The next rows that may share a request: one identity, in order, within a count and a size, which the first alone may
- * exceed. For the `last` request of a page also those that are only on their way to the disk, but none that lies there for
- * other pages, and none that exceeds the size.
- */
-export function nextBatch(rows: readonly Row[], events: number, bytes: number, last?: boolean): Row[] {
-  const batch: Row[] = [];
-  let left = bytes;
-  for (const row of rows) {
-    if (row.leaving || (last ? row.found || row.bytes >= left : !row.fate)) continue;
-    left -= row.bytes + 1;
-    if (batch.length && (batch.length >= events || left < 0 || row.who !== (batch[0] as Row).who)) break;
-    batch.push(row);
-  }
-  return batch;
-}
 
 /** Without a page there is no disk, and no last send when it goes: on a server the caller ends with `shutdown`. */
 export function createBackendClient(configuration: BackendConfiguration, clockwork: Clockwork, page?: Page, owner?: Owner): Backend {

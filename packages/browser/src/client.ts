@@ -1,12 +1,13 @@
 /** One call, one id, every destination. The public methods never throw and give the event's id at once. */
-import { createBackendClient, follow, type BackendConfiguration, type BackendStats, type Tracked } from "./backend";
+import { createBackendClient } from "./backend";
 import { createConsents, type Choice, type Target } from "./consent";
 import { lookAround, type Place } from "./context";
 import type { Environment, Page } from "./environment";
 import { eventName, masked, snapshot, uuid7, type Destination, type Metadata, type Source, type WireEvent } from "./event";
 import { guard } from "./guard";
 import { createIdentity, STORAGE_KEY, type Ids } from "./identity";
-import type { Fate } from "./outbox";
+import type { BackendConfiguration, BackendStats } from "./options";
+import { follow, type Fate, type Tracked } from "./outbox";
 import { excess } from "./queue";
 import { createVendors, type Words } from "./vendors";
 

@@ -31,10 +31,9 @@ export function lookAround(page: Page): Surroundings {
   return {
     place: () =>
       guard(() => {
-        const { location } = page;
-        if (!href || (!navigation && href !== location.href)) {
-          href = location.href;
-          here = { url: cut(href), path: cut(location.pathname), title: "" };
+        if (!href || (!navigation && href !== page.location.href)) {
+          href = page.location.href;
+          here = { url: cut(href), path: cut(page.location.pathname), title: "" };
         }
         return here;
       }),

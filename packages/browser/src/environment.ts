@@ -22,8 +22,8 @@ export interface Environment {
   /** Absent on a server, where the service does nothing. */
   window: Page | undefined;
   clockwork: Clockwork;
-  /** Random numbers. */
-  fill(numbers: Uint16Array<ArrayBuffer>): unknown;
+  /** With chance. */
+  fill(bytes: Uint8Array<ArrayBuffer>): unknown;
   /** The id of an event that was tracked before the script came; empty where there is none. */
   given?(): string;
 }
@@ -51,5 +51,5 @@ export const surroundings = (): Environment => ({
   window: typeof window === "undefined" ? undefined : window,
   clockwork,
   // A browser without Web Crypto still needs ids that differ.
-  fill: (numbers) => guard(() => crypto.getRandomValues(numbers)) ?? numbers.forEach((_, at) => (numbers[at] = Math.random() * 65_536)),
+  fill: (bytes) => guard(() => crypto.getRandomValues(bytes)) ?? bytes.forEach((_, at) => (bytes[at] = Math.random() * 256)),
 });

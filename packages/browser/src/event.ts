@@ -108,9 +108,6 @@ export function masked(event: WireEvent, mask: ((text: string) => string) | unde
 /** Random parts of ids that are kept ready, so that a call need not make one. */
 const READY = 8;
 
-/** Of integers up to 31 bits: others take the browser ten times as long. */
-const hex = (number: number): string => number.toString(16);
-
 export interface Draw {
   (): string;
   /** Makes ready what the next ids need. */
@@ -121,22 +118,35 @@ export interface Draw {
  * A maker of UUIDv7 that never goes back within one page, even when the clock does: a counter, then 62 random bits.
  * Source: RFC 9562 section 6.2, method 1.
  */
-export function uuid7(now: () => number, fill: (numbers: Uint16Array<ArrayBuffer>) => unknown): Draw {
+export function uuid7(now: () => number, fill: (bytes: Uint8Array<ArrayBuffer>) => unknown): Draw {
+  // A table: a number's own way to text takes the browser as long as all else of a call.
+  const hex = Array.from({ length: 256 }, (_, byte) => (byte + 256).toString(16).slice(1));
   const ends: string[] = [];
-  /** Milliseconds times 4096, plus the counter: exact until 2039. */
   let last = 0;
+  let counter = 0;
+  /** The first eight digits change once a minute. */
+  let minute = -1;
+  let start = "";
   const prepare = (): void => {
     if (ends.length >= READY) return;
-    const drawn = new Uint16Array(4 * READY);
-    fill(drawn);
-    const four = (at: number): string => hex((drawn[at] as number) + 0x10000).slice(1);
-    for (let at = 0; at < drawn.length; at += 4) ends.push(`${hex(((drawn[at] as number) & 0x3fff) | 0x8000)}-${four(at + 1)}${four(at + 2)}${four(at + 3)}`);
+    const bytes = new Uint8Array(8 * READY);
+    fill(bytes);
+    for (let at = 0; at < bytes.length; at += 8) {
+      bytes[at] = ((bytes[at] as number) & 63) | 128;
+      const end = Array.from(bytes.subarray(at, at + 8), (byte) => hex[byte]).join("");
+      ends.push(`-${end.slice(0, 4)}-${end.slice(4)}`);
+    }
   };
   const draw = (): string => {
-    last = Math.max(last + 1, now() * 4096);
-    const low = hex((last % 2 ** 28) + 2 ** 28);
+    const at = now();
+    if (at > last || ++counter > 4095) {
+      last = Math.max(at, last + 1);
+      counter = 0;
+    }
+    const high = Math.floor(last / 65536);
+    if (high !== minute) start = (minute = high).toString(16).padStart(8, "0") + "-";
     if (!ends.length) prepare();
-    return `${hex(Math.floor(last / 2 ** 28)).padStart(8, "0")}-${low.slice(1, 5)}-7${low.slice(5)}-${ends.pop() as string}`;
+    return start + hex[(last >> 8) & 255] + hex[last & 255] + "-7" + (hex[counter >> 8] as string)[1] + hex[counter & 255] + (ends.pop() as string);
   };
   return Object.assign(draw, { prepare });
 }

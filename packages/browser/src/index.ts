@@ -1,11 +1,13 @@
 /** `@twintrack/browser`: import anywhere, also on a server, where it does nothing. */
-import { createBackendClient, type BackendClient, type BackendConfiguration } from "./backend";
+import { createBackendClient, type BackendClient } from "./backend";
 import { createClient, type Analytics, type Configuration } from "./client";
 import { surroundings } from "./environment";
+import type { BackendConfiguration } from "./options";
 
-export type { BackendClient, BackendConfiguration, BackendStats, Tracked } from "./backend";
+export type { BackendClient } from "./backend";
 export type { Analytics, Configuration, MessageInput, Stats } from "./client";
-export type { Fate } from "./outbox";
+export type { BackendConfiguration, BackendStats } from "./options";
+export type { Fate, Tracked } from "./outbox";
 export type { Choice } from "./consent";
 export type { Answered, Consent, Debug, Destination, Metadata, Receipt, Source, Stage, Vendor, VendorEvent, WireEvent } from "./event";
 

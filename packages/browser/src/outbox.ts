@@ -35,6 +35,22 @@ export interface Row extends Kept {
   told?: ((fate: Fate) => unknown)[];
 }
 
+/** Awaited, it says how far the event got: it is on disk, or, with `awaitAnswer`, what the service said. Never rejects. */
+export interface Tracked extends PromiseLike<Fate> {
+  readonly id: string;
+}
+
+/** `answered`: awaits the end of its way, not the place where it waits. A promise is made only where one is awaited. */
+export const follow = (row: Pick<Row, "id" | "fate" | "told">, answered?: boolean): Tracked => ({
+  id: row.id,
+  then: (done, failed) =>
+    new Promise<Fate>((resolve) => {
+      const told = (fate: Fate): unknown => !(answered && waits(fate)) && resolve(fate);
+      (row.told ??= []).push(told);
+      if (row.fate) told(row.fate);
+    }).then(done, failed),
+});
+
 interface Part extends Slice {
   rows: Row[];
   /** Whether it lies on disk; absent while it is on its way there. */

@@ -1,4 +1,5 @@
-/** The caps of everything that waits. Pure. */
+/** Of what waits: the caps of all of it, and what goes next. Pure. */
+import type { Row } from "./outbox";
 
 export const MOST_EVENTS = 1_000;
 export const MOST_BYTES = 1 << 20;
@@ -17,4 +18,21 @@ export function excess(rows: readonly { bytes: number }[]): number {
   let gone = 0;
   while (rows.length - gone > MOST_EVENTS || (bytes > MOST_BYTES && rows.length - gone > 1)) bytes -= (rows[gone++] as { bytes: number }).bytes;
   return gone;
+}
+
+/**
+ * The next rows that may share a request: one identity, in order, within a count and a size, which the first alone may
+ * exceed. For the `last` request of a page also those that are only on their way to the disk, but none that lies there for
+ * other pages, and none that exceeds the size.
+ */
+export function nextBatch(rows: readonly Row[], events: number, bytes: number, last?: boolean): Row[] {
+  const batch: Row[] = [];
+  let left = bytes;
+  for (const row of rows) {
+    if (row.leaving || (last ? row.found || row.bytes >= left : !row.fate)) continue;
+    left -= row.bytes + 1;
+    if (batch.length && (batch.length >= events || left < 0 || row.who !== (batch[0] as Row).who)) break;
+    batch.push(row);
+  }
+  return batch;
 }

@@ -6,7 +6,7 @@ import { eventName, snapshot, uuid7, withoutText } from "../src/event";
 import { MOST_BYTES } from "../src/queue";
 import { BATCH_BYTES } from "../src/backend";
 
-const fill = (numbers: Uint16Array<ArrayBuffer>): unknown => crypto.getRandomValues(numbers);
+const fill = (numbers: Uint8Array<ArrayBuffer>): unknown => crypto.getRandomValues(numbers);
 
 describe("an id", () => {
   it("is a UUIDv7 of its time", () => {
