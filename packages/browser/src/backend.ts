@@ -103,6 +103,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   let timer: unknown;
   let timerAt = Infinity;
   let look: unknown;
+  let begun = false;
   let running: Promise<void> | undefined;
   let failures = 0;
   let unanswered = 0;
@@ -296,7 +297,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
 
   /** A look at how things are, and at what tabs that died have left behind. */
   const watch = (): void => {
-    if (!on) return;
+    if (!on || !begun) return;
     clockwork.cancel(look);
     look = clockwork.after(() => {
       if (page?.document.visibilityState === "hidden") return;
@@ -343,6 +344,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       newsSince = ticks();
       // In a task of its own: it must not cost the page's start.
       look = clockwork.after(() => {
+        begun = true;
         spend(() => {
           configs.recall();
           outbox.open();
