@@ -48,6 +48,8 @@ export interface Backend extends BackendClient {
 /** What the one above knows and does. */
 export interface Owner {
   leave(): void;
+  /** The page is looked at again. */
+  show(): void;
   resize(): void;
   /** A slice is made; the first time before there is any. */
   composed(): void;
@@ -308,6 +310,11 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     void configs.ask();
   };
 
+  const show = (): void => {
+    if (on) owner?.show();
+    watch();
+  };
+
   const goOnline = (): void => {
     if (!on) return;
     failures = 0;
@@ -323,7 +330,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       owner?.leave();
     });
 
-  if (page) watchPage(page, ending.signal, goAway, watch, goOnline, () => owner?.resize());
+  if (page) watchPage(page, ending.signal, goAway, show, goOnline, () => owner?.resize());
 
   const track: Backend["track"] = (id, make, first) => {
     if (stopped) return follow({ id, fate: "off" });

@@ -113,6 +113,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   };
   const backend = createBackendClient(configuration, clockwork, page, {
     leave: identity.save,
+    show: identity.recall,
     storage: ({ key, newValue }) => {
       if (key === STORAGE_KEY) identity.learn(newValue);
     },

@@ -27,6 +27,8 @@ export interface Identity {
   next(at: number, resets: number): Ids;
   /** Another tab has written this. */
   learn(text: string | null | undefined): void;
+  /** Reads what is written down, which nobody tells a page that lay in the browser's cache. */
+  recall(): void;
   /** Does what is due off the call: takes in sign-outs, and writes, which is told to every tab. */
   settle(at: number, resets: number): void;
   /** Writes down how far the session has counted. */
@@ -67,10 +69,11 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     unsaved = false;
     guard(() => storage()?.setItem(STORAGE_KEY, [known.anonymous, known.session, known.started, known.seen, known.count].join(" ")));
   };
+  const recall = (): void => learn(guard(() => storage()?.getItem(STORAGE_KEY)));
   /** The person and session of that time. */
   const meet = (at: number, resets: number): Known => {
     // Another service on this page, whose writes nobody tells us of, may have made the ids since.
-    if (!memory) learn(guard(() => storage()?.getItem(STORAGE_KEY)));
+    if (!memory) recall();
     const same = resets === taken;
     taken = resets;
     if (!memory || !same || isOver(memory, at)) {
@@ -88,6 +91,7 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
       return { anonymous_id: known.anonymous, session_id: known.session, sequence: known.count++ };
     },
     learn,
+    recall,
     settle(at, resets) {
       if (resets !== taken) meet(at, resets);
       if (unsaved && ticks() - saved > SAVE_MS) save();
