@@ -194,8 +194,9 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const settle = (rows: Row[], reports: Receipt[], { status, body }: Answer): Verdict => {
     const verdict = judge(status, body ?? "", rows);
     const read = typeof verdict === "object" ? verdict : undefined;
-    if (read) configs.heard(read.version, read.killed);
-    else if (verdict !== "refused") receipts.unshift(...reports);
+    // Nobody may be asked, and nothing kept, once consent is withdrawn.
+    if (on && read) configs.heard(read.version, read.killed);
+    else if (on && verdict !== "refused") receipts.unshift(...reports);
     outbox.end(rows, (at) => read?.statuses[at] ?? (verdict === "refused" ? verdict : "retry"));
     return verdict;
   };
@@ -224,7 +225,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     sayEach("sent", rows);
     const answer = await send(envelope(rows, reports), false);
     const more = spend(() => conclude(rows, reports, answer));
-    await outbox.settle(leased || before + failures ? standing() : undefined);
+    await outbox.settle(on && (leased || before + failures) ? standing() : undefined);
     return more;
   };
 
@@ -246,7 +247,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     while (on && ticks() >= notBefore && (await sendOne()) && outbox.rows().some(({ since }) => since <= from));
     if (leased) {
       leased = false;
-      await outbox.settle(standing());
+      await outbox.settle(on ? standing() : undefined);
     }
   };
 

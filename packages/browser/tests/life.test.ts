@@ -1,11 +1,20 @@
 /** A page's life: shown before it has started, back from the browser's cache, signed out early, told no while a request is under way. */
+import { IDBFactory, IDBKeyRange } from "fake-indexeddb";
 import { describe, expect, it } from "vitest";
 
 import { STORAGE_KEY } from "../src/identity";
-import { createStage, rest } from "./stage";
+import { SLICE_MS } from "../src/outbox";
+import { accept, createStage, refuse, rest } from "./stage";
+
+globalThis.IDBKeyRange = IDBKeyRange;
 
 const KNOWN = "ada-1 visit-1";
 const written = (at: number): string => `${KNOWN} ${at} ${at} 7`;
+
+/** A store answers in turns of the event loop, not of the clock. */
+const turns = async (): Promise<void> => {
+  for (let n = 0; n < 20; n++) await rest();
+};
 
 describe("a page", () => {
   it("that is shown before it has started starts all the same", async () => {
@@ -35,5 +44,50 @@ describe("a page", () => {
     await analytics.flush();
     expect(stage.events().find((event) => event.event_name === "after")?.anonymous_id).toBe("ada-1");
     expect(stage.items.get(STORAGE_KEY)).toContain(KNOWN);
+  });
+});
+
+describe("consent that is withdrawn while a request is under way", () => {
+  it.each([
+    ["normal", false],
+    ["last", true],
+  ])("asks for no configuration when a %s request is answered", async (_, leaving) => {
+    const stage = createStage();
+    const analytics = stage.open();
+    let answer: (response: Response) => void = () => undefined;
+    stage.respond(() => new Promise((resolve) => (answer = resolve)));
+    analytics.trackEvent({ name: "a" });
+    await stage.pass(SLICE_MS);
+    if (leaving) stage.hide();
+    else void analytics.flush();
+    await rest();
+    const asked = stage.asked.length;
+    analytics.consent("denied");
+    answer(accept(stage.sent[0] as (typeof stage.sent)[0]));
+    await stage.pass(100);
+    expect(stage.sent).toHaveLength(1);
+    expect(stage.asked).toHaveLength(asked);
+  });
+
+  it("writes nothing when it fails", async () => {
+    const stage = createStage();
+    const factory = new IDBFactory();
+    Object.assign(stage.page, { indexedDB: factory });
+    const analytics = stage.open();
+    await stage.pass(1);
+    await turns();
+    let answer: (response: Response) => void = () => undefined;
+    stage.respond(() => new Promise((resolve) => (answer = resolve)));
+    analytics.trackEvent({ name: "a" });
+    await stage.pass(SLICE_MS);
+    await turns();
+    void analytics.flush();
+    await turns();
+    expect(stage.sent.map(({ keepalive }) => keepalive)).toEqual([false]);
+    analytics.consent("denied");
+    await turns();
+    answer(refuse(503));
+    await turns();
+    expect(await factory.databases()).toEqual([]);
   });
 });
