@@ -126,7 +126,9 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
       return found;
     },
     clear() {
-      // Every tab's connection closes at this, ours too, and the next one makes a new store.
+      // Every tab's connection closes at this. Ours at once: what is written from now on is for the new store.
+      opening?.then((database) => database.close(), () => undefined);
+      opening = undefined;
       factory().deleteDatabase(name);
     },
   };

@@ -90,4 +90,21 @@ describe("consent that is withdrawn while a request is under way", () => {
     await turns();
     expect(await factory.databases()).toEqual([]);
   });
+
+  it("and given again at once loses no later event", async () => {
+    const stage = createStage();
+    Object.assign(stage.page, { indexedDB: new IDBFactory() });
+    const analytics = stage.open();
+    await stage.pass(SLICE_MS);
+    await turns();
+    analytics.consent("denied");
+    analytics.consent("granted");
+    const { id } = analytics.trackEvent({ name: "a" });
+    void analytics.flush();
+    await turns();
+    await stage.pass(5_000);
+    await turns();
+    expect(stage.ids()).toEqual([id]);
+    expect(analytics.stats()).toMatchObject({ sent: 1, elsewhere: 0 });
+  });
 });
