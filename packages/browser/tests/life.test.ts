@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 
 import { STORAGE_KEY } from "../src/identity";
 import { SLICE_MS } from "../src/outbox";
-import { accept, createStage, refuse, rest } from "./stage";
+import { accept, balance, createStage, refuse, rest } from "./stage";
 
 globalThis.IDBKeyRange = IDBKeyRange;
 
@@ -44,6 +44,22 @@ describe("a page", () => {
     await analytics.flush();
     expect(stage.events().find((event) => event.event_name === "after")?.anonymous_id).toBe("ada-1");
     expect(stage.items.get(STORAGE_KEY)).toContain(KNOWN);
+  });
+});
+
+describe("an event that waits for consent", () => {
+  it("is not lost for what cannot be written as JSON", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ requireConsent: true });
+    const metadata: Record<string, unknown> = {};
+    metadata["self"] = metadata;
+    const ids = [analytics.trackMessage({ content: "a", metadata }).id, analytics.trackEvent({ name: "b", value: 1n as unknown as number }).id];
+    await stage.pass(100);
+    expect(analytics.stats()).toMatchObject({ held: 2, rejected: 0 });
+    analytics.consent("granted");
+    await analytics.flush();
+    expect(stage.ids()).toEqual(ids);
+    expect(balance(analytics)).toBe(0);
   });
 });
 
