@@ -356,7 +356,8 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
         spend(() => {
           configs.recall();
           outbox.open();
-          owner?.composed();
+          // A sign-out in between belongs after what waits.
+          if (!outbox.waiting()) owner?.composed();
           // The first of these makes the browser open its storage, which has taken 15 ms and more. The same one is heard once.
           if (owner) page?.addEventListener("storage", owner.storage, { signal: ending.signal });
         });

@@ -45,6 +45,24 @@ describe("a page", () => {
     expect(stage.events().find((event) => event.event_name === "after")?.anonymous_id).toBe("ada-1");
     expect(stage.items.get(STORAGE_KEY)).toContain(KNOWN);
   });
+
+  it("that signs out before it is allowed keeps the earlier visitor to what was tracked before", async () => {
+    const stage = createStage();
+    stage.items.set(STORAGE_KEY, written(stage.now()));
+    const analytics = stage.open({ requireConsent: true });
+    analytics.trackEvent({ name: "before" });
+    await stage.pass(100);
+    analytics.reset();
+    analytics.trackEvent({ name: "after" });
+    await stage.pass(100);
+    analytics.consent("granted");
+    await stage.pass(100);
+    await analytics.flush();
+    const [before, after] = ["before", "after"].map((name) => stage.events().find((event) => event.event_name === name)?.anonymous_id);
+    expect(before).toBe("ada-1");
+    expect(after).not.toBe(before);
+    expect(stage.items.get(STORAGE_KEY)).toContain(String(after));
+  });
 });
 
 describe("an event that waits for consent", () => {
