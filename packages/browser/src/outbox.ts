@@ -171,6 +171,8 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     makeRoom();
     if (!opened) unsafe();
     await settle();
+    // Or it will not open: no slice has waited longer than that.
+    opened = true;
     for (const row of slice.rows) tell(row, slice.kept ? "disk" : "memory");
     sliced();
   };

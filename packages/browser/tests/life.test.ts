@@ -142,3 +142,20 @@ describe("consent that is withdrawn while a request is under way", () => {
     expect(analytics.stats()).toMatchObject({ sent: 1, elsewhere: 0 });
   });
 });
+
+describe("a browser that hangs", () => {
+  it("in its store does not make each slice a request", async () => {
+    const stage = createStage();
+    Object.assign(stage.page, { indexedDB: { open: () => ({}) } });
+    stage.respond(() => refuse(503));
+    const analytics = stage.open();
+    analytics.trackEvent({ name: "first" });
+    await stage.pass(20_000);
+    const before = stage.sent.length;
+    for (let n = 0; n < 10; n++) {
+      analytics.trackEvent({ name: "a" });
+      await stage.pass(SLICE_MS);
+    }
+    expect(stage.sent.length - before).toBeLessThan(3);
+  });
+});
