@@ -63,8 +63,10 @@ export function createTransport({ endpoint, writeKey, getToken, health, spend }:
       const packer = keepalive || body.length < PACK_CHARACTERS ? undefined : pack;
       const found: Answer = { status: 0 };
       try {
-        const packed = packer ? await packer(body) : body;
-        const answer = await spend(() =>
+        // What a page put in place of the browser's own fetch may not know how to break off.
+        const late = new Promise<never>((_, reject) => halt.signal.addEventListener("abort", reject));
+        const packed = packer ? await Promise.race([late, packer(body)]) : body;
+        const answer = await Promise.race([late, spend(() =>
           clockwork.fetch(endpoint(), {
             method: "POST",
             body: packed,
@@ -73,8 +75,8 @@ export function createTransport({ endpoint, writeKey, getToken, health, spend }:
             keepalive,
             signal: halt.signal,
           }),
-        );
-        found.body = await answer.text();
+        )]);
+        found.body = await Promise.race([late, answer.text()]);
         found.retryAfter = answer.headers.get("Retry-After");
         found.status = answer.status;
       } catch {

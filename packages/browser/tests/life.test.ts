@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 
 import { STORAGE_KEY } from "../src/identity";
 import { SLICE_MS } from "../src/outbox";
+import { MOST_SEND_MS } from "../src/transport";
 import { accept, balance, createStage, refuse, rest } from "./stage";
 
 globalThis.IDBKeyRange = IDBKeyRange;
@@ -157,5 +158,18 @@ describe("a browser that hangs", () => {
       await stage.pass(SLICE_MS);
     }
     expect(stage.sent.length - before).toBeLessThan(3);
+  });
+
+  it("in a request that cannot be broken off holds up the rest no longer than its time limit", async () => {
+    const stage = createStage();
+    const { clockwork } = stage.environment;
+    const { fetch } = clockwork;
+    let hang = true;
+    clockwork.fetch = (address, init) => (init?.method === "POST" && hang ? new Promise(() => undefined) : fetch(address, init));
+    const { id } = stage.open().trackEvent({ name: "a" });
+    await stage.pass(3_000);
+    hang = false;
+    await stage.pass(MOST_SEND_MS + 5_000);
+    expect(stage.ids()).toEqual([id]);
   });
 });
