@@ -382,7 +382,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     flush,
     discard() {
       receipts.length = 0;
-      configs.forget();
+      configs.forget(() => page?.localStorage);
       clockwork.cancel(look);
       on = false;
       outbox.clear("discarded");

@@ -28,7 +28,7 @@ export interface Configs {
   heard(version: unknown, kill: boolean): void;
   /** Asks; `fresh` where the browser's own copy will not do. */
   ask(fresh?: boolean): Promise<void>;
-  forget(): void;
+  forget(where: () => Storage | undefined): void;
 }
 
 /** The document lies beside the endpoint. */
@@ -66,6 +66,6 @@ export function createConfigs(endpoint: string, writeKey: string, clockwork: Clo
       void ask(true);
     },
     ask,
-    forget: () => guard(() => storage()?.removeItem(name)),
+    forget: (where) => guard(() => where()?.removeItem(name)),
   };
 }

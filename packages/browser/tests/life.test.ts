@@ -173,3 +173,15 @@ describe("a browser that hangs", () => {
     expect(stage.ids()).toEqual([id]);
   });
 });
+
+describe("consent", () => {
+  it("that is denied at first leaves nothing of an earlier visit", async () => {
+    const stage = createStage();
+    stage.configure({ version: 2 });
+    stage.open().trackEvent({ name: "a" });
+    await stage.pass(3_000);
+    expect(stage.items.size).toBe(2);
+    stage.open({ requireConsent: true }).consent("denied");
+    expect([...stage.items.keys()]).toEqual([]);
+  });
+});
