@@ -244,7 +244,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
         const before = of("backend");
         if (stopped || !consents.answer(choice, now())) return;
         release();
-        if (of("backend") === "denied" && before !== "denied") {
+        if (of("backend") !== before && !may("backend")) {
           identity.forget();
           guard(() => page?.localStorage.removeItem(STORAGE_KEY));
           // Its slice ends with this.

@@ -184,4 +184,22 @@ describe("consent", () => {
     stage.open({ requireConsent: true }).consent("denied");
     expect([...stage.items.keys()]).toEqual([]);
   });
+
+  it("that is taken back to pending sends, asks and keeps nothing more", async () => {
+    const stage = createStage();
+    stage.configure({ version: 2 });
+    const analytics = stage.open();
+    await stage.pass(1);
+    analytics.trackEvent({ name: "a" });
+    await stage.pass(SLICE_MS);
+    const asked = stage.asked.length;
+    analytics.consent("pending");
+    analytics.trackEvent({ name: "b" });
+    stage.configure({ version: 3 });
+    await stage.pass(120_000);
+    expect(stage.sent).toEqual([]);
+    expect(stage.asked).toHaveLength(asked);
+    expect([...stage.items.keys()]).toEqual([]);
+    expect(analytics.stats()).toMatchObject({ held: 1, discarded: 1, queued: 0 });
+  });
 });
