@@ -164,11 +164,12 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     }, Math.max(0, at - ticks()));
   };
 
+  /** A time that is over, as a clock ahead makes of any, is no time named. */
   const wait = (named?: number): void => {
     counts.retried += 1;
     const probe = MOST_MS * (0.5 + random() / 2);
-    notBefore = ticks() + (named ?? (failures < maxRetries ? backoff(failures, random()) : probe));
-    asked = named !== undefined;
+    notBefore = ticks() + (named || (failures < maxRetries ? backoff(failures, random()) : probe));
+    asked = !!named;
     failures += 1;
   };
 

@@ -203,3 +203,14 @@ describe("consent", () => {
     expect(analytics.stats()).toMatchObject({ held: 1, discarded: 1, queued: 0 });
   });
 });
+
+describe("a service that is down", () => {
+  it.each(["0", "Mon, 05 Jan 2026 11:00:00 GMT"])("and names no time to come (%s) is asked ever more rarely all the same", async (header) => {
+    const stage = createStage();
+    let left = 50;
+    stage.respond((sent) => (left-- > 0 ? refuse(503, { "Retry-After": header }) : accept(sent)));
+    stage.open({ batchSize: 1 }).trackEvent({ name: "a" });
+    await stage.pass(8_000);
+    expect(stage.sent.length).toBeLessThanOrEqual(4);
+  });
+});
