@@ -202,13 +202,16 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
       const there = new Set(slices.flatMap((slice) => slice.rows.map(({ id }) => id)));
       end(rows.filter((row) => row.fate === "disk" && !row.leaving && !there.has(row.id)), () => "elsewhere");
       const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => String(id)));
+      const found: Row[] = [];
       for (const { id, rows: kept } of slices) {
         if (known.has(String(id))) continue;
         const slice: Part = { id, rows: [], kept: true };
         slice.rows = kept.map((row) => ({ ...row, bytes: byteLength(row.text), since: clockwork.ticks(), fate: "disk", found: true, part: slice }));
         counts.recovered += kept.length;
-        rows.push(...slice.rows);
+        found.push(...slice.rows);
       }
+      // They are older than what this page tracks, and make room for it.
+      rows.unshift(...found);
       makeRoom();
     },
     end,

@@ -214,3 +214,32 @@ describe("a service that is down", () => {
     expect(stage.sent.length).toBeLessThanOrEqual(4);
   });
 });
+
+describe("a full store", () => {
+  it("of an earlier page makes room for what is tracked now", async () => {
+    const factory = new IDBFactory();
+    const first = createStage();
+    Object.assign(first.page, { indexedDB: factory });
+    first.respond(() => refuse(503));
+    const before = first.open();
+    await first.pass(1);
+    await turns();
+    for (let n = 0; n < 999; n++) before.trackEvent({ name: "old" });
+    await first.pass(SLICE_MS);
+    await turns();
+    const stage = createStage();
+    stage.jump(60_000);
+    Object.assign(stage.page, { indexedDB: factory });
+    const analytics = stage.open({ batchSize: 1_000 });
+    await stage.pass(1);
+    await turns();
+    const ids = Array.from({ length: 5 }, () => analytics.trackEvent({ name: "new" }).id);
+    await stage.pass(SLICE_MS);
+    await turns();
+    void analytics.flush();
+    await turns();
+    expect(analytics.stats()).toMatchObject({ recovered: 999, dropped: 4 });
+    const sent = stage.ids();
+    expect(ids.filter((id) => !sent.includes(id))).toEqual([]);
+  });
+});
