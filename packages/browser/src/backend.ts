@@ -167,13 +167,13 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   /** A time that is over, as a clock ahead makes of any, is no time named. */
   const wait = (named?: number): void => {
     counts.retried += 1;
-    const probe = MOST_MS * (0.5 + random() / 2);
-    notBefore = ticks() + (named || (failures < maxRetries ? backoff(failures, random()) : probe));
+    notBefore = ticks() + (named || (failures < maxRetries ? backoff(failures, random()) : MOST_MS * (0.5 + random() / 2)));
     asked = !!named;
     failures += 1;
   };
 
-  const standing = (): Standing => {
+  const standing = (): Standing | undefined => {
+    if (!on) return undefined;
     const span = Math.max(0, notBefore - ticks());
     return { id: "~", failures, until: (heard = now() + span), span, asked, owner: self, lease: leased ? now() + LEASE_MS : 0 };
   };
@@ -226,7 +226,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     sayEach("sent", rows);
     const answer = await send(envelope(rows, reports), false);
     const more = spend(() => conclude(rows, reports, answer));
-    await outbox.settle(on && (leased || before + failures) ? standing() : undefined);
+    await outbox.settle(leased || before + failures ? standing() : undefined);
     return more;
   };
 
@@ -248,7 +248,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     while (on && ticks() >= notBefore && (await sendOne()) && outbox.rows().some(({ since }) => since <= from));
     if (leased) {
       leased = false;
-      await outbox.settle(on ? standing() : undefined);
+      await outbox.settle(standing());
     }
   };
 
@@ -312,11 +312,6 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     void configs.ask();
   };
 
-  const show = (): void => {
-    if (on) owner?.show();
-    watch();
-  };
-
   const goOnline = (): void => {
     if (!on) return;
     failures = 0;
@@ -332,7 +327,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       owner?.leave();
     });
 
-  if (page) watchPage(page, ending.signal, goAway, show, goOnline, () => owner?.resize());
+  if (page) watchPage(page, ending.signal, goAway, () => (owner?.show(), watch()), goOnline, () => owner?.resize());
 
   const track: Backend["track"] = (id, make, first) => {
     if (stopped) return follow({ id, fate: "off" });

@@ -92,9 +92,6 @@ const errorMetadata = (error: unknown): Metadata => {
   return { error_name: name, error_message: String(message).slice(0, 1_000) };
 };
 
-/** What an event is counted as whose size cannot be told. */
-const MOST_UNWRITTEN = 1_024;
-
 /** To measure a call costs about as much as the call: one of so many stands for all. */
 const MEASURED = 8;
 
@@ -175,8 +172,8 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   };
 
   const hold = (entry: Entry): void => {
-    // Not every value that a page hands us can be written.
-    entry.bytes ??= guard(() => JSON.stringify(entry).length, MOST_UNWRITTEN);
+    // Not every value that a page hands us can be written: one that cannot counts as a small one.
+    entry.bytes ??= guard(() => JSON.stringify(entry).length, 999);
     held.push(entry);
     for (const { to } of held.splice(0, excess(held as Required<Entry>[]))) {
       if (to[0] !== "backend") continue;

@@ -59,14 +59,11 @@ export function createTransport({ endpoint, writeKey, getToken, health, spend }:
       }),
     async send(body, keepalive) {
       const halt = new AbortController();
-      const timer = clockwork.after(() => halt.abort(), MOST_SEND_MS);
       const packer = keepalive || body.length < PACK_CHARACTERS ? undefined : pack;
       const found: Answer = { status: 0 };
-      try {
-        // What a page put in place of the browser's own fetch may not know how to break off.
-        const late = new Promise<never>((_, reject) => halt.signal.addEventListener("abort", reject));
-        const packed = packer ? await Promise.race([late, packer(body)]) : body;
-        const answer = await Promise.race([late, spend(() =>
+      const ask = async (): Promise<void> => {
+        const packed = packer ? await packer(body) : body;
+        const answer = await spend(() =>
           clockwork.fetch(endpoint(), {
             method: "POST",
             body: packed,
@@ -75,19 +72,25 @@ export function createTransport({ endpoint, writeKey, getToken, health, spend }:
             keepalive,
             signal: halt.signal,
           }),
-        )]);
-        found.body = await Promise.race([late, answer.text()]);
+        );
+        found.body = await answer.text();
         found.retryAfter = answer.headers.get("Retry-After");
         found.status = answer.status;
+      };
+      try {
+        // What a page put in place of the browser's own fetch may not know how to break off.
+        await within(clockwork, ask(), MOST_SEND_MS, () => {
+          found.status = -1;
+          halt.abort();
+        });
       } catch {
-        if (halt.signal.aborted) found.status = -1;
+        // No answer came.
       }
       if (packer && (found.status === 0 || found.status === 415)) {
         // Something on the way may not let packed bodies through: the next one goes plain, and this one again.
         pack = undefined;
         found.status = 0;
       }
-      clockwork.cancel(timer);
       return found;
     },
     async refreshToken() {
