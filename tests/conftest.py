@@ -74,7 +74,7 @@ class Service:
         return [list(row) for row in self.services.store.select(sql).rows]
 
     def settle(self) -> None:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while self.services.spool.depth().events or self.services.spool.pending():
             assert time.monotonic() < until, "the spool did not drain"
             time.sleep(0.02)

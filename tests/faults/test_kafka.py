@@ -34,8 +34,9 @@ SESSION = "session.timeout.ms=2000,heartbeat.interval.ms=500"
 PARTITIONS = 2
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def broker() -> Iterator[TestBroker]:
+    """One for each test: what killed members and cut wires left in it is no other test's affair."""
     with running_broker() as running:
         yield running
 
@@ -48,7 +49,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.close()
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+def until(condition: Callable[[], Any], what: str, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"

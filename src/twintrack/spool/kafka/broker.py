@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 log = structlog.get_logger()
+# A request that is never answered holds up those behind it, for a minute unless told otherwise.
+_ANSWER_SECONDS = 10
 _ASK_SECONDS = 5.0
 _READ_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
@@ -74,7 +76,12 @@ class Broker:
         quiet = logging.getLogger("twintrack.kafka")
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False  # whether the broker is away is said by us, once
-        self._options: dict[str, Any] = {**options, "bootstrap.servers": address.servers, "logger": quiet}
+        self._options: dict[str, Any] = {
+            "socket.timeout.ms": _ANSWER_SECONDS * 1000,
+            **options,
+            "bootstrap.servers": address.servers,
+            "logger": quiet,
+        }
 
     def partitions(self) -> int:
         """How many partitions the topic has; makes it where it is missing. Raises: Unavailable."""
