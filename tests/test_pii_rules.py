@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from benchmarks.masking import CATEGORIES, judge, labelled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.work import calls_of
 from twintrack import pii
 from twintrack.errors import SettingsError
 from twintrack.pii.bound import Crowded, candidates, most_candidates
@@ -92,22 +92,6 @@ def test_masked_line_is_masked_to_itself(entry: dict[str, Any]) -> None:
 def test_token_of_a_number_is_no_word_beside_the_next_number() -> None:
     assert PII.mask("[PHONE] 12345678").text == "[PHONE] 12345678"
     assert PII.mask("password [SECRET] Abcdef12345!x").text == "password [SECRET] Abcdef12345!x"
-
-
-def calls_of(work: Callable[[], Any]) -> int:
-    """Calls that Python makes meanwhile."""
-    count = 0
-
-    def tick(*_: object) -> None:
-        nonlocal count
-        count += 1
-
-    sys.setprofile(tick)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 @pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES.keys())

@@ -1,8 +1,6 @@
 """Nothing personal leaves the mask: every text of a row, every key and value of its metadata, every identifier."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.work import calls_of
 from twintrack import pii
 from twintrack.control.rollout import Rollout
 from twintrack.event import Context, Page, RequestContext, Row, Tenancy, WireEvent, limits
@@ -246,22 +245,6 @@ def test_labelled_secrets_do_not_survive_the_whole_way_in(field: str) -> None:
         verdict = one(event, CONTEXT, RULES)
         assert isinstance(verdict, bytes)
         assert msgspec.json.decode(verdict, type=Row).masked, entry["id"]
-
-
-def calls_of(work: Callable[[], Any]) -> int:
-    """Calls that Python makes meanwhile."""
-    count = 0
-
-    def tick(*_: object) -> None:
-        nonlocal count
-        count += 1
-
-    sys.setprofile(tick)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def largest_body(**garbage: Any) -> list[WireEvent]:
