@@ -82,6 +82,18 @@ def test_json_lines_with_a_zone_and_bad_lines(data: Path, tmp_path: Path) -> Non
     assert "2024-06-01 10:00:00.000" in row and "pro" in row
 
 
+def test_export_is_whole_and_comes_back_as_nothing_new(data: Path, tmp_path: Path) -> None:
+    lines = [{"name": "a", "time": f"2024-{1 + n % 2:02}-01T00:00:{n % 60:02}Z", "n": n} for n in range(300)]
+    (tmp_path / "x.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    assert command(data, "import", str(tmp_path / "x.jsonl")).returncode == 0
+    done = command(data, "export", str(tmp_path / "out"))
+    assert done.stdout == "300 events in 2 files\n", done.stderr
+    checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path / "out", capture_output=True, check=False)
+    assert checked.returncode == 0
+    for file in (tmp_path / "out").glob("*.parquet"):
+        assert "150 rows read: 0 new, 150 already there" in command(data, "import", str(file)).stdout
+
+
 def test_query_that_writes_is_refused_and_says_why(data: Path) -> None:
     done = command(data, "query", "DROP TABLE events")
     assert (done.returncode, done.stdout) == (1, "")

@@ -4,11 +4,14 @@ import csv
 import gzip
 import json
 import tempfile
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,7 +113,15 @@ def test_zone_that_does_not_exist_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("a.csv", "csv"), ("A.CSV.GZ", "csv"), ("a.ndjson", "jsonl"), ("a.jsonl.gz", "jsonl")]
+    ("name", "kind"),
+    [
+        ("a.csv", "csv"),
+        ("A.CSV.GZ", "csv"),
+        ("a.ndjson", "jsonl"),
+        ("a.jsonl.gz", "jsonl"),
+        ("a.csv.zst", "csv"),
+        ("a.Parquet", "parquet"),
+    ],
 )
 def test_kind_of_a_file_is_in_its_name(name: str, kind: str) -> None:
     assert kind_of(Path(name)) == kind
@@ -118,7 +129,47 @@ def test_kind_of_a_file_is_in_its_name(name: str, kind: str) -> None:
 
 def test_file_of_another_kind_is_refused() -> None:
     with pytest.raises(RequestError):
-        kind_of(Path("a.parquet"))
+        kind_of(Path("a.xlsx"))
+
+
+def test_zst_file_is_read_as_it_would_be_plain(tmp_path: Path) -> None:
+    content = "\n".join(line(n=n) for n in range(500)).encode()
+    assert rows(tmp_path, zstandard.compress(content), "x.jsonl.zst") == rows(tmp_path, content)
+
+
+def test_zst_file_that_breaks_off_says_so_after_its_rows(tmp_path: Path) -> None:
+    content = zstandard.compress("\n".join(line(n=n, more="x" * n) for n in range(20_000)).encode())
+    (tmp_path / "x.jsonl.zst").write_bytes(content[: len(content) // 2])
+    with pytest.raises(RequestError, match="breaks off"):
+        list(read_rows(tmp_path / "x.jsonl.zst", {}, UTC))
+
+
+def test_parquet_file_means_what_its_json_lines_would(tmp_path: Path) -> None:
+    moment = datetime(2024, 6, 1, 12, tzinfo=UTC)
+    plain = {"event": ["click", "buy"], "user": ["ann", None], "plan": ["pro", None], "price": [1.5, 2.0]}
+    table = pyarrow.table({**plain, "time": [moment, moment], "properties": [{"a": [1]}, None]})
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    first, second = events(list(read_rows(tmp_path / "x.parquet", {}, UTC)))
+    assert first == {
+        "event_name": "click",
+        "client_timestamp": "2024-06-01T12:00:00.000+00:00",
+        "user_id": "ann",
+        "event_metadata": {"plan": "pro", "price": 1.5, "a": [1]},
+    }
+    assert "user_id" not in second and second["event_metadata"] == {"price": 2.0}
+
+
+def test_parquet_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(RequestError, match="no whole Parquet file"):
+        list(read_rows(tmp_path / "x.parquet", {}, UTC))
+
+
+def test_metadata_in_a_cell_of_csv_are_read_as_json(tmp_path: Path) -> None:
+    content = 'event,time,properties\nclick,2024-06-01,"{""plan"": ""pro""}"\nclick,2024-06-01,"{not json"\n'
+    first, second = events(rows(tmp_path, content, "x.csv"))
+    assert first["event_metadata"] == {"plan": "pro"}
+    assert second["event_metadata"] == {"properties": "{not json"}
 
 
 # -- equal rows ------------------------------------------------------------------------------------------------------

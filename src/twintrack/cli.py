@@ -24,6 +24,7 @@ from twintrack.app import lock_folder
 from twintrack.auth import Role
 from twintrack.demo import DEMO
 from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
+from twintrack.export_command import export_command
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
 from twintrack.masking import mask_command
@@ -177,7 +178,9 @@ def migrate_command(
 
 @app.command("import")
 def import_command(
-    file: Annotated[Path, typer.Argument(help="CSV or JSON lines, .gz allowed.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="CSV, JSON lines or Parquet; .gz and .zst allowed.", exists=True, dir_okay=False)
+    ],
     mapping: Annotated[
         list[str] | None, typer.Option("--map", help="FIELD=COLUMN, such as event_name=event; repeat.")
     ] = None,
@@ -238,7 +241,14 @@ def _import(
                 refused += 1
                 faults.append(f"line {row.number}: {row.message}")
             else:
-                batch.append({"milliseconds": row.milliseconds, "occurrence": row.occurrence, "event": row.event})
+                batch.append(
+                    {
+                        "milliseconds": row.milliseconds,
+                        "occurrence": row.occurrence,
+                        "event": row.event,
+                        "event_id": row.event_id,
+                    }
+                )
             if len(batch) >= batch_rows:
                 flush()
                 advance(read, "sent")
@@ -343,6 +353,7 @@ def _until_settled(ask: Callable[[], dict[str, Any]], waiting: str) -> dict[str,
 
 
 app.command("mask")(mask_command)
+app.command("export")(export_command)
 
 
 @app.command()

@@ -7,6 +7,7 @@ there, and where the data folder's lock is free it builds the services itself an
 import asyncio
 import hashlib
 import hmac
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from twintrack.control.rollout import Rollout
 from twintrack.doctor import examine
 from twintrack.errors import RequestError, TwintrackError
 from twintrack.event import RequestContext, Tenancy, WireEvent, limits
+from twintrack.export import Piece, Wanted, columns_of, count_hours, parquet_of, pieces_of
 from twintrack.ingest.decode import decode_one
 from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.load.rollup import first_whole_month, months
@@ -49,6 +51,7 @@ class ImportRow(msgspec.Struct, forbid_unknown_fields=True):
     milliseconds: int
     occurrence: int
     event: dict[str, Any]
+    event_id: UUID | None = None  # of an event that was exported
 
 
 class ImportBatch(msgspec.Struct, forbid_unknown_fields=True):
@@ -124,6 +127,22 @@ def command_app(services: Services) -> Starlette:
         services.spool.wake()
         return JSONResponse({"left": left, "error": services.loader.last_error if left else ""})
 
+    async def export_plan(request: Request) -> Response:
+        """Which files there will be: everything that is in the store by now."""
+        body = await request.json()
+        wanted, now = _wanted(body), services.clock.milliseconds()
+        hours = await asyncio.to_thread(count_hours, services.store, wanted, now)
+        columns = await asyncio.to_thread(columns_of, services.store)
+        pieces = [piece._asdict() for piece in pieces_of(hours, body["most_rows"])]
+        rows = sum(rows for _, rows in hours)
+        return JSONResponse({"as_of_milliseconds": now, "columns": columns, "rows": rows, "pieces": pieces})
+
+    async def export_file(request: Request) -> Response:
+        body = await request.json()
+        piece = Piece(**body["piece"])
+        content = await asyncio.to_thread(parquet_of, services.store, _wanted(body), body["as_of_milliseconds"], piece)
+        return Response(content, media_type="application/vnd.apache.parquet")
+
     async def failed(_: Request, error: Exception) -> Response:
         assert isinstance(error, TwintrackError)
         return JSONResponse(error.body(), error.status)
@@ -138,6 +157,8 @@ def command_app(services: Services) -> Starlette:
             Route("/query", query, methods=["POST"]),
             Route("/import", import_rows, methods=["POST"]),
             Route("/import/finish", import_finish, methods=["POST"]),
+            Route("/export/plan", export_plan, methods=["POST"]),
+            Route("/export/file", export_file, methods=["POST"]),
             Route("/doctor", doctor),
             Route("/replay", replay, methods=["POST"]),
             Route("/replay", replay_state),
@@ -146,6 +167,11 @@ def command_app(services: Services) -> Starlette:
         ],
         exception_handlers={TwintrackError: failed},
     )
+
+
+def _wanted(body: dict[str, Any]) -> Wanted:
+    since, until = (datetime.fromisoformat(body[name]) if body[name] else None for name in ("since", "until"))
+    return Wanted(since, until, body["project"], body["environment"])
 
 
 def _told(tenancy: Tenancy, rollout: Rollout) -> dict[str, Any]:
@@ -168,7 +194,7 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     ids: list[str] = []
     for row in batch.rows:
         content = msgspec.json.encode(row.event, order="sorted")
-        ids.append(str(import_id_of(project.secret, row.milliseconds, content, row.occurrence)))
+        ids.append(str(row.event_id or import_id_of(project.secret, row.milliseconds, content, row.occurrence)))
         elements.append(decode_one(msgspec.json.encode({**row.event, "event_id": ids[-1], "source": "import"})))
     prepared = prepare(elements, context, rules)
     refused = [Refused(ids[i], refusal.status, refusal.reason) for i, refusal in prepared.refusals.items()]

@@ -1,4 +1,4 @@
-"""Files of events, row by row: CSV and JSON lines, plain or gzipped, with a mapping of columns to event fields.
+"""Files of events, row by row: CSV, JSON lines and Parquet, plain or zipped, with a mapping of columns to event fields.
 
 Pure reading: what the rows mean is decided here, what becomes of them by the pipeline. A row that cannot be read
 costs itself alone; a file that cannot be read to its end says so.
@@ -18,6 +18,8 @@ from typing import IO, Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
+import pyarrow
+import pyarrow.parquet
 
 from twintrack.clock import milliseconds_of
 from twintrack.errors import RequestError
@@ -52,6 +54,26 @@ _GUESSES = {
     "thread": "thread_id",
 }
 
+# Columns that say where an event happened: they stand in the event's context, under these names.
+_CONTEXT = {
+    "page_url": ("page", "url"),
+    "page_path": ("page", "path"),
+    "page_title": ("page", "title"),
+    "referrer": ("referrer",),
+    "locale": ("locale",),
+    "viewport_width": ("viewport", "width"),
+    "viewport_height": ("viewport", "height"),
+}
+# What the service itself said of an event that `twintrack export` wrote; it will say it again.
+_SAID_BY_US = frozenset(
+    {
+        *("project", "environment", "date", "identity", "message_length", "server_timestamp", "loaded_at"),
+        *("ip_address", "user_agent", "is_bot", "source", "masked", "masking_version", "schema_version"),
+        *("expires_at", "message_expires_at", "consent_at", "consent_denied"),
+    }
+)
+_EXPORTED = frozenset({"event_id", "masking_version", "loaded_at", "schema_version", *_CONTEXT})
+_PARQUET_ROWS = 5_000  # read at once
 _MOST_MAPPINGS = 1_000  # of JSON lines whose columns differ; more are worked out again
 
 
@@ -60,6 +82,7 @@ class Row(NamedTuple):
     milliseconds: int
     occurrence: int  # n-th row with this content
     event: dict[str, Any]
+    event_id: str | None = None  # of a file that `twintrack export` wrote
 
 
 class BadRow(NamedTuple):
@@ -112,18 +135,25 @@ def parse_time(text: Any, zone: tzinfo) -> datetime:
 
 def _open(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else path.open("rb")  # type: ignore[return-value]
+        first = file.read(4)
+    if first[:2] == b"\x1f\x8b":
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    if first == b"\x28\xb5\x2f\xfd":
+        # Not by zstandard: its reader takes a file that breaks off for one that ends.
+        return io.BufferedReader(pyarrow.input_stream(path, compression="zstd"))
+    return path.open("rb")
 
 
 def kind_of(path: Path) -> str:
-    """`csv` or `jsonl`, by name."""
-    name = path.name.lower().removesuffix(".gz")
-    for ending, kind in ((".csv", "csv"), (".jsonl", "jsonl"), (".ndjson", "jsonl")):
+    """`csv`, `jsonl` or `parquet`, by name."""
+    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
+    kinds = ((".csv", "csv"), (".jsonl", "jsonl"), (".ndjson", "jsonl"), (".parquet", "parquet"))
+    for ending, kind in kinds:
         if name.endswith(ending):
             return kind
     raise RequestError(
-        "the file is neither CSV nor JSON lines by its name", hint="name it .csv or .jsonl, with .gz if zipped"
+        "the file is neither CSV, JSON lines nor Parquet by its name",
+        hint="name it .csv, .jsonl or .parquet, the first two with .gz or .zst if zipped",
     )
 
 
@@ -135,7 +165,9 @@ def read_rows(path: Path, given: dict[str, str], zone: tzinfo) -> Iterator[Row |
     try:
         with _open(path) as file:
             yield from _rows(file, kind_of(path), given, zone)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except pyarrow.ArrowException as error:
+        raise RequestError("the file is no whole Parquet file", hint="copy it again") from error
+    except (EOFError, zlib.error, OSError) as error:
         raise RequestError(
             "the file is zipped and breaks off", hint="copy it again; rows before the break are brought in already"
         ) from error
@@ -168,13 +200,17 @@ def _rows(file: IO[bytes], kind: str, given: dict[str, str], zone: tzinfo) -> It
         except (ValueError, OverflowError, OSError):
             yield BadRow(number, "the time cannot be read; ISO 8601 or seconds since 1970")
             continue
-        event = _event(raw, mapping, moment)
+        exported = raw.keys() >= _EXPORTED
+        event = _event(raw, mapping, moment, exported)
         content = hashlib.blake2b(json.dumps(event, sort_keys=True).encode(), digest_size=16).digest()
         seen[content] += 1
-        yield Row(number, milliseconds_of(moment), seen[content], event)
+        yield Row(number, milliseconds_of(moment), seen[content], event, str(raw["event_id"]) if exported else None)
 
 
 def _records(file: IO[bytes], kind: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    if kind == "parquet":
+        yield from _parquet_records(file)
+        return
     if kind == "csv":
         yield from _csv_records(
             csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline=""))
@@ -184,6 +220,35 @@ def _records(file: IO[bytes], kind: str) -> Iterator[tuple[int, dict[str, Any] |
         line = line.strip(b" \t\r\n\xef\xbb\xbf")
         if line:
             yield number, _object(line)
+
+
+def _parquet_records(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """A few thousand rows at a time. A column that is named twice would hide one of its values.
+
+    Raises: RequestError, ArrowException.
+    """
+    whole = pyarrow.parquet.ParquetFile(file)
+    names = whole.schema_arrow.names
+    if len(set(names)) != len(names):
+        raise RequestError("the file has two columns of one name", hint="rename one", code="bad_map")
+    number = 0
+    for batch in whole.iter_batches(batch_size=_PARQUET_ROWS):
+        for row in batch.to_pylist():
+            number += 1
+            yield number, {name: _plain(value) for name, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON would have it."""
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _csv_records(reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -231,9 +296,10 @@ def _deeper(value: Any, most: int) -> bool:
     return True
 
 
-def _event(raw: dict[str, Any], mapping: dict[str, str], moment: datetime) -> dict[str, Any]:
+def _event(raw: dict[str, Any], mapping: dict[str, str], moment: datetime, exported: bool) -> dict[str, Any]:
     event: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
+    context: dict[str, Any] = {}
     for column, value in raw.items():
         field = mapping.get(column)
         if field == "client_timestamp":
@@ -243,10 +309,27 @@ def _event(raw: dict[str, Any], mapping: dict[str, str], moment: datetime) -> di
         elif field is not None:
             if value not in (None, ""):
                 event[field] = str(value)
-        elif column in ("event_metadata", "metadata", "properties") and isinstance(value, dict):
-            metadata.update(value)
+        elif column in ("event_metadata", "metadata", "properties") and isinstance(found := _metadata(value), dict):
+            metadata.update(found)
+        elif exported and column in _CONTEXT:
+            *place, name = _CONTEXT[column]
+            (context.setdefault(place[0], {}) if place else context)[name] = value
+        elif exported and (column in _SAID_BY_US or column == "event_id"):
+            pass
+        elif exported and column == "consent":
+            event["consent"] = value or None
         elif value not in (None, ""):
             metadata[column] = value
+    if context:
+        event["context"] = context
     if metadata:
         event["event_metadata"] = metadata
     return event
+
+
+def _metadata(value: Any) -> Any:
+    """Metadata that stand in a cell as JSON, as CSV and Parquet have to write them."""
+    if not isinstance(value, str) or not value.startswith("{"):
+        return value
+    found = _object(value.encode())
+    return value if isinstance(found, str) else found

@@ -183,11 +183,22 @@ class ClickHouse:
         columns = [(name, kind.name) for name, kind in zip(result.column_names, result.column_types, strict=True)]
         return Answer(columns, rows, int(result.summary.get("read_rows", 0) or 0))
 
-    def export(self, sql: str, output_format: str, settings: Mapping[str, Any] | None = None) -> bytes:
+    def export(
+        self,
+        sql: str,
+        output_format: str,
+        settings: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> bytes:
         client = self._client()
         try:
             # As a stream for its headers; the end is waited for so that a failure is one.
-            answer = client.raw_stream(sql, fmt=output_format, settings={**(settings or {}), "wait_end_of_query": "1"})
+            answer = client.raw_stream(
+                sql,
+                dict(parameters or {}),
+                fmt=output_format,
+                settings={**(settings or {}), "wait_end_of_query": "1"},
+            )
             assert isinstance(answer, HTTPResponse)
             content = answer.read()
         except Exception as error:

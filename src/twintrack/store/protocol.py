@@ -33,7 +33,13 @@ class Store(Protocol):
         """
         ...
 
-    def export(self, sql: str, output_format: str, settings: Mapping[str, Any] | None = None) -> bytes:
+    def export(
+        self,
+        sql: str,
+        output_format: str,
+        settings: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> bytes:
         """The answer as the engine formats it (CSVWithNames, JSON, Parquet)."""
         ...
 

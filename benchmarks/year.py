@@ -1,0 +1,118 @@
+"""A year of a shop's events, the same in three places: Twintrack's tables, the plan's own schema, Parquet files for DuckDB.
+
+Made inside the engine from hashes, so a year is the same on every machine. One person in ten was anonymous on the first day and
+signed in later. The other two places get the person resolved already, which is in their favour.
+"""
+
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+from benchmarks.bare import PLAN
+from twintrack.settings import load_settings
+from twintrack.store.clickhouse import ClickHouse
+from twintrack.store.embedded import open_store
+from twintrack.store.migrate import migrate
+
+FIRST_DAY, DAYS = date(2025, 11, 1), 365
+PROJECT, ENVIRONMENT = "shop", "production"
+# Name and how many of a hundred events have it.
+NAMES = {
+    "page": 45,
+    "view_item": 20,
+    "search": 10,
+    "add_to_cart": 8,
+    "click_send": 6,
+    "checkout": 4,
+    "error_occurred": 3,
+    "open_panel": 2,
+    "conversion_purchase": 2,
+}
+_PARQUET_COLUMNS = (
+    "toString(event_id) AS event_id, event_name, event_timestamp, person, session_id, sequence,"
+    " toString(event_metadata.plan) AS plan, event_metadata.price::Nullable(Float64) AS price"
+)
+
+
+def _day(index: int, rows: int, people: int) -> str:
+    """The events of one day as a SELECT. A person's share of events falls with the square of a number in [0, 1)."""
+    names = [name for name, share in NAMES.items() for _ in range(share)]
+    start = f"toDateTime64('{FIRST_DAY + timedelta(days=index)} 00:00:00', 3, 'UTC')"
+    chunk = f"toUUID('0190a1b2-0000-7000-8000-{index:012d}')"
+    return (
+        "WITH cityHash64(number, {i}) AS h, toUInt64(pow((h % 1000003) / 1000003, 2) * {people}) AS who,"
+        " {start} + toIntervalMillisecond(cityHash64(h, 1) % 86400000) AS at,"
+        " who % 10 = 0 AND {i} < 30 AS unknown"
+        " SELECT {chunk}, '{project}', '{environment}', generateUUIDv7(number),"
+        " {names}[1 + cityHash64(h, 2) % 100], at,"
+        " if(unknown, '', concat('user-', toString(who))), concat('anon-', toString(who)),"
+        " concat('s-', toString(who), '-{i}-', toString(intDiv(toHour(at), 6))), number,"
+        " concat('{{\"plan\":\"', ['free','free','pro','team'][1 + who % 4], '\",\"price\":', toString(cityHash64(h, 3) % 20000 / 100),"
+        " ',\"feature\":\"f', toString(cityHash64(h, 4) % 12), '\"}}')::JSON, at, at"
+        " FROM numbers({rows})"
+    ).format(
+        i=index,
+        people=people,
+        start=start,
+        chunk=chunk,
+        project=PROJECT,
+        environment=ENVIRONMENT,
+        names="[" + ",".join(f"'{name}'" for name in names) + "]",
+        rows=rows,
+    )
+
+
+def fill(data: Path, events: int, people: int) -> None:
+    """Makes all three below `data`: the service's folder itself, database `plan` in its engine, `data/parquet`."""
+    store = open_store(load_settings(data=data))
+    try:
+        migrate(store)
+        started = time.perf_counter()
+        for index in range(DAYS):
+            store.command(
+                "INSERT INTO analytics.events (chunk_id, project, environment, event_id, event_name, event_timestamp,"
+                " user_id, anonymous_id, session_id, sequence, event_metadata, client_timestamp, server_timestamp) "
+                + _day(index, events // DAYS, people)
+            )
+            if index % 30 == 29:
+                print(
+                    f"filled    {(index + 1) * (events // DAYS):,} events, {time.perf_counter() - started:.0f} s",
+                    flush=True,
+                )
+        for table in ("events_hourly", "events_daily", "identities"):
+            store.command(f"OPTIMIZE TABLE analytics.{table} FINAL")
+        _fill_plan(store)
+        _write_parquet(store, data / "parquet")
+    finally:
+        store.close()
+
+
+_PERSON = "if(user_id != '', user_id, concat('user-', substring(anonymous_id, 6)))"
+
+
+def _fill_plan(store: ClickHouse) -> None:
+    for statement in PLAN:
+        store.command(statement.replace("analytics", "plan"))
+    for month in _months(store):
+        store.command(
+            "INSERT INTO plan.events (event_id, event_name, event_timestamp, user_id, session_id, event_metadata,"
+            " client_timestamp, server_timestamp, ip_address, user_agent)"
+            f" SELECT event_id, event_name, event_timestamp, {_PERSON}, session_id, event_metadata, client_timestamp,"
+            f" server_timestamp, ip_address, user_agent FROM analytics.events WHERE toYYYYMM(date) = {month}"
+        )
+
+
+def _write_parquet(store: ClickHouse, folder: Path) -> None:
+    folder.mkdir()
+    for month in _months(store):
+        sql = (
+            f"SELECT {_PARQUET_COLUMNS} FROM (SELECT *, {_PERSON} AS person FROM analytics.events"
+            f" WHERE toYYYYMM(date) = {month}) ORDER BY event_timestamp"
+        )
+        (folder / f"{month}.parquet").write_bytes(
+            store.export(sql, "Parquet", {"output_format_parquet_compression_method": "zstd"})
+        )
+
+
+def _months(store: ClickHouse) -> list[int]:
+    return [row[0] for row in store.select("SELECT DISTINCT toYYYYMM(date) AS m FROM analytics.events ORDER BY m").rows]
