@@ -6,21 +6,64 @@ from ipaddress import IPv6Address
 
 import re2
 
+from twintrack.pii.bound import candidates
+
 _CJK = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー]"
 _CJK_START = re2.compile(rf"^{_CJK}+")
 _WIDE_HEAD = re2.compile(r"^.*[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー]")
 _ASCII_TAIL = re2.compile(r"^((?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]+\.[A-Za-z]{2,24})[^\x00-\x7f]")
+# How `@` and `.` are spelled. A strong word stands for `@` alone; a weak one is a word of its language, and needs a spelled
+# dot of that language behind it and an ending that exists.
+_STRONG = (
+    "arroba|arobase|chiocciola(?:tta)?|ma[łl]p[aąy]|собак[аи]|собачка|klammeraffe|at-zeichen|apenstaartje|zavin[áa][čc]|kukac|"
+    "snabel-?a|kr[øo]llalfa|arond[ăa]?|aron|miukumauku|アットマーク|アット|艾特|골뱅이|앳|שטרודל|παπάκι|آت|एट"
+)
+_STRONG_CJK = "アットマーク|アット|艾特|골뱅이|앳|＠"
+_DOT = (
+    "dot|punkt|punktum|point|punto|ponto|kropka|точка|nokta|punt|te[čc]ka|pont|punct|piste|ドット|点|點|점|닷|נקודה|τελεία|"
+    "نقطة|دوت|डॉट|बिंदु"
+)
+_WEAK = (("at", "dot"), ("at|bei|ät", "punkt"), ("chez", "point"), ("et", "nokta"))
+_JOIN = "underscore|dash|hyphen|minus|unterstrich|bindestrich|tiret|guion|gui[óo]n bajo|tra[çc]o|trattino"
+_OPEN, _CLOSE = r"[ \t]?[\[({<*|~-]{1,2}[ \t]?", r"[ \t]?[\])}>*|~-]{1,2}[ \t]?"
+_BRACKETED_AT = rf"{_OPEN}(?i:at|@|ät|bei|et|{_STRONG}){_CLOSE}"
+_BRACKETED_DOT = rf"{_OPEN}(?i:\.|{_DOT}){_CLOSE}"
+_AT_MARK = rf"[\t\n]{{1,2}}@[\t\n]{{0,2}}|@[\t\n]{{0,2}}|{_BRACKETED_AT}| @ "
+_DOTS = rf"\.|[\t\n]\.|\.[\t\n]| \. |{_BRACKETED_DOT}|[ \t](?i:{_DOT})[ \t]"
+# Letters and digits as ranges: classes such as \pL make automata that do not fit into memory.
+_LETTERS = (
+    r"A-Za-z0-9\x{c0}-\x{60b}\x{610}-\x{61a}\x{620}-\x{963}\x{966}-\x{1fff}\x{2c00}-\x{2dff}\x{3040}-\x{d7ff}"
+    r"\x{f900}-\x{fdff}\x{fe70}-\x{fefe}\x{20000}-\x{2ffff}"
+)
+_HOST, _NAME = f"[{_LETTERS}-]+", f"[{_LETTERS}._%+'-]+"
+_LOCAL_PART = rf"{_NAME}(?:(?:{_BRACKETED_DOT}|[ \t_](?i:{_DOT}|{_JOIN})[ \t_])[\w._%+'-]+){{0,3}}"
+_WEAK_AT = "|".join(rf"[ _](?i:{at})[ _]{_HOST}(?:[ _](?i:{dot})[ _]{_HOST})+" for at, dot in _WEAK)
+_WIDE_AT = rf"[ \t]?(?:{_STRONG_CJK})[ \t]?[A-Za-z0-9-]+(?:(?:\.|[ \t]?(?i:{_DOT})[ \t]?)[A-Za-z0-9-]+)+"
+_PATTERN = re2.compile(
+    rf"[\w.+-]+{_WIDE_AT}|{_LOCAL_PART}(?:(?:{_AT_MARK}|[ \t](?i:{_STRONG})[ \t]){_HOST}(?:(?:{_DOTS}){_HOST})+|{_WEAK_AT})|"
+    rf'"[{_LETTERS}][{_LETTERS} .+_-]{{0,62}}"@{_HOST}(?:\.{_HOST})+'
+)
+NEEDS = (
+    rf"@|(?i:[\[({{<*|~-][ \t]?(?:at|ät|bei|et)[ \t]?[\])}}>*|~-]|{_STRONG_CJK}|[ \t\[({{<*|~-](?:{_STRONG})[ \t\])}}>*|~-]|"
+    r"[ _](?:dot|punkt|nokta)[ _]| chez [^ ]{1,30} point )"
+)
 _AT = re2.compile(
-    r"(?i) @ |[\t\n]*@[\t\n]*|[ \t]?[\[({<][ \t]?(?:at|@|ät|arroba|arobase)[ \t]?[\])}>][ \t]?| at |"
-    r"[ \t](?:arobase|arroba|chiocciola|ma[łl]pa|собака|klammeraffe|ät)[ \t]"
+    rf"(?i){_BRACKETED_AT}| @ |[\t\n]*@[\t\n]*|[ \t](?:{_STRONG})[ \t]|[ \t]?(?:{_STRONG_CJK})[ \t]?|"
+    r"[ _](?:at|bei|ät|chez|et)[ _]"
+)
+_ENDINGS = frozenset(
+    b"com net org edu gov int mil info biz name dev app shop store online site xyz cloud tech email blog wiki example test "
+    b"invalid local internal company agency studio design live world news club".split()
 )
 # Endings that look like a domain and are a file or a version.
 _FILES = frozenset(
     b"png jpg jpeg gif svg webp avif ico css scss js mjs cjs jsx ts tsx json map html htm pdf txt csv tar gz zip "
     b"mp4 mp3 woff woff2 ttf dll exe lock toml yaml yml xml".split()
 )
-_NO_LABELS = frozenset({b"dot", b"punkt", b"point", b"punto", b"ponto"})
+_NO_LABELS = frozenset(_DOT.encode().split(b"|"))
 _NO_HOSTS = frozenset({b"the", b"this", b"that", b"a", b"an", b"my", b"your", b"our", b"all", b"every"})
+_WEAK_WORDS = frozenset("at bei ät chez et".encode().split())
+_FIRST_LABEL = re2.compile(r"^[\pL\pN\p{M}-]*")
 _LABEL = re2.compile(r"[\pL\pN\p{M}-]+$")
 _SCALE = re2.compile(r"^[1-9](?:\.\d)?x\.")
 _LIKE_A_NAME = re2.compile(r"[._\d]")
@@ -29,7 +72,12 @@ _USER_IN_URL = re2.compile(r"""://[^\s/@"']*:$""")
 _ROBOTS = frozenset({b"git"})
 
 
-def email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+def emails(data: bytes) -> Iterator[tuple[int, int]]:
+    for match in candidates(_PATTERN, data):
+        yield from _email(data, *match.span())
+
+
+def _email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     """A mail address: its last label is no number, no file's ending; words of scripts without spaces are cut off."""
     match = _AT.search(data, start, end)
     if match is None:
@@ -46,8 +94,14 @@ def email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         if wide is not None:
             start += wide.end()
             local = local[wide.end() :]
-    if match.group() == b" at " and data[domain_at:end].split(b" ", 1)[0].lower() in _NO_HOSTS:
-        return  # `look at the dot com years`
+    spelled = match.group().strip(b" \t")
+    if spelled.strip(b"_").lower() in _WEAK_WORDS and match.group()[:1] in b" _":
+        host = data[domain_at:end]
+        if _FIRST_LABEL.search(host).group().lower() in _NO_HOSTS:
+            return  # `look at the dot com years`
+        label = _LABEL.search(host)
+        if label is None or not (len(label.group()) == 2 or label.group().lower() in _ENDINGS):
+            return
     stripped = local.lstrip(b"._%+'-")
     start += len(local) - len(stripped)
     domain = data[domain_at:end]
@@ -102,7 +156,7 @@ def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         while text.endswith(":") and not text.endswith("::"):
             text = text[:-1]
         if _is_ip6(text) and not data[start + len(text) : start + len(text) + 1].isalnum():
-            yield start, start + len(text)
+            yield start, _network_end(data, start + len(text), 128)
         return
     parts = text.split(".")
     if any(int(p) > 255 or (len(p) > 1 and p[0] == "0") for p in parts) or text in _LOCAL:
@@ -114,7 +168,16 @@ def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         return
     if _PRODUCT.search(before) is not None or _NO_ADDRESS.search(data[max(0, start - 40) : start]) is not None:
         return
-    yield start, end
+    yield start, _network_end(data, end, 32)
+
+
+_ZONE_OR_PREFIX = re2.compile(r"(?:%[\w.-]{1,15})?(?:/(\d{1,3})\b)?")
+
+
+def _network_end(data: bytes, end: int, most_bits: int) -> int:
+    """With its zone (`%eth0`) and the length of its prefix (`/16`)."""
+    match = _ZONE_OR_PREFIX.match(data, end)
+    return int(match.end()) if not match.group(1) or int(match.group(1)) <= most_bits else end
 
 
 def _is_ip6(text: str) -> bool:

@@ -54,7 +54,10 @@ class Masker:
     @cached_property
     def _row_gate(self) -> Any:
         """The same over encoded rows, where escapes and folded characters make a maybe."""
-        needs = [rf"{foldable()}|\\|%[2-7][0-9a-fA-F]|&#", *(f"(?:{rule.needs})" for rule in self._rules.rules)]
+        needs = [
+            rf"{foldable()}|\\|%[2-7][0-9a-fA-F]|&(?:#|[a-z]{{2,6}};)|\[[.@:]\]",
+            *(f"(?:{rule.needs})" for rule in self._rules.rules),
+        ]
         return re2.compile("|".join(needs), quiet())
 
     @cached_property

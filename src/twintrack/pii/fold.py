@@ -1,7 +1,7 @@
 """The form of a text that the rules read: one alphabet, no hidden characters, no escapes; and the way back.
 
 Digits of every script and full-width forms become ASCII, odd spaces a tab, dashes `-`; zero-width characters vanish;
-escapes of JSON and URLs (`\\u0040`, `\\n`, `%40`) become what they stand for. Flat passes only.
+escapes of JSON, URLs and HTML (`\\u0040`, `\\n`, `%40`, `&#64;`) and `[.]` become what they stand for. Flat passes only.
 """
 
 import re
@@ -15,10 +15,32 @@ _HIDDEN = (
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f"
 )
 _TEXT_ESCAPES = re.compile(
-    rf"[{_HIDDEN}]+|\\{{1,4}}(?:u00[0-9a-fA-F]{{2}}|[nrtbf\"'/])|%[2-7][0-9a-fA-F]|&#(?:64|x40);|&nbsp;"
+    rf"[{_HIDDEN}]+|\\{{1,4}}(?:u[0-9a-fA-F]{{4}}|[nrtbf\"'/])|%[2-7][0-9a-fA-F]|&(?:#\d{{2,3}}|#[xX][0-9a-fA-F]{{2}}|[a-z]{{2,6}});|\[(?:\.|@|:)\]"
 )
+_HIDDEN_CHARACTER = re.compile(f"[{_HIDDEN}]")
 _ROW_ESCAPES = re.compile(_TEXT_ESCAPES.pattern.replace("{1,4}", "{1,9}"))
 _LETTERS = {"n": "\n", "r": "\n", "t": "\t", "b": "\b", "f": "\f", '"': '"', "'": "'", "/": "/"}
+_ENTITIES = {
+    "nbsp": "\t",
+    "commat": "@",
+    "period": ".",
+    "colon": ":",
+    "lowbar": "_",
+    "plus": "+",
+    "equals": "=",
+    "num": "#",
+}
+_ENTITIES |= {
+    "amp": "&",
+    "quot": '"',
+    "apos": "'",
+    "lt": "<",
+    "gt": ">",
+    "sol": "/",
+    "hyphen": "-",
+    "dash": "-",
+    "shy": "",
+}
 _LAST = 0x1FC00  # digits and full-width forms end below
 _SPECIAL = {
     "。": ".",
@@ -35,6 +57,12 @@ _SPECIAL = {
     "⁃": "-",
     "「": '"',
     "」": '"',
+    "『": '"',
+    "』": '"',
+    "【": "[",
+    "】": "]",
+    "〔": "[",
+    "〕": "]",
     "\r": "\n",
 }
 
@@ -98,7 +126,7 @@ def _fold(text: str, escapes: "re.Pattern[str]") -> Folded:
     plain = text if text.isascii() else text.translate(_table())
     if "\r" in plain:
         plain = plain.replace("\r", "\n")
-    if plain.isascii() and "\\" not in plain and "%" not in plain and "&" not in plain:
+    if plain.isascii() and "\\" not in plain and "%" not in plain and "&" not in plain and "[" not in plain:
         return Folded(plain.encode(), None)
     parts: list[str] = []
     origin: list[int] = []
@@ -110,7 +138,7 @@ def _fold(text: str, escapes: "re.Pattern[str]") -> Folded:
         stands_for = _meaning(match.group())
         if stands_for:
             parts.append(stands_for)
-            origin.append(start)
+            origin.extend(range(start, start + len(stands_for)))
         at = end
     if not at:
         return Folded(plain.encode("utf-8", "replace"), None)
@@ -122,15 +150,24 @@ def _fold(text: str, escapes: "re.Pattern[str]") -> Folded:
 def _meaning(escape: str) -> str:
     if escape[0] == "\\":
         tail = escape.lstrip("\\")
-        return _ascii(tail[1:]) if tail[0] == "u" else _LETTERS[tail]
+        return _character(int(tail[1:], 16)) if tail[0] == "u" else _LETTERS[tail]
     if escape[0] == "%":
-        return _ascii(escape[1:])
-    return {"&#64;": "@", "&#x40;": "@", "&nbsp;": "\t"}.get(escape, "")
+        return _character(int(escape[1:], 16))
+    if escape[0] == "[":
+        return escape[1]  # written so that no link is made of it
+    if escape[:2] == "&#":
+        return _character(int(escape[3:-1], 16) if escape[2] in "xX" else int(escape[2:-1]))
+    if escape[0] == "&":
+        return _ENTITIES.get(escape[1:-1], escape)
+    return ""  # a hidden character
 
 
-def _ascii(number: str) -> str:
-    point = int(number, 16)
-    return "\t" if point == 0xA0 else chr(point) if 0x20 <= point < 0x7F else " "
+def _character(point: int) -> str:
+    """The folded form of an escaped character."""
+    if point < 0x20 or point == 0x7F or 0xD800 <= point < 0xE000:
+        return " "
+    character = chr(point)
+    return "" if _HIDDEN_CHARACTER.match(character) else _table()[point]
 
 
 def spans_in_text(folded: Folded, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -75,7 +75,7 @@ def _card_groups(data: bytes, groups: list[tuple[int, int]], at: int) -> int:
     if groups[at][1] - groups[at][0] in _FIRST_GROUPS:
         lengths = tuple(last - first for first, last in groups[at : at + _MOST_GROUPS])
         sizes = [n for n in range(1, len(lengths) + 1) if n == 1 or lengths[:n] in _SHAPES]
-    if at == 0 and len(groups) <= _MOST_DIGITS:
+    if at == 0 and len(groups) <= _MOST_DIGITS and not _is_fraction(data, groups):
         sizes.append(len(groups))
     for many in sizes:
         first, behind = groups[at][0], groups[at + many - 1][1]
@@ -83,6 +83,10 @@ def _card_groups(data: bytes, groups: list[tuple[int, int]], at: int) -> int:
         if 12 <= len(digits) <= _MOST_DIGITS and _is_card(digits) and not _inside(data, first, behind):
             return many
     return 0
+
+
+def _is_fraction(data: bytes, groups: list[tuple[int, int]]) -> bool:
+    return len(groups) == 2 and data[groups[0][1] : groups[1][0]] == b"."
 
 
 def _inside(data: bytes, start: int, end: int) -> bool:
@@ -153,20 +157,35 @@ _IBAN_LENGTHS: dict[str, int] = tomllib.loads(
 )
 
 
+_IBAN_START = re2.compile(r"(?i)\b(?:iban)?[A-Z]{2}[ \t]?\d\d")
+_ACCOUNT = re2.compile(r"(?i)(?:iban)?([A-Z]{2}[ \t]?\d\d(?:[ \t\n./-]{0,2}[A-Z0-9]){11,30})")
+_START_BYTES = 9  # of the next one, cut by the end of a candidate
+
+
 def iban(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Accounts of a known country, of its length, whose remainder by 97 is 1. Source: ISO 13616."""
-    if data[start : start + 4].upper() == b"IBAN":
-        start += 4
-    length = _IBAN_LENGTHS.get(data[start : start + 2].decode().upper())
-    if length is None:
-        return
-    compact, at = "", start
-    while at < end and len(compact) < length:
-        byte = data[at : at + 1]
-        if byte.isalnum():
-            compact += byte.decode("ascii", "replace").upper()
+    """Accounts of a known country, of its length, whose remainder by 97 is 1. Source: ISO 13616. One may stand right
+    behind another: `... or SE83 ...` reads on like a part of the first."""
+    reached = start
+    for match in _IBAN_START.finditer(data, start, min(len(data), end + _START_BYTES)):
+        if match.start() >= reached and (found := _account(data, match.start())):
+            yield found
+            reached = found[1]
+
+
+def _account(data: bytes, start: int) -> tuple[int, int] | None:
+    match = _ACCOUNT.match(data, start)
+    if match is None:
+        return None
+    start, end = match.span(1)
+    length = _IBAN_LENGTHS.get(data[start : start + 2].decode().upper(), 99)
+    compact = data[start:end].translate(None, b" \t\n./-")[:length].upper()
+    if len(compact) != length or int("".join(map(_BASE_36.__getitem__, compact[4:] + compact[:4]))) % 97 != 1:
+        return None
+    at, left = start, length
+    while left:
+        left -= data[at : at + 1].isalnum()
         at += 1
-    if len(compact) != length or data[at : at + 1].isalnum():
-        return
-    if int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1:
-        yield start, at
+    return None if data[at : at + 1].isalnum() else (start, at)
+
+
+_BASE_36 = {ord(c): str(int(c, 36)) for c in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"}

@@ -21,6 +21,7 @@ _ABROAD = r"(?:\+|\b00)[ (\t]?[1-9](?:[ .\-/()\t\n]{0,3}\d){6,}"
 _ANY = r"\(?\d" + _SEPARATED + "{6,}"
 
 NEEDS = "|".join((*_DATA["needs"], _BEFORE, _AFTER))
+_BEHIND = re2.compile(r"(?i)^[ \t]{0,2}[,(:-]?[ \t]?(?:" + "|".join(_DATA["behind"]) + ")")
 _ABROAD_PATTERN = re2.compile(_ABROAD)
 _NATIONAL = re2.compile(_NATIONAL_FORMS)
 _ANY_PATTERN = re2.compile(_ANY)
@@ -38,7 +39,20 @@ _STAMP = re2.compile(r"^(?:1\d{12}|1[5-9]\d{8}|(?:19|20)\d{12})$")
 _LENGTHS = {str(code): (least, most) for least, most, codes in _DATA["lengths"] for code in codes}
 
 
+_EXTENSION = re2.compile(
+    r"(?i)[ \t,(]{0,2}(?:ext(?:ension|\.)?|x|extn\.?|durchwahl|dw|poste|anexo|ramal|int\.|wew\.|доб\.?|내선|内线|転|分机)"
+    r"[ \t.:#]{0,2}\d{1,6}\b"
+)
+
+
 def phones(data: bytes) -> Iterator[tuple[int, int]]:
+    """Each with the extension behind it."""
+    for start, end in _numbers(data):
+        extension = _EXTENSION.match(data, end, min(len(data), end + 32))
+        yield start, int(extension.end()) if extension else end
+
+
+def _numbers(data: bytes) -> Iterator[tuple[int, int]]:
     yield from _abroad(data)
     for match in candidates(_NATIONAL, data):
         start, end = match.span()
@@ -47,9 +61,13 @@ def phones(data: bytes) -> Iterator[tuple[int, int]]:
     words = _Words(data)
     if words.ends or words.after:
         for match in candidates(_ANY_PATTERN, data, CHEAP_BYTES):
-            start, end = _shortened(data, *match.span())
-            if words.beside(start, end) and not _unlike(data[start:end], 8):
-                yield start, end
+            first, last = match.span()
+            while first < last:
+                start, end = _shortened(data, first, last)
+                if words.beside(start, end) and not _unlike(data[start:end], 8):
+                    yield start, end
+                following = _DIGIT.search(data, end, last)
+                first = following.start() if following else last  # a second number may stand right behind
 
 
 class _Words:
@@ -71,6 +89,8 @@ class _Words:
             gap = data[self.ends[place - 1] : start]
             if b"[PHONE" not in gap and _UNLESS_PATTERN.search(gap) is None:
                 return _NOT_BETWEEN.search(gap) is None and gap.count(b" ") <= _MOST_SPACES
+        if self.ends and _BEHIND.search(data[end : end + _AFTER_BYTES]):
+            return True
         place = bisect_left(self.after, (end, end))
         return place < len(self.after) and self.after[place][1] <= end + _AFTER_BYTES
 

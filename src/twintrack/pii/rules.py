@@ -91,12 +91,12 @@ _CHECKS = {
     "card": numbers.cards,
     "ssn": numbers.ssn,
     "iban": numbers.iban,
-    "email": address.email,
     "ip": address.ip,
     "mixed": secret.mixed,
 }
 _CHEAP = (numbers.ssn, address.ip)
 _WHOLE: dict[str, tuple[str, Finder]] = {
+    "email": (address.NEEDS, address.emails),
     "phone": (phone.NEEDS, phone.phones),
     "secret": (secret.NEEDS, secret.secrets),
 }

@@ -21,14 +21,20 @@ _MOST_TOKENS = 8
 _STEPS_OF_A_WORD = 6  # on average, before a text counts as crowded
 _JUDGED_BYTES = 160  # of a value; one that is longer is no word either way
 
-_KINDS = ("password", "pin", "key", "plain_key")
+_KINDS = ("phrase", "code", "password", "pin", "key", "plain_key", "plain_code")
 _WORDS = re2.compile("(?i)" + "|".join(f"(?:{'|'.join(_DATA[kind])})" for kind in _KINDS))
 # Which list a word is of: asked about the word alone, since groups in the large pattern would cost more.
 _KIND = re2.Set.FullMatchSet()
 for _kind in _KINDS:
     _KIND.Add(f"(?i)(?:{'|'.join(_DATA[_kind])})")
 _KIND.Compile()
-NEEDS = "(?i)(?:" + "|".join(_DATA["password"] + _DATA["pin"] + _DATA["key"] + _DATA["plain_key"]) + ")"
+# `482913 is your code`
+_YOURS = r"\d (?i:is|ist|est|es|é|è|to|jest|—|-) (?i:your|my|ihr|dein|votre|ton|tu|su|seu|il tuo|twój|ваш)\b"
+_CODE_FIRST = (
+    rf"(?:^|[^\w.,-])((?:[A-Z]-)?\d{{2}}[ \t-]?\d{{0,5}}{_YOURS[:2]}){_YOURS[2:]}"
+    r"[^\n0-9]{0,40}?(?i:codes?\b|otp|pin\b|password|passcode|código|codice|kod\b)"
+)
+NEEDS = "(?i:" + "|".join(word for kind in _KINDS for word in _DATA[kind]) + ")|" + _YOURS
 # One step behind a word: an assignment, a quote, a word of a script without spaces, or what may be the value. They are
 # told apart by their first byte.
 _STEP = re2.compile(
@@ -49,6 +55,16 @@ _TOKEN_BEFORE, _TOKEN_BEHIND = re2.compile(r"\[[A-Z0-9_]*$"), re2.compile(r"^[A-
 _UUID = re2.compile(r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _HEX = re2.compile(r"(?i)^(?:0x)?[0-9a-f]{16,}$")
 _NUMBER_LIKE = re2.compile(r"^[\d.,:/%+-]+$")
+_STATUSES, _STOPS = frozenset(_DATA["statuses"]), frozenset(_DATA["stops"])
+_UNLESS_CODE = re2.compile(_DATA["unless_code"])
+_CODE_FIRST_PATTERN = re2.compile(_CODE_FIRST)
+_DIGIT_GROUPS = re2.compile(r"(?:[A-Z]-)?\d{1,8}(?:[ \t-]\d{2,6}){0,5}")
+_LETTER_GROUPS = re2.compile(r"^[A-Z0-9]{3,10}(?:-[A-Z0-9]{3,10}){0,7}$")
+_QUOTED = re2.compile(r"""[^"'`<>\n«»]{4,160}""")
+_WORDS_ON = re2.compile(r"[a-zA-Z\x{c0}-\x{1fff}]+(?:[ \t\n,]{1,2}[a-zA-Z\x{c0}-\x{1fff}]+)+")
+_COMPOUND = re2.compile(r"^\pL+(?:[-_.+]\pL+)+$")
+_ENDS = re2.compile(r"""^["'`)\]}»]*[ \t]*(?:$|[\n,;|&/。，、)]|[.!?](?:\s|$))""")
+_NAMED = re2.compile(r"^(?i:v?\d+(?:[._-]\d+)*[a-z]?|[a-z]{3,}[-_]?\d{1,3})$")
 _HAS_DIGIT, _HAS_SYMBOL = re.compile("[0-9]"), re.compile(r"[!@#$%^&*+=?~|]")
 _TRIM = b".,:;)]}>"
 
@@ -75,17 +91,33 @@ def _made(value: str) -> _Made:
     )
 
 
-def _is_password(value: str, *, near: bool) -> bool:
-    """`near`: told by an assignment or standing right behind the word."""
+class _Place(NamedTuple):
+    """How a value stands to its word."""
+
+    near: bool  # told by an assignment or right behind the word
+    assigned: bool
+    marked: bool  # by `:`, `=` or an arrow right behind the word
+    quoted: bool
+    ends: bool  # nothing of the sentence follows
+
+
+def _is_password(value: str, place: _Place) -> bool:
     made = _made(value)
     letter = made.lower or made.upper or any(c.isalpha() for c in value)
-    if not near:
+    if not place.near:
         return len(value) >= 10 and made.kinds >= 3 and made.digit and "://" not in value
     if len(value) < 4 or "://" in value or _NUMBER_LIKE.search(value):
         return value.isdigit() and len(value) >= 4
     if letter and (made.digit or made.symbol):
         return len(value) >= 5
     if value.casefold().rstrip("!") in _COMMON or (len(value) >= 18 and value.isalpha()):
+        return True
+    if value.casefold() in _STATUSES or value.casefold() in _STOPS:
+        return False
+    if _COMPOUND.search(value):
+        parts = re.split("[-_.+]", value)
+        return place.marked or place.quoted or (place.assigned and len(parts) >= 3 and len(value) >= 14)
+    if value.isalpha() and len(value) >= 4 and (place.quoted or (place.marked and place.ends and len(value) >= 5)):
         return True
     inner_upper = any(c.isupper() for c in value[1:]) and made.lower
     return len(value) >= 8 and inner_upper and value.isalpha()
@@ -103,7 +135,7 @@ def _is_key(value: str, *, near: bool, composite: bool) -> bool:
         return len(value) >= 32 and near if not composite else near or len(value) >= 32
     if not near and not (made.lower and made.upper):
         return False
-    words = value.replace("_", "-").replace(".", "-").split("-")
+    words = re.split("[-_.]", value)
     return made.upper or max(len(word) for word in words) >= 12
 
 
@@ -119,6 +151,8 @@ def secrets(data: bytes) -> Iterator[tuple[int, int]]:
     """Values beside words like password, token, key, in many languages."""
     reader = _Reader(_STEPS_OF_A_WORD * most_candidates(len(data)))
     reached = 0
+    for match in candidates(_CODE_FIRST_PATTERN, data):
+        yield match.span(1)
     for match in candidates(_WORDS, data):
         if match.start() < reached:
             continue  # inside a secret that was found
@@ -136,11 +170,16 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         if suffix is None or suffix.end() == end:
             return None
         end = suffix.end()
-    if _in_token(data, start, end) or (kind == "plain_key" and _UNLESS.search(data[max(0, start - 16) : start])):
+    if _in_token(data, start, end):
         return None
+    if kind in _UNLESS_BEFORE and _UNLESS_BEFORE[kind].search(data[max(0, start - 16) : start]):
+        return None
+    if data[end : end + 1] == b"." and data[end + 1 : end + 2].isalpha():
+        return None  # a host's name, or a member's
     word = data[start:end].lower()
     near, steps, at = True, 0, end
-    assigned = False
+    assigned = marked = False
+    quote = -1
     limit = min(len(data), end + _AHEAD_BYTES)
     for step in _STEP.finditer(data, end, limit):
         if steps == _MOST_TOKENS:
@@ -153,9 +192,11 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         if reader.steps < 0:
             raise Crowded(start)
         if head in _QUOTES:
+            quote = last
             continue
         steps += 1
         if head in _MARKS and _MARKS.issuperset(data[first:last]):
+            marked = marked or (not assigned and near)
             assigned = near = True
             continue
         if _FIRST_OF_RUN <= head < 0xEE:
@@ -176,17 +217,60 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         if value.casefold() in _ASSIGNED:
             assigned = near = True
             continue
+        quoted = quote == first
+        if kind in ("phrase", "password") and (assigned or (quoted and kind == "phrase")):
+            several = _several(data, first, kind, quoted=quoted)
+            if several:
+                return first, several
         if not value or _PLACEHOLDER.search(raw) is not None:
             if assigned or not value:
                 return None
             near = False
             continue
-        if _holds(value, kind, near, assigned):
+        if near and (kind in ("pin", "code") or (kind == "plain_code" and assigned)):
+            groups = _digits_end(data, first)
+            if groups:
+                return first, groups
+        place = _Place(near, assigned, marked, quoted and assigned, _ENDS.search(data[last : last + 8]) is not None)
+        if _holds(value, kind, place):
             return first, last
         if assigned:
             return None
         near = False
     return None
+
+
+_UNLESS_BEFORE = {"plain_key": _UNLESS, "plain_code": _UNLESS_CODE}
+
+
+def _digits_end(data: bytes, first: int) -> int:
+    """Where a code of digits, alone or in groups, ends; 0 where none begins here."""
+    match = _DIGIT_GROUPS.match(data, first, min(len(data), first + 48))
+    if match is None:
+        return 0
+    end = int(match.end())
+    behind = data[end : end + 2]
+    if (
+        behind[:1].isalnum()
+        or (behind[:1] in (b".", b":", b"/", b"%", b",") and behind[1:].isdigit())
+        or behind[:1] == b"%"
+    ):
+        return 0
+    digits = sum(48 <= byte <= 57 for byte in match.group())
+    return end if 3 <= digits <= 12 else 0
+
+
+def _several(data: bytes, first: int, kind: str, *, quoted: bool) -> int:
+    """Where a secret of several words ends; 0 where none begins here."""
+    match = (_QUOTED if quoted else _WORDS_ON).match(data, first, min(len(data), first + 240))
+    if match is None or (kind == "password" and not quoted):
+        return 0
+    words = match.group().decode("utf-8", "ignore").casefold().replace(",", " ").split()
+    if not (2 if quoted else 4) <= len(words) <= (24 if kind == "phrase" else 5):
+        return 0
+    if any(word.strip(".!?") in _STOPS or word.strip(".!?") in _STATUSES for word in words):
+        return 0
+    return int(match.end()) if all(_PLACEHOLDER.search(word) is None for word in words) else 0
 
 
 def _in_token(data: bytes, start: int, end: int) -> bool:
@@ -197,16 +281,28 @@ def _in_token(data: bytes, start: int, end: int) -> bool:
     return _TOKEN_BEFORE.search(before) is not None and _TOKEN_BEHIND.search(behind) is not None
 
 
-def _holds(value: str, kind: str, near: bool, assigned: bool) -> bool:
-    if kind == "pin":
-        return near and value.isdigit() and 3 <= len(value) <= 8
-    if kind == "password":
+def _holds(value: str, kind: str, place: _Place) -> bool:
+    if kind in ("pin", "plain_code"):
+        return False  # digits alone
+    if kind == "code" and place.near and _LETTER_GROUPS.search(value) and any(c.isdigit() for c in value):
+        return len(value) >= 4
+    if kind in ("password", "phrase", "code"):
         # Right behind the word without a mark: `password hunter22`, but not `password reset`.
-        sure = assigned or (len(value) >= 6 and any(c.isdigit() for c in value))
-        return _is_password(value, near=near and sure)
+        sure = place.assigned or (len(value) >= 6 and any(c.isdigit() for c in value))
+        if kind == "code" and not any(c.isdigit() for c in value):
+            return False
+        return _is_password(value, place._replace(near=place.near and sure))
     if kind == "plain_key":
-        return _is_key(value, near=near, composite=False)
-    return _is_key(value, near=near, composite=True)
+        return _is_key(value, near=place.near, composite=False)
+    return _is_key(value, near=place.near, composite=True) or (place.marked and _is_short_key(value))
+
+
+def _is_short_key(value: str) -> bool:
+    """A value right behind `token:` that is no name, version or path."""
+    made = _made(value)
+    if len(value) < 8 or not made.digit or not (made.lower or made.upper) or "/" in value or "://" in value:
+        return False
+    return not _NAMED.search(value) and not _NUMBER_LIKE.search(value) and "." not in value and "(" not in value
 
 
 _RUN_ON = re2.compile(r"""[^\s"'`<>,;]*""")
@@ -232,10 +328,10 @@ def _trimmed(data: bytes, start: int, end: int) -> int:
     return end
 
 
-_HEADER = re2.compile(r"(?i)\b(bearer|basic|token|digest|apikey)[ \t]{1,4}([\w+/.~=:-]{8,})")
-_IN_URL = re2.compile(r"""://(?:[^\s/@:"'<>]*):([^\s/@"'<>]+)@|://[^\s/@:"'<>]*:([^\s"'<>]{1,80})@[\w.-]+[:/]""")
+_HEADER = re2.compile(r"(?i)\b(bearer|basic|token|digest|apikey|ssws)[ \t]{1,4}([\w+/.~=:-]{8,})")
+_IN_URL = re2.compile(r"""://(?:[^\s/@:"'<>]*):([^\s/"'<>]+)@|://[^\s/@:"'<>]*:([^\s"'<>]{1,80})@[\w.-]+[:/]""")
 _PARAMETER = re2.compile(
-    r"(?i)(?:^|[?&;#\n ])([\w.-]*(?:key|token|secret|passw(?:or)?d|pwd|sig|signature|"
+    r"(?i)(?:^|[^\w.-])([\w.-]*(?:key|token|secret|passw(?:or)?d|pwd|sig|signature|"
     r"credential|auth|session|code|jwt|otp|pass)[\w.-]*)=([^\s&;\"'<>#]{4,})"
 )
 _CURL = re2.compile(r"""\bcurl\b[^\n]{0,200}?(?:-u|--user)[ \t=]{0,3}["']?[^\s:"']+:([^\s"']+)""")
@@ -245,6 +341,9 @@ _OPTION = re2.compile(
 _COOKIE = re2.compile(
     r"(?i)\b(?:sessionid|session|sid|csrftoken|auth|connect\.sid|jsessionid|phpsessid)=([\w%.-]{16,})"
 )
+
+
+_PARAMETERS_PLACE = _Place(near=True, assigned=True, marked=True, quoted=False, ends=True)
 
 
 def credentials(data: bytes) -> Iterator[tuple[int, int]]:
@@ -264,7 +363,7 @@ def credentials(data: bytes) -> Iterator[tuple[int, int]]:
         if _PLACEHOLDER.search(value):
             continue
         password = b"pass" in name or b"pwd" in name
-        if _is_password(value, near=True) if password else _is_parameter(value):
+        if _is_password(value, _PARAMETERS_PLACE) if password else _is_parameter(value):
             yield first, last
     for pattern in (_CURL, _COOKIE, _OPTION):
         for match in candidates(pattern, data):
