@@ -13,7 +13,8 @@ import typer.main
 from twintrack.app import build, create_app
 from twintrack.cli import app as cli
 from twintrack.metrics import Metrics
-from twintrack.query.guard import FUNCTIONS
+from twintrack.permissions import MEANING, PERMISSIONS, Permission, Role, gives
+from twintrack.query.vocabulary import AGGREGATES, COMBINATORS, FUNCTIONS
 from twintrack.settings import HIDDEN, Settings, load_settings
 from twintrack.store.migrate import known
 from twintrack.store.schema import READABLE
@@ -141,15 +142,40 @@ def schema_page() -> str:
 
 def sql_page() -> str:
     tables = "\n".join(f"- `{name}`" for name in READABLE)
-    functions = " ".join(f"`{name}`" for name in sorted(FUNCTIONS, key=str.lower))
+
+    def listed(names: list[str]) -> str:
+        return " ".join(f"`{name}`" for name in sorted(set(names), key=str.lower))
+
     return (
         "# SQL\n\n`POST /api/analytics/sql` and `twintrack query` take one SELECT, with CTEs, joins, subqueries and window"
-        " functions. Over HTTP each table holds the key's own project and environment alone; a key of the role `read` gets"
-        " personal columns masked.\n\n## Tables\n\n"
-        f"{tables}\n\nTheir columns stand in [tables](schema.md).\n\n## Functions\n\n"
-        "Beside operators and what ClickHouse shares with standard SQL, these may be called, in any case; table functions"
-        f" and functions that read files, the network or the server may not.\n\n{functions}\n"
+        " functions. Over HTTP each table holds the asker's own project and environment alone; columns that"
+        " [their role](permissions.md) may not see hold a mark (`[MESSAGE]`, `::`) or, for user ids that nobody verified,"
+        " a name such as `claimed-7a8ad4f2115f0818`, which is the same within one answer and another in the next.\n\n"
+        f"## Tables\n\n{tables}\n\nTheir columns stand in [tables](schema.md). `FINAL` and `SAMPLE` are not needed, each"
+        " table is exact without them; `SETTINGS`, `FORMAT` and `INTO OUTFILE` are ours.\n\n"
+        "## Functions\n\nA closed list, in any case of letters; table functions, and those that read files, the network,"
+        f" dictionaries, settings or the server, are not on it.\n\n{listed(FUNCTIONS)}\n\n## Aggregates\n\n{listed(AGGREGATES)}"
+        f"\n\nEach also with {listed(COMBINATORS)} at its end, such as `sumIf` or `uniqExactMerge`.\n"
     )
+
+
+def permissions_page() -> str:
+    lines = [
+        "# Roles and permissions\n",
+        "What a key or a person may do is decided by this table alone. `write`, `server` and `read` are roles of keys;"
+        " people have one of the others, and a key for a script may too.\n",
+        f"| | {' | '.join(f'`{role}`' for role in Role)} |",
+        f"| --- |{' :-: |' * len(Role)}",
+    ]
+    for permission in Permission:
+        marks = " | ".join("yes" if permission in PERMISSIONS[role] else "" for role in Role)
+        lines.append(f"| `{permission}`: {MEANING[permission]} | {marks} |")
+    lines += ["\nWho may give roles, take them, and make keys of them:\n"]
+    for role in Role:
+        if gives(role):
+            lines.append(f"- `{role}`: {', '.join(f'`{each}`' for each in Role if each in gives(role))}")
+    lines.append("\nThe last owner of a project can be neither removed nor given another role.")
+    return "\n".join(lines) + "\n"
 
 
 def sdk_page() -> str:
@@ -215,6 +241,7 @@ def pages() -> dict[str, str]:
         "metrics.md": metrics_page(),
         "schema.md": schema_page(),
         "sql.md": sql_page(),
+        "permissions.md": permissions_page(),
         "sdk.md": sdk_page(),
     }
 

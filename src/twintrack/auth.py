@@ -5,35 +5,26 @@ Keys are 256-bit random and stored as SHA-256 (a slow hash guards guessable secr
 
 import hashlib
 import secrets
-from enum import StrEnum
 from typing import NamedTuple
 
 import jwt
 import msgspec
 
 from twintrack.event import Tenancy, limits
+from twintrack.permissions import Permission, roles_with
+from twintrack.permissions import Role as Role
 
 # Clocks of the application that signs and of this service may differ by this much.
 _LEEWAY_SECONDS = 30
 _TOKEN_CHARACTERS = 8_192
 
 
-class Role(StrEnum):
-    WRITE = "write"
-    SERVER = "server"
-    READ = "read"
-    VIEWER = "viewer"
-    ANALYST = "analyst"
-    PRIVACY = "privacy"
-    ADMIN = "admin"
-    OWNER = "owner"
-
-
-MAY_SEND = frozenset({Role.WRITE, Role.SERVER})
-MAY_QUERY = frozenset({Role.READ, Role.ADMIN, Role.OWNER})
-MAY_LOOK = frozenset({Role.READ, Role.VIEWER, Role.ANALYST, Role.PRIVACY, Role.ADMIN, Role.OWNER})
-MAY_SIGN_IN = MAY_LOOK - {Role.READ}
-MAY_SEE_KEYS = frozenset({Role.ADMIN, Role.OWNER})
+# For routes that name roles; a permission says it better.
+MAY_SEND = roles_with(Permission.SEND)
+MAY_QUERY = roles_with(Permission.SQL)
+MAY_LOOK = roles_with(Permission.LOOK)
+MAY_SIGN_IN = roles_with(Permission.SIGN_IN)
+MAY_SEE_KEYS = roles_with(Permission.ACCESS)
 
 
 class Principal(NamedTuple):

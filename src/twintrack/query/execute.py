@@ -4,7 +4,7 @@ import asyncio
 import base64
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -12,10 +12,11 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
 from uuid import UUID
 
-from twintrack.errors import StoreUnavailable, TwintrackError
+from twintrack.errors import StoreError, StoreUnavailable, TwintrackError
 from twintrack.event import Tenancy
 from twintrack.metrics import Metrics
-from twintrack.query.guard import scope
+from twintrack.permissions import Permission
+from twintrack.query.guard import locks, salts, scope
 from twintrack.settings import Settings
 from twintrack.store.protocol import Store
 
@@ -70,18 +71,31 @@ class Executor:
         }
 
     async def sql(
-        self, sql: str, parameters: Mapping[str, Any], tenancy: Tenancy | None, *, hide: bool = False
+        self,
+        sql: str,
+        parameters: Mapping[str, Any],
+        tenancy: Tenancy | None,
+        *,
+        hidden: Collection[Permission] = (),
     ) -> dict[str, Any]:
         """`{"columns", "rows", "rows_read", "milliseconds", "sql"}`.
 
         Raises: RequestError for a refused statement, StoreError with the engine's words or the limit met.
         """
-        judged = scope(sql, tenancy, hide=hide)
-        return await self.run(judged, parameters)
+        judged = scope(sql, tenancy, hidden=hidden)
+        salt = salts() if hidden else {}
+        try:
+            return await self.run(judged, {**parameters, **salt}, locks(tenancy))
+        except StoreError as error:
+            for number in salt.values():  # the engine quotes what it was asked, and with it what makes hidden names
+                error.message = error.message.replace(str(number), "...")
+            raise
 
-    async def run(self, judged: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def run(
+        self, judged: str, parameters: Mapping[str, Any] | None = None, more: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         started = time.perf_counter()
-        answer = await self._ask(lambda: self._store.select(judged, parameters, self.bounds()))
+        answer = await self._ask(lambda: self._store.select(judged, parameters, {**self.bounds(), **(more or {})}))
         return {
             "columns": [{"name": name, "type": kind} for name, kind in answer.columns],
             "rows": [[plain(cell) for cell in row] for row in answer.rows],
@@ -92,7 +106,8 @@ class Executor:
 
     async def export(self, sql: str, output_format: str, tenancy: Tenancy | None) -> bytes:
         judged = scope(sql, tenancy)
-        return await self._ask(lambda: self._store.export(judged, output_format, self.bounds()))
+        bounds = {**self.bounds(), **locks(tenancy)}
+        return await self._ask(lambda: self._store.export(judged, output_format, bounds))
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from twintrack import auth
 from twintrack.control.control import Control
 from twintrack.errors import RequestError
+from twintrack.permissions import hidden_from
 from twintrack.query.execute import Executor
 from twintrack.settings import Settings
 
@@ -82,7 +83,7 @@ def query_routes(executor: Executor, admission: Admission) -> APIRouter:
     async def sql(
         body: SqlRequest, principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_QUERY))]
     ) -> dict[str, Any]:
-        return await executor.sql(body.sql, body.parameters, principal.tenancy, hide=principal.role is auth.Role.READ)
+        return await executor.sql(body.sql, body.parameters, principal.tenancy, hidden=hidden_from(principal.role))
 
     return router
 

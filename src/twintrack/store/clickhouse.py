@@ -15,6 +15,7 @@ from weakref import WeakSet
 import clickhouse_connect
 import zstandard
 from clickhouse_connect.driver import httputil
+from clickhouse_connect.driver.binding import bind_query
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from clickhouse_connect.driver.httpclient import HttpClient
@@ -174,7 +175,7 @@ class ClickHouse:
     ) -> Answer:
         client = self._client()
         try:
-            result = client.query(sql, parameters=dict(parameters or {}), settings=dict(settings or {}))
+            result = client.query(sql, parameters=_bound(sql, parameters), settings=dict(settings or {}))
             rows = result.result_rows
         except Exception as error:
             raise self._read_error(error) from error
@@ -309,6 +310,19 @@ def insert_statement(table: str, chunk_id: str) -> str:
         f"INSERT INTO {DATABASE}.{table} ({columns})"
         f" SELECT toUUID('{UUID(chunk_id)}'), * FROM input('{cells}') FORMAT JSONCompactEachRow"
     )
+
+
+def _bound(sql: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The parameters that the statement names, for the engine to put in place.
+
+    Where the driver sees no `{name:Type}` it would write the values into the text itself, by `%`: a value becomes SQL.
+
+    Raises: StoreError where it would.
+    """
+    given = {name: value for name, value in (parameters or {}).items() if f"{{{name}:" in sql}
+    if given and bind_query(sql, given)[0] != sql:
+        raise StoreError("a parameter has no place of its form", hint="write {name:Type} in the statement", status=400)
+    return given
 
 
 def _cut() -> StoreUnavailable:
