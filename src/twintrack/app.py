@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twintrack import __version__
+from twintrack.auth import MAY_AUDIT
 from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
 from twintrack.crash import crash_at
@@ -27,6 +28,8 @@ from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
+from twintrack.privacy.audit import Audit
+from twintrack.privacy.audited import Audited, audit_routes
 from twintrack.query.answer import Answers
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
@@ -70,6 +73,7 @@ class Services:
     receiver: Receiver
     spans: Spans | None
     started_milliseconds: int
+    audit: Audit
 
     def close(self) -> None:
         """Drains: what is accepted is loaded, then every file is closed and the folder marked clean."""
@@ -77,6 +81,7 @@ class Services:
         self.loader.stop()
         self.spool.close()
         self.store.close()
+        self.audit.close()
         self.control.close()
         if self.spans is not None:
             self.spans.close()
@@ -144,6 +149,7 @@ def build(
     metrics = Metrics()
     spans = spans or (exported_spans(clock) if settings.spans else None)
     control = Control(settings.control_url, clock)
+    audit = Audit(settings.data / "audit", clock)
     store = open_store(settings, metrics.engine_deaths.inc)
     if store.engine == "chdb":
         migrate(store)
@@ -174,6 +180,7 @@ def build(
         Receiver(settings, control, spool, clock, metrics, spans),
         spans,
         clock.milliseconds(),
+        audit,
     )
 
 
@@ -200,9 +207,13 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
         app.add_route(path, receiver.preflight, methods=["OPTIONS"])
     app.add_route(EVENTS_PATH, _only_post, methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
     admission = Admission(services.control)
-    app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
-    app.include_router(query_routes(services.executor, admission))
+    audited = Audited(services.audit, services.settings)
+    app.include_router(
+        session_routes(services.control, services.settings, admission, audited, demo=demo_link is not None)
+    )
+    app.include_router(query_routes(services.executor, admission, audited))
     app.include_router(kind_routes(Answers(services.executor, services.clock), admission))
+    app.include_router(audit_routes(audited, admission.role(MAY_AUDIT)))
     app.include_router(
         trace_routes(
             services.spool,
@@ -213,12 +224,19 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
             services.store.engine,
             admission,
             services.started_milliseconds,
+            audited,
         )
     )
     if demo_link is not None:
         app.include_router(
             demo_routes(
-                services.control, services.settings, services.spool, services.executor, services.clock, demo_link
+                services.control,
+                services.settings,
+                services.spool,
+                services.executor,
+                services.clock,
+                demo_link,
+                audited,
             )
         )
     _health(app, services)
@@ -340,6 +358,10 @@ def _gauge(services: Services) -> None:
     metrics.index_bytes.set(sizes.index_bytes)
     metrics.buffer_bytes.set(services.receiver.buffer.held)
     metrics.waiting_requests.set(services.receiver.waiting)
+    head = services.audit.head()
+    metrics.audit_sequence.set(head.sequence)
+    metrics.audit_head.set(head.number)
+    metrics.audit_failures.set(services.audit.failures)
 
 
 def _pages(app: FastAPI, *, demo: bool) -> None:

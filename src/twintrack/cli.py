@@ -2,7 +2,7 @@
 runs, in this process where the data folder is free.
 
 Exit codes: 0 done, 1 the command failed, 2 the words were wrong, 3 the data folder is busy or unreachable,
-4 `doctor` found something.
+4 `doctor` or `audit verify` found something.
 """
 
 import json
@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from twintrack import __version__
 from twintrack.app import lock_folder
+from twintrack.audit_command import audit_app
 from twintrack.auth import Role
 from twintrack.demo import DEMO
 from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
@@ -44,6 +45,7 @@ app.add_typer(keys_app, name="keys")
 rollup_app = typer.Typer(no_args_is_help=True, help="Rollups from raw.")
 app.add_typer(rollup_app, name="rollup")
 app.add_typer(rollout_app, name="rollout")
+app.add_typer(audit_app, name="audit")
 _IMPORT_ROWS = 2_000
 
 

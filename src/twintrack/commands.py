@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import hmac
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,13 +22,15 @@ from twintrack.app import Services
 from twintrack.auth import Role
 from twintrack.control.rollout import Rollout
 from twintrack.doctor import examine
-from twintrack.errors import RequestError, TwintrackError
+from twintrack.errors import RequestError, StoreError, TwintrackError
 from twintrack.event import RequestContext, Tenancy, WireEvent, limits
 from twintrack.export import Piece, Wanted, columns_of, count_hours, parquet_of, pieces_of
 from twintrack.ingest.decode import decode_one
 from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Refusal
+from twintrack.privacy.audit import OPERATOR, SOCKET, Detail, Who, operator
+from twintrack.privacy.shape import shape
 from twintrack.spool.protocol import Delivery, Refused
 
 _FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "json": "JSONEachRow", "table": "JSONCompact"}
@@ -62,16 +65,29 @@ class ImportBatch(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def command_app(services: Services) -> Starlette:
+    record = partial(services.audit.record, where=SOCKET)
+    changing = partial(services.audit.change, where=SOCKET)
+    imports: dict[str, Who] = {}  # begun, and recorded as such
+
     async def keys_create(request: Request) -> Response:
         body = await request.json()
-        key = services.control.create_key(Role(body["role"]), body["project"], body["environment"])
+        role, tenancy = Role(body["role"]), Tenancy(body["project"], body["environment"])
+        with changing(operator(tenancy), "key.create", detail={"role": role.value}) as told:
+            key = services.control.create_key(role, *tenancy)
+            made = services.control.principal(key)
+            told["key"] = made.key_id if made is not None else ""
         return JSONResponse({"key": key})
 
     async def keys_list(_: Request) -> Response:
         return JSONResponse({"keys": services.control.list_keys()})
 
     async def keys_revoke(request: Request) -> Response:
-        services.control.revoke_key((await request.json())["id"])
+        key_id = str((await request.json())["id"])
+        place = next(
+            (Tenancy(k["project"], k["environment"]) for k in services.control.list_keys() if k["id"] == key_id), None
+        )
+        with changing(operator(place), "key.revoke", detail={"key": key_id} if place else {}):
+            services.control.revoke_key(key_id)
         return JSONResponse({})
 
     async def rollouts(_: Request) -> Response:
@@ -80,17 +96,32 @@ def command_app(services: Services) -> Starlette:
     async def rollout_change(request: Request) -> Response:
         body = await request.json()
         tenancy = Tenancy(body["project"], body["environment"])
-        return JSONResponse(_told(tenancy, services.control.change_rollout(tenancy, body["changes"])))
+        with changing(operator(tenancy), "rollout.change") as told:
+            after = services.control.change_rollout(tenancy, body["changes"])
+            told["rollout"] = msgspec.json.encode(after).decode()
+        return JSONResponse(_told(tenancy, after))
 
     async def query(request: Request) -> Response:
         body = await request.json()
-        if body["format"] == "table":
-            return JSONResponse(await services.executor.sql(body["sql"], {}, None))
-        content = await services.executor.export(body["sql"], _FORMATS[body["format"]], None)
+        asked: Detail = {"sql": shape(body["sql"])}
+        try:
+            if body["format"] == "table":
+                answer = await services.executor.sql(body["sql"], {}, None)
+                record(OPERATOR, "sql", rows=len(answer["rows"]), detail=asked)
+                return JSONResponse(answer)
+            content = await services.executor.export(body["sql"], _FORMATS[body["format"]], None)
+        except (RequestError, StoreError) as error:
+            record(OPERATOR, "sql", outcome=error.code, detail=asked)
+            raise
+        record(OPERATOR, "sql", detail={**asked, "format": body["format"], "bytes": len(content)})
         return Response(content, media_type="application/octet-stream")
 
     async def import_rows(request: Request) -> Response:
         batch = msgspec.json.decode(await request.body(), type=ImportBatch)
+        if batch.import_id not in imports:
+            who = operator(Tenancy(batch.project, batch.environment))
+            record(who, "import", outcome="begun", detail={"import": batch.import_id[:64]})
+            imports[batch.import_id] = who
         return JSONResponse(await _import(services, batch))
 
     async def import_finish(request: Request) -> Response:
@@ -101,6 +132,8 @@ def command_app(services: Services) -> Starlette:
                 return JSONResponse({"done": False, "waiting": services.loader.last_error})
             await asyncio.sleep(0.05)
         found, loaded = services.spool.ledger.import_counts(import_id)
+        who = imports.pop(import_id, OPERATOR)
+        record(who, "import", rows=loaded, detail={"import": str(import_id)[:64], "found_in_store": found})
         return JSONResponse({"done": True, "new": loaded, "found_in_store": found})
 
     async def doctor(_: Request) -> Response:
@@ -108,8 +141,10 @@ def command_app(services: Services) -> Starlette:
 
     async def replay(request: Request) -> Response:
         wanted = (await request.json())["event_id"]
-        back = await asyncio.to_thread(services.spool.replay, UUID(wanted) if wanted else None)
-        return JSONResponse({"chunks": [chunk.chunk_id for chunk in back], "rows": sum(chunk.rows for chunk in back)})
+        with changing(OPERATOR, "replay", detail={"event_id": str(UUID(wanted))} if wanted else {}) as told:
+            back = await asyncio.to_thread(services.spool.replay, UUID(wanted) if wanted else None)
+            told["rows"] = rows = sum(chunk.rows for chunk in back)
+        return JSONResponse({"chunks": [chunk.chunk_id for chunk in back], "rows": rows})
 
     async def replay_state(_: Request) -> Response:
         waiting = services.spool.depth().events
@@ -119,7 +154,10 @@ def command_app(services: Services) -> Starlette:
         )
 
     async def rebuild(request: Request) -> Response:
-        return JSONResponse({"months": await _rebuild(services, (await request.json())["months"])})
+        wanted = (await request.json())["months"]
+        with changing(OPERATOR, "rollup.rebuild", detail={"months": ",".join(map(str, wanted)) or "all"}):
+            made = await _rebuild(services, wanted)
+        return JSONResponse({"months": made})
 
     async def rebuild_state(_: Request) -> Response:
         first = first_whole_month(services.spool.complete_since())

@@ -21,6 +21,8 @@ from twintrack.clock import Clock, iso
 from twintrack.control.control import Control
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
+from twintrack.privacy.audit import SERVICE, Who
+from twintrack.privacy.audited import Audited
 from twintrack.query.execute import Executor
 from twintrack.query.routes import set_cookie
 from twintrack.settings import Settings
@@ -123,7 +125,13 @@ class SignInLink:
 
 
 def demo_routes(
-    control: Control, settings: Settings, spool: WholeSpool, executor: Executor, clock: Clock, link: SignInLink
+    control: Control,
+    settings: Settings,
+    spool: WholeSpool,
+    executor: Executor,
+    clock: Clock,
+    link: SignInLink,
+    audited: Audited,
 ) -> APIRouter:
     router = APIRouter(tags=["demo"], include_in_schema=False)
     sandbox = Sandbox(clock)
@@ -133,9 +141,14 @@ def demo_routes(
     def sign_in(token: str, request: Request) -> Response:
         if not link.use(token):
             return RedirectResponse("/?link=used", 303)
-        owner = control.create_key(Role.OWNER, DEMO.project, DEMO.environment)
-        principal = control.principal(owner)
-        assert principal is not None
+        with audited.audit.change(
+            SERVICE._replace(**DEMO._asdict()), "key.create", where=audited.where(request)
+        ) as told:
+            owner = control.create_key(Role.OWNER, DEMO.project, DEMO.environment)
+            principal = control.principal(owner)
+            assert principal is not None
+            told.update(key=principal.key_id, role=principal.role.value)
+        audited.audit.record(Who.of(principal), "session.open", where=audited.where(request))
         response = RedirectResponse("/", 303)
         set_cookie(response, request, control.open_session(principal.key_id, settings.session_days), settings)
         return response

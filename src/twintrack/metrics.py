@@ -270,6 +270,23 @@ class Metrics:
             _LONG_BUCKETS_SECONDS,
         )
 
+        # -- the audit log
+        self.audit_sequence = self._gauge(
+            "twintrack_audit_sequence",
+            "Sequence of the last audit record on disk: how many there are.",
+            "keep it, with the next one, outside of this machine: `twintrack audit verify --head SEQUENCE:NUMBER`",
+        )
+        self.audit_head = self._gauge(
+            "twintrack_audit_head_number",
+            "The first 48 bits of that record's hash, as a number.",
+            "a sequence that goes back, or another number at the same sequence",
+        )
+        self.audit_failures = self._gauge(
+            "twintrack_audit_failed_records",
+            "Audit records since the start that the disk did not take.",
+            "any: reads of data and changes are refused meanwhile",
+        )
+
         self.receipts = {result: self.received_receipts.labels(result) for result in RECEIPTS}
         self.sdk_events_by = {state: self.sdk_events.labels(state) for state in SDK_STATES}
         self.sdk_pages_by = {storage: self.sdk_pages.labels(storage) for storage in SDK_STORAGES}

@@ -10,6 +10,9 @@ from twintrack import auth
 from twintrack.control.control import Control
 from twintrack.errors import RequestError
 from twintrack.permissions import hidden_from
+from twintrack.privacy.audit import NOBODY, Who
+from twintrack.privacy.audited import Audited
+from twintrack.privacy.shape import shape
 from twintrack.query.execute import Executor
 from twintrack.settings import Settings
 
@@ -76,19 +79,28 @@ def _same_origin(request: Request) -> None:
         raise RequestError("the request comes from another site", hint="use a key", code="foreign_origin", status=403)
 
 
-def query_routes(executor: Executor, admission: Admission) -> APIRouter:
+def query_routes(executor: Executor, admission: Admission, audited: Audited) -> APIRouter:
     router = APIRouter(tags=["query"])
 
     @router.post("/api/analytics/sql", summary="Run one SELECT, scoped to the key's project and environment")
     async def sql(
-        body: SqlRequest, principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_QUERY))]
+        body: SqlRequest,
+        request: Request,
+        principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_QUERY))],
     ) -> dict[str, Any]:
-        return await executor.sql(body.sql, body.parameters, principal.tenancy, hidden=hidden_from(principal.role))
+        async with audited.read(request, principal, "sql", {"sql": shape(body.sql)}) as read:
+            answer = await executor.sql(
+                body.sql, body.parameters, principal.tenancy, hidden=hidden_from(principal.role)
+            )
+            read.rows = len(answer["rows"])
+        return answer
 
     return router
 
 
-def session_routes(control: Control, settings: Settings, admission: Admission, *, demo: bool) -> APIRouter:
+def session_routes(
+    control: Control, settings: Settings, admission: Admission, audited: Audited, *, demo: bool
+) -> APIRouter:
     router = APIRouter(tags=["session"])
 
     def describe(principal: auth.Principal) -> dict[str, str | bool]:
@@ -107,34 +119,47 @@ def session_routes(control: Control, settings: Settings, admission: Admission, *
     @router.post("/api/session", summary="Open a dashboard session with a key")
     def sign_in(body: SignIn, request: Request, response: Response) -> dict[str, str | bool]:
         _same_origin(request)
+        where = audited.where(request)
         principal = control.principal(body.key.strip())
         if principal is None:
+            audited.audit.repeated(NOBODY, "session.open", where=where, outcome="unknown_key")
             raise RequestError(
                 "this key is unknown or revoked",
                 hint="`twintrack keys create --role owner` prints a new one",
                 code="unknown_key",
                 status=401,
             )
+        who = Who.of(principal)
         if principal.role not in auth.MAY_SIGN_IN:
+            audited.audit.repeated(who, "session.open", where=where, outcome="wrong_role")
             raise RequestError(
                 f"a {principal.role} key opens no session",
                 hint="use a viewer, analyst, privacy, admin or owner key",
                 code="wrong_role",
                 status=403,
             )
+        audited.audit.record(who, "session.open", where=where)
         set_cookie(response, request, control.open_session(principal.key_id, settings.session_days), settings)
         return describe(principal)
 
     @router.delete("/api/session", status_code=204, summary="End this session")
     def sign_out(request: Request) -> Response:
-        control.close_session(request.cookies.get(COOKIE, ""))
+        secret = request.cookies.get(COOKIE, "")
+        principal = control.session(secret) if secret else None
+        if principal is not None:
+            audited.audit.record(Who.of(principal), "session.close", where=audited.where(request))
+        control.close_session(secret)
         response = Response(status_code=204)
         response.delete_cookie(COOKIE)
         return response
 
     @router.get("/api/keys", summary="The project's keys; only write keys are shown in full, they are public")
-    def keys(principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_SEE_KEYS))]) -> dict[str, Any]:
-        return {"keys": control.list_keys(principal.tenancy.project)}
+    def keys(
+        request: Request, principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_SEE_KEYS))]
+    ) -> dict[str, Any]:
+        found = control.list_keys(principal.tenancy.project)
+        audited.audit.repeated(Who.of(principal), "key.list", where=audited.where(request), rows=len(found))
+        return {"keys": found}
 
     return router
 
