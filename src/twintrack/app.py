@@ -31,11 +31,15 @@ from twintrack.metrics import Metrics
 from twintrack.privacy.audit import Audit
 from twintrack.privacy.audited import Audited, audit_routes
 from twintrack.query.answer import Answers
+from twintrack.privacy.erase import Eraser
+from twintrack.privacy.routes import privacy_routes
+from twintrack.privacy.vendors import GTM, Statsig
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
 from twintrack.spans import Spans, exported_spans
+from twintrack.spool.erase import MarksOf
 from twintrack.spool.kafka.broker import Address, Broker
 from twintrack.spool.kafka.spool import KafkaSpool
 from twintrack.spool.local import LocalSpool, SpoolSizes
@@ -69,6 +73,7 @@ class Services:
     store: Store
     spool: WholeSpool
     loader: Loader
+    eraser: Eraser
     executor: Executor
     receiver: Receiver
     spans: Spans | None
@@ -108,7 +113,9 @@ def lock_folder(data: Path, wait_seconds: float) -> int:
             time.sleep(0.05)
 
 
-def open_spool(settings: Settings, clock: Clock, metrics: Metrics, reached: Callable[[str], None]) -> WholeSpool:
+def open_spool(
+    settings: Settings, clock: Clock, metrics: Metrics, reached: Callable[[str], None], marks_of: MarksOf
+) -> WholeSpool:
     """The spool that `TWINTRACK_SPOOL` names. Raises: SettingsError, SpoolFormat, Unavailable."""
     sizes = SpoolSizes(
         settings.index_bytes,
@@ -122,7 +129,7 @@ def open_spool(settings: Settings, clock: Clock, metrics: Metrics, reached: Call
     )
     if settings.spool == "local":
         boot = settings.boot or boot_id()
-        return LocalSpool(settings.data / "spool", clock, metrics, sizes, boot=boot, reached=reached)
+        return LocalSpool(settings.data / "spool", clock, metrics, sizes, boot=boot, reached=reached, marks_of=marks_of)
     return KafkaSpool(
         settings.data / "kafka",
         Broker(Address.of(settings.spool), settings.kafka_properties),
@@ -154,7 +161,9 @@ def build(
     if store.engine == "chdb":
         migrate(store)
     reached = crash_at(settings.crash_point)
-    spool = open_spool(settings, clock, metrics, reached)
+    spool = open_spool(settings, clock, metrics, reached, control.tombstones)
+    statsig = Statsig(settings.statsig_deletion_url, settings.statsig_deletion_key.get_secret_value())
+    eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days)
     loader = Loader(
         spool,
         store,
@@ -165,6 +174,7 @@ def build(
         backoff_seconds=settings.store_backoff_seconds,
         reached=reached,
         spans=spans,
+        erase=eraser.step,
     )
     if settings.load or only_load:
         loader.start()
@@ -176,6 +186,7 @@ def build(
         store,
         spool,
         loader,
+        eraser,
         Executor(store, settings, metrics),
         Receiver(settings, control, spool, clock, metrics, spans),
         spans,
@@ -214,6 +225,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     app.include_router(query_routes(services.executor, admission, audited))
     app.include_router(kind_routes(Answers(services.executor, services.clock), admission))
     app.include_router(audit_routes(audited, admission.role(MAY_AUDIT)))
+    app.include_router(privacy_routes(services.eraser, admission))
     app.include_router(
         trace_routes(
             services.spool,

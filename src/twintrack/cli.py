@@ -24,6 +24,7 @@ from twintrack.app import lock_folder
 from twintrack.audit_command import audit_app
 from twintrack.auth import Role
 from twintrack.demo import DEMO
+from twintrack.erase_command import erase_command
 from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
 from twintrack.export_command import export_command
 from twintrack.imports import BadRow, read_rows, zone_of
@@ -356,6 +357,7 @@ def _until_settled(ask: Callable[[], dict[str, Any]], waiting: str) -> dict[str,
 
 app.command("mask")(mask_command)
 app.command("export")(export_command)
+app.command("erase")(erase_command)
 
 
 @app.command()

@@ -180,6 +180,20 @@ def command_app(services: Services) -> Starlette:
         piece = Piece(**body["piece"])
         content = await asyncio.to_thread(parquet_of, services.store, _wanted(body), body["as_of_milliseconds"], piece)
         return Response(content, media_type="application/vnd.apache.parquet")
+    async def erase(request: Request) -> Response:
+        body = await request.json()
+        made = await asyncio.to_thread(services.eraser.request, body["project"], body["user_id"], body["anonymous_id"])
+        return JSONResponse(made.told())
+
+    async def erase_state(request: Request) -> Response:
+        told = services.eraser.get(request.path_params["id"]).told()
+        return JSONResponse({**told, "waits_for": services.loader.last_error})
+
+    async def erase_resume(request: Request) -> Response:
+        return JSONResponse(services.eraser.resume(request.path_params["id"]).told())
+
+    async def erase_verify(request: Request) -> Response:
+        return JSONResponse({"genuine": services.eraser.verify((await request.json())["certificate"])})
 
     async def failed(_: Request, error: Exception) -> Response:
         assert isinstance(error, TwintrackError)
@@ -202,6 +216,10 @@ def command_app(services: Services) -> Starlette:
             Route("/replay", replay_state),
             Route("/rollup", rebuild, methods=["POST"]),
             Route("/rollup", rebuild_state),
+            Route("/erasures", erase, methods=["POST"]),
+            Route("/erasures/verify", erase_verify, methods=["POST"]),
+            Route("/erasures/{id}", erase_state),
+            Route("/erasures/{id}/resume", erase_resume, methods=["POST"]),
         ],
         exception_handlers={TwintrackError: failed},
     )
@@ -227,7 +245,15 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         Tenancy(batch.project, batch.environment), True, None, now, 0, "::", "", False, imported=True
     )
     masker = services.receiver.maskers.of(batch.environment)
-    rules = Rules(limits(), project.secret, Rollout(), False, masker, services.settings.id_window_days)
+    rules = Rules(
+        limits(),
+        project.secret,
+        Rollout(),
+        False,
+        masker,
+        services.settings.id_window_days,
+        services.control.tombstones(batch.project),
+    )
     elements: list[WireEvent | Refusal] = []
     ids: list[str] = []
     for row in batch.rows:

@@ -36,6 +36,7 @@ _ASIDES = {
     "look-up": "ids cannot be looked up",
     "index": "the index of ids cannot be filled",
     "rollups": "rollups cannot be made again",
+    "erasures": "a person cannot be erased yet",
 }
 # A stop drains for this long at most: whoever asks for it kills after 30 s as a rule, and the rest is safe on disk.
 _LAST_SECONDS = 15.0
@@ -43,6 +44,11 @@ _LAST_SECONDS = 15.0
 
 def _nowhere(_: str) -> None:
     """The place is not a crash point of any test."""
+
+
+def _nothing() -> bool:
+    """Nobody is to be erased."""
+    return False
 
 
 class Loader:
@@ -59,8 +65,9 @@ class Loader:
         jitter: Callable[[], float] = random.random,
         reached: Callable[[str], None] = _nowhere,
         spans: Spans | None = None,
+        erase: Callable[[], bool] = _nothing,
     ) -> None:
-        self._spans = spans
+        self._spans, self._erase = spans, erase
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
         self._chunk_rows = chunk_rows
         self._paces, self._jitter, self._reached = paces(backoff_seconds), jitter, reached
@@ -73,7 +80,7 @@ class Loader:
         self._held, self._troubles = HeldChunks(), Troubles()
         self.breaker = Breaker()
         # Each of these may fail alone: inserts go on meanwhile.
-        self.asides = {what: Breaker(State.CLOSED) for what in ("look-up", "index", "rollups")}
+        self.asides = {what: Breaker(State.CLOSED) for what in _ASIDES}
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
@@ -153,7 +160,9 @@ class Loader:
             worked = self._probe() if self.breaker.state is State.HALF_OPEN else self._upkeep.before()
             worked |= self._aside("index", self._upkeep.fill_index)
             moved = self._settle()
-            return self._aside("rollups", self._upkeep.mend_rollups) or moved or worked
+            moved |= self._aside("rollups", self._upkeep.mend_rollups)
+            # Behind everything else: then no insert is in doubt, and none runs while rows are taken out.
+            return self._aside("erasures", self._erase) or moved or worked
         except StoreError as error:
             self._failed(error)
             return False

@@ -40,8 +40,8 @@ class Upkeep:
         """
         first = first_whole_month(self._spool.complete_since())
         stale = [month for month in self._spool.stale_months() if month >= first]
-        if not stale or not self._spool.alone or self._spool.in_grace()[0]:
-            return False
+        if not stale or not self._spool.alone or self._spool.in_grace()[0] or self._spool.erasing:
+            return False  # what is made of raw while a person goes would hold them still
         for month in stale:
             rebuild(self._store, month)
             self._spool.month_rebuilt(month)

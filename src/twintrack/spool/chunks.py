@@ -123,6 +123,45 @@ def content(folder: Path, chunk: Chunk) -> bytes:
     return found
 
 
+def amended_token(chunk: Chunk, content: bytes) -> str:
+    """The token of a chunk whose rows were taken out: of the new content, and never one that was used for it."""
+    _, found, number = chunk.token.partition(":r")
+    return next_token(f"tt1:{chunk.chunk_id}:{_digest(content)}{found}{number}")
+
+
+def write_beside(folder: Path, chunk: Chunk, content: bytes) -> None:
+    """Durably: what the chunk's file shall hold, beside it, until the ledger says so."""
+    with _beside(folder, chunk.chunk_id).open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def take_place(folder: Path, chunk: Chunk) -> None:
+    """The amended file takes the chunk's place; the old bytes are gone."""
+    _beside(folder, chunk.chunk_id).replace(path(folder, chunk.chunk_id))
+    sync_folder(folder)
+
+
+def settle_beside(folder: Path, named: dict[str, str]) -> None:
+    """After a crash: an amended file that the ledger knows takes its place, any other one is deleted.
+
+    Shape: `named` is the token of each chunk by its id.
+    """
+    for file in folder.glob("*.amended"):
+        token = named.get(file.stem, "::")
+        if token.split(":")[2] == _digest(file.read_bytes()):
+            file.replace(path(folder, file.stem))
+        else:
+            file.unlink()
+    sync_folder(folder)
+
+
+def _beside(folder: Path, chunk_id: str) -> Path:
+    return folder / f"{chunk_id}.amended"
+
+
 def read(folder: Path, chunk: Chunk) -> list[bytes]:
     return content(folder, chunk).split(b"\n")
 

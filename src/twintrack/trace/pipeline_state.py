@@ -32,8 +32,8 @@ def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool
     looked_up = found.get(("duplicate", "found_in_store"), 0)
     at_door = {s.value: total(s.value) for s in Status}
     at_door["duplicate"] -= looked_up
-    quarantined, damaged = total("quarantined"), total("damaged")
-    difference = at_door["accepted"] - looked_up - quarantined - damaged - in_spool - stored_in_engine
+    quarantined, damaged, erased = total("quarantined"), total("damaged"), total("erased")
+    difference = at_door["accepted"] - looked_up - quarantined - damaged - erased - in_spool - stored_in_engine
     return {
         "received": sum(at_door.values()),
         **at_door,
@@ -48,6 +48,7 @@ def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool
         "stored": stored_in_engine,
         "quarantined": quarantined,
         "damaged": damaged,
+        "erased": erased,
         "balance": {"holds": difference == 0, "difference": difference},
     }
 
@@ -114,7 +115,7 @@ def _waiting(found: dict[tuple[str, str], int]) -> int:
         found.get(("accepted", ""), 0)
         - found.get(("duplicate", "found_in_store"), 0)
         - found.get(("stored", ""), 0)
-        - sum(events for (outcome, _), events in found.items() if outcome in ("quarantined", "damaged"))
+        - sum(events for (outcome, _), events in found.items() if outcome in ("quarantined", "damaged", "erased"))
     )
 
 

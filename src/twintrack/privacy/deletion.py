@@ -1,0 +1,118 @@
+"""Takes a person's rows out of the store for good: rows deleted, rollups' months named, old files gone.
+
+A deletion makes new parts without the rows; the old ones stay on the disk until the engine's cleaner comes by, eight
+minutes later unless it is told otherwise. It is told, once what shall replace them is synced.
+"""
+
+import os
+from collections.abc import Iterator
+
+import structlog
+
+from twintrack.clock import Clock
+from twintrack.load.rollup import Feed, feeds
+from twintrack.privacy.held import Held
+from twintrack.store.protocol import Store
+from twintrack.store.schema import DATABASE
+
+log = structlog.get_logger()
+# The cleaner looks each few seconds in place of each half a minute and more; it costs nothing where nothing is old.
+_CLEANER = "cleanup_delay_period = 1, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0"
+_SYNCED = "min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1"
+# Of a server we cannot ask that everything be on disk, but systems write back within half a minute.
+_SERVER_PARTS_SECONDS = 60
+
+
+def events_by_place(store: Store, where: str) -> dict[tuple[str, str], int]:
+    """Events that will go, by (project, environment). Raises: StoreError."""
+    rows = store.select(
+        f"SELECT project, environment, count() FROM {DATABASE}.events WHERE {where} GROUP BY project, environment"
+    ).rows
+    return {(project, environment): int(events) for project, environment, events in rows}
+
+
+def count(store: Store, table: str, where: str) -> int:
+    """Raises: StoreError."""
+    return int(store.select(f"SELECT count() FROM {DATABASE}.{table} WHERE {where}").rows[0][0])
+
+
+def touched_months(store: Store, found: list[Held], rolled: list[Feed], first: int) -> list[int]:
+    """Months, from the first whole one on, whose rollups will not be those of raw any more. Raises: StoreError."""
+    months: set[int] = set()
+    sources = {"events": "toYYYYMM(date)"} | {feed.table: feed.month for feed in rolled if feed.month != "0"}
+    for one in found:
+        if one.table in sources:
+            rows = store.select(
+                f"SELECT DISTINCT {sources[one.table]} FROM {DATABASE}.{one.table} WHERE {one.where}"
+            ).rows
+            months.update(int(month) for (month,) in rows)
+    return sorted(month for month in months if month >= first)
+
+
+def delete(store: Store, found: list[Held], first: int) -> Iterator[bool]:
+    """Deletes; comes back with False while the engine is at it. May be cut short and run again.
+
+    A rollup of months is made again from raw elsewhere, except where raw has lost a part: there its rows go one by one.
+    What a rollup without months has of newer events is put back from raw. Raises: StoreError.
+    """
+    rolled = {feed.table: feed for feed in feeds(store)}
+    yield from mutations_end(store)
+    for by_event in (True, False):
+        for one in (one for one in found if one.by_event is by_event):
+            where, feed = one.where, rolled.get(one.table)
+            if feed is not None and feed.month != "0":
+                where = f"({where}) AND {feed.month} < {first}"
+            if count(store, one.table, where):
+                # Its answer may take longer than a driver waits, so it is asked for and looked after.
+                store.command(f"ALTER TABLE {DATABASE}.{one.table} MODIFY SETTING {_CLEANER}, {_SYNCED}")
+                store.command(f"ALTER TABLE {DATABASE}.{one.table} DELETE WHERE {where} SETTINGS mutations_sync = 0")
+        yield from mutations_end(store)
+    for one in found:
+        feed = rolled.get(one.table)
+        if feed is not None and feed.month == "0":
+            names = ", ".join(feed.columns)
+            again = feed.select(f"user_id != '' AND {one.where}")
+            store.command(
+                f"INSERT INTO {DATABASE}.{one.table} ({names}) SELECT {names} FROM ({again})"
+                " SETTINGS insert_deduplicate = 0, deduplicate_insert_select = 'disable'"
+            )
+
+
+def mutations_end(store: Store) -> Iterator[bool]:
+    """Comes back with False while rows are being deleted. Raises: StoreError."""
+    while store.select(f"SELECT count() FROM system.mutations WHERE database = '{DATABASE}' AND NOT is_done").rows[0][
+        0
+    ]:
+        yield False
+
+
+def purge(store: Store, clock: Clock) -> Iterator[bool]:
+    """Until no part that was replaced before now is on the disk; comes back with False meanwhile. Raises: StoreError."""
+    tables = [row[0] for row in store.select(_TABLES).rows]
+    lifetime = _SERVER_PARTS_SECONDS
+    if store.engine == "chdb":
+        os.sync()  # what replaces them was synced, but merges of before were not
+        lifetime = 0
+    for table in tables:
+        store.command(
+            f"ALTER TABLE {DATABASE}.{table} MODIFY SETTING {_CLEANER}, {_SYNCED}, old_parts_lifetime = {lifetime}"
+        )
+    old = {tuple(row) for row in store.select(_OLD_PARTS).rows}
+    started = clock.monotonic_seconds()
+    while old & {tuple(row) for row in store.select(_OLD_PARTS).rows}:
+        yield False
+    for table in tables:
+        store.command(
+            f"ALTER TABLE {DATABASE}.{table} RESET SETTING old_parts_lifetime,"
+            " min_rows_to_fsync_after_merge, min_compressed_bytes_to_fsync_after_merge"
+        )
+    log.info("old_parts_gone", parts=len(old), seconds=round(clock.monotonic_seconds() - started, 1))
+
+
+def detached(store: Store) -> int:
+    """Parts that the engine has put aside because they were broken; nobody can say whose rows they hold."""
+    return int(store.select(f"SELECT count() FROM system.detached_parts WHERE database = '{DATABASE}'").rows[0][0])
+
+
+_TABLES = f"SELECT name FROM system.tables WHERE database = '{DATABASE}' AND engine LIKE '%MergeTree' ORDER BY name"
+_OLD_PARTS = f"SELECT table, name FROM system.parts WHERE database = '{DATABASE}' AND NOT active"
