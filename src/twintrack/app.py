@@ -27,6 +27,7 @@ from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
+from twintrack.privacy.retention import retention_routes
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
@@ -157,6 +158,7 @@ def build(
         backoff_seconds=settings.store_backoff_seconds,
         reached=reached,
         spans=spans,
+        policies=control.retention.policies,
     )
     if settings.load or only_load:
         loader.start()
@@ -212,6 +214,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
             services.started_milliseconds,
         )
     )
+    app.include_router(retention_routes(services, admission))
     if demo_link is not None:
         app.include_router(
             demo_routes(

@@ -25,7 +25,8 @@ from twintrack.event import RequestContext, Tenancy, WireEvent, limits
 from twintrack.ingest.decode import decode_one
 from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.load.rollup import first_whole_month, months
-from twintrack.outcomes import Refusal
+from twintrack.outcomes import Reason, Refusal
+from twintrack.privacy.retention import change_retention, retention_state
 from twintrack.spool.protocol import Delivery, Refused
 
 _FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "json": "JSONEachRow", "table": "JSONCompact"}
@@ -56,6 +57,7 @@ class ImportBatch(msgspec.Struct, forbid_unknown_fields=True):
     project: str
     environment: str
     rows: list[ImportRow]
+    keep_expired: bool = False
 
 
 def command_app(services: Services) -> Starlette:
@@ -124,6 +126,15 @@ def command_app(services: Services) -> Starlette:
         services.spool.wake()
         return JSONResponse({"left": left, "error": services.loader.last_error if left else ""})
 
+    async def retention(request: Request) -> Response:
+        project = request.query_params.get("project")
+        return JSONResponse(retention_state(services, project))
+
+    async def retention_change(request: Request) -> Response:
+        body = await request.json()
+        change_retention(services, body["project"], body["event"], body["field"], body["days"])
+        return JSONResponse(retention_state(services, body["project"]))
+
     async def failed(_: Request, error: Exception) -> Response:
         assert isinstance(error, TwintrackError)
         return JSONResponse(error.body(), error.status)
@@ -141,6 +152,8 @@ def command_app(services: Services) -> Starlette:
             Route("/doctor", doctor),
             Route("/replay", replay, methods=["POST"]),
             Route("/replay", replay_state),
+            Route("/retention", retention),
+            Route("/retention", retention_change, methods=["POST"]),
             Route("/rollup", rebuild, methods=["POST"]),
             Route("/rollup", rebuild_state),
         ],
@@ -160,10 +173,27 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     project = services.control.ensure_project(batch.project)
     now = services.clock.milliseconds()
     context = RequestContext(
-        Tenancy(batch.project, batch.environment), True, None, now, 0, "::", "", False, imported=True
+        Tenancy(batch.project, batch.environment),
+        True,
+        None,
+        now,
+        0,
+        "::",
+        "",
+        False,
+        imported=True,
+        keep_expired=batch.keep_expired,
     )
     masker = services.receiver.maskers.of(batch.environment)
-    rules = Rules(limits(), project.secret, Rollout(), False, masker, services.settings.id_window_days)
+    rules = Rules(
+        limits(),
+        project.secret,
+        Rollout(),
+        False,
+        masker,
+        services.settings.id_window_days,
+        services.control.retention.policies().of(batch.project),
+    )
     elements: list[WireEvent | Refusal] = []
     ids: list[str] = []
     for row in batch.rows:
@@ -173,11 +203,13 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     prepared = prepare(elements, context, rules)
     refused = [Refused(ids[i], refusal.status, refusal.reason) for i, refusal in prepared.refusals.items()]
     fresh = await services.spool.append(Delivery(context.tenancy, now, prepared.slabs, refused, [], batch.import_id))
+    expired = sum(refusal.reason is Reason.EXPIRED for refusal in prepared.refusals.values())
     return {
         "accepted": sum(fresh),
         "duplicate": len(fresh) - sum(fresh),
-        "refused": len(refused),
-        "reasons": [refusal.message for refusal in prepared.refusals.values()][:5],
+        "expired": expired,
+        "refused": len(refused) - expired,
+        "reasons": [r.message for r in prepared.refusals.values() if r.reason is not Reason.EXPIRED][:5],
     }
 
 

@@ -1,7 +1,7 @@
 """The closed list of what can become of a delivered event, and why.
 
     received = accepted + duplicate + dropped + rejected + retry          (at the door)
-    accepted = stored + in spool + quarantined + damaged + duplicate(found_in_store)  (behind it)
+    accepted = stored + in spool + expired + quarantined + damaged + duplicate(found_in_store)  (behind it)
 
 `tests/test_balance.py` holds both lines.
 """
@@ -30,6 +30,8 @@ class Reason(StrEnum):
     NOT_IN_ROLLOUT = "not_in_rollout"
     SAMPLED = "sampled"
     CONSENT = "consent"
+    CONSENT_WITHDRAWN = "consent_withdrawn"
+    EXPIRED = "expired"
     MALFORMED = "malformed"
     WRONG_TYPE = "wrong_type"
     MISSING_FIELD = "missing_field"

@@ -320,6 +320,7 @@ class Receiver:
             settings.require_verified_ids,
             self.maskers.of(principal.tenancy.environment),
             settings.id_window_days,
+            self._control.retention.policies().of(principal.tenancy.project),
         )
         slabs: list[Slab] = []
         places: list[int] = []

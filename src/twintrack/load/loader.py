@@ -16,8 +16,11 @@ from typing import Any
 import structlog
 
 from twintrack.clock import Clock
+from twintrack.control.retention import NONE, Policies
 from twintrack.errors import ChunkDamaged, StoreBusy, StoreDenied, StoreError, StoreRefusedData, StoreUnclear
 from twintrack.load.company import Company
+from twintrack.load.deadlines import columns
+from twintrack.load.expiry import Expiry
 from twintrack.load.held import UNCLEAR_TRIES, HeldChunks
 from twintrack.load.lookup import found
 from twintrack.load.retry import Breaker, Pace, State, paces
@@ -36,6 +39,7 @@ _ASIDES = {
     "look-up": "ids cannot be looked up",
     "index": "the index of ids cannot be filled",
     "rollups": "rollups cannot be made again",
+    "expiry": "what has expired cannot be removed",
 }
 # A stop drains for this long at most: whoever asks for it kills after 30 s as a rule, and the rest is safe on disk.
 _LAST_SECONDS = 15.0
@@ -59,12 +63,13 @@ class Loader:
         jitter: Callable[[], float] = random.random,
         reached: Callable[[str], None] = _nowhere,
         spans: Spans | None = None,
+        policies: Callable[[], Policies] = lambda: NONE,
     ) -> None:
-        self._spans = spans
+        self._spans, self._policies = spans, policies
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
         self._chunk_rows = chunk_rows
         self._paces, self._jitter, self._reached = paces(backoff_seconds), jitter, reached
-        self._upkeep = Upkeep(spool, store)
+        self._upkeep = Upkeep(spool, store, Expiry(spool, store, clock, policies))
         self._swept_at = clock.monotonic_seconds()
         self._stopping = threading.Event()
         self._until = math.inf  # monotonic seconds; then a stop waits no longer
@@ -73,7 +78,7 @@ class Loader:
         self._held, self._troubles = HeldChunks(), Troubles()
         self.breaker = Breaker()
         # Each of these may fail alone: inserts go on meanwhile.
-        self.asides = {what: Breaker(State.CLOSED) for what in ("look-up", "index", "rollups")}
+        self.asides = {what: Breaker(State.CLOSED) for what in _ASIDES}
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
@@ -153,7 +158,8 @@ class Loader:
             worked = self._probe() if self.breaker.state is State.HALF_OPEN else self._upkeep.before()
             worked |= self._aside("index", self._upkeep.fill_index)
             moved = self._settle()
-            return self._aside("rollups", self._upkeep.mend_rollups) or moved or worked
+            moved |= self._aside("rollups", self._upkeep.mend_rollups)
+            return self._aside("expiry", self._upkeep.expire) or moved or worked
         except StoreError as error:
             self._failed(error)
             return False
@@ -329,7 +335,8 @@ class Loader:
             return
         self._reached("before_insert")
         with told(chunk, self._clock, self._metrics, self._spans) as step:
-            self._store.insert(chunk.kind.value, chunk.chunk_id, rows, chunk.token)
+            computed = columns(self._policies()) if chunk.kind is Kind.EVENTS else {}
+            self._store.insert(chunk.kind.value, chunk.chunk_id, rows, chunk.token, computed)
             step("insert")
             self._reached("after_insert")
             self._spool.loaded(chunk)

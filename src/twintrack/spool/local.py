@@ -23,9 +23,10 @@ from twintrack.spool.balance import Balance
 from twintrack.spool.claims import Claims, claim_key, is_timed, project_tag
 from twintrack.spool.freeze import Freezer
 from twintrack.spool.known import KnownIds
-from twintrack.spool.ledger import Ledger
+from twintrack.spool.ledger import STATES, Ledger
 from twintrack.spool.log import Log
 from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
+from twintrack.spool.removals import Removals
 from twintrack.spool.segment import Damage, Position
 from twintrack.spool.settle import Settling
 
@@ -82,10 +83,12 @@ class LocalSpool:
         same_boot = self.ledger.get("boot") == self._boot
         self.ledger.put("clean", 0)
         self._log = Log(folder / "log", self.ledger.cursor(), self.ledger.end() if clean else None, reached)
+        chunks.settle_amendments(self._chunk_folder, self.ledger.chunks(*STATES))
         self.balance = Balance(self.ledger)
         self._settling = Settling(
             self._chunk_folder, self.ledger, self.balance, self.claims, self.known, clock, reached
         )
+        self.removals = Removals(self._chunk_folder, self.ledger, self.balance)
         lost = not index_exists or not (clean or same_boot)
         if lost:
             self.claims.discard()
@@ -274,6 +277,9 @@ class LocalSpool:
 
     def complete_since(self) -> dict[str, int]:
         return self.ledger.complete_since()
+
+    def removing(self) -> dict[int, int]:
+        return self.removals.pending()
 
     # -- look ----------------------------------------------------------------------------------------------------
 
