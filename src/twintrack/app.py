@@ -18,6 +18,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twintrack import __version__
+from twintrack.backup.place import settle
+from twintrack.backup.snapshot import clear
 from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
 from twintrack.crash import crash_at
@@ -140,6 +142,8 @@ def build(
         raise SettingsError("a local spool is loaded by its own node", hint="TWINTRACK_LOAD=false needs kafka://...")
     clock = clock or SystemClock()
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settle(settings.data)
+    clear(settings)
     metrics = Metrics()
     spans = spans or (exported_spans(clock) if settings.spans else None)
     control = Control(settings.control_url, clock)

@@ -2,7 +2,7 @@
 runs, in this process where the data folder is free.
 
 Exit codes: 0 done, 1 the command failed, 2 the words were wrong, 3 the data folder is busy or unreachable,
-4 `doctor` found something.
+4 `doctor` found something, 5 `restore` met a running service.
 """
 
 import json
@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from twintrack import __version__
 from twintrack.app import lock_folder
 from twintrack.auth import Role
+from twintrack.backup_command import backup_command, restore_command
 from twintrack.demo import DEMO
 from twintrack.errors import DataFolderInUse, RequestError, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
@@ -368,6 +369,8 @@ def _until_settled(ask: Callable[[], dict[str, Any]], waiting: str) -> dict[str,
 
 
 app.command("mask")(mask_command)
+app.command("backup")(backup_command)
+app.command("restore")(restore_command)
 
 
 @app.command()

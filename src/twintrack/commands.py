@@ -7,6 +7,7 @@ there, and where the data folder's lock is free it builds the services itself an
 import asyncio
 import hashlib
 import hmac
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,8 @@ from starlette.routing import Route
 
 from twintrack.app import Services
 from twintrack.auth import Role
+from twintrack.backup.carry import rights_of, write_file
+from twintrack.backup.snapshot import take
 from twintrack.control.rollout import Rollout
 from twintrack.doctor import examine
 from twintrack.errors import RequestError, TwintrackError
@@ -135,6 +138,10 @@ def command_app(services: Services) -> Starlette:
         change_retention(services, body["project"], body["event"], body["field"], body["days"])
         return JSONResponse(retention_state(services, body["project"]))
 
+    async def backup(request: Request) -> Response:
+        body = await request.json()
+        return JSONResponse(await asyncio.to_thread(_backup, services, Path(body["to"]), only_rights=body["rights"]))
+
     async def failed(_: Request, error: Exception) -> Response:
         assert isinstance(error, TwintrackError)
         return JSONResponse(error.body(), error.status)
@@ -152,6 +159,7 @@ def command_app(services: Services) -> Starlette:
             Route("/doctor", doctor),
             Route("/replay", replay, methods=["POST"]),
             Route("/replay", replay_state),
+            Route("/backup", backup, methods=["POST"]),
             Route("/retention", retention),
             Route("/retention", retention_change, methods=["POST"]),
             Route("/rollup", rebuild, methods=["POST"]),
@@ -211,6 +219,15 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         "refused": len(refused) - expired,
         "reasons": [r.message for r in prepared.refusals.values() if r.reason is not Reason.EXPIRED][:5],
     }
+
+
+def _backup(services: Services, to: Path, *, only_rights: bool) -> dict[str, Any]:
+    if only_rights:
+        write_file(to, rights_of(services.control.engine))
+        return {}
+    s = services
+    made = take(s.settings, s.control, s.spool, s.loader, s.store, s.clock, to)
+    return {"files": len(made.files), "bytes": sum(one.bytes for one in made.files), "contents": made.contents}
 
 
 async def _rebuild(services: Services, wanted: list[int]) -> list[int]:

@@ -7,11 +7,12 @@ secrets are stored.
 import contextlib
 import re
 import secrets
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import Engine, create_engine, delete, event, insert, select, update
+from sqlalchemy import Engine, create_engine, delete, event, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from twintrack.auth import Principal, Role, key_hash, new_key
@@ -63,6 +64,18 @@ class Control:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    def copy_to(self, path: Path) -> bool:
+        """A consistent copy of SQLite's file; whether it is one. Another database has a backup of its own."""
+        if self._engine.dialect.name != "sqlite":
+            return False
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+            db.execute(text("VACUUM INTO :path"), {"path": str(path)})
+        return True
 
     def _refresh(self, *, now: bool = False) -> None:
         if not now and self._clock.monotonic_seconds() - self._read_at < _CACHE_SECONDS:

@@ -71,6 +71,16 @@ class Expiry:
             self._looking = self._looking if next(self._looking, self) is None else None
         return True
 
+    @property
+    def rested(self) -> bool:
+        """Whether a pass over all of raw is done, by the policies that hold, and the engine has carried it out."""
+        removals, policies = self._removals, self._policies()
+        if removals is None:
+            return True
+        waiting = removals.pending() or removals.rewrites() or removals.version() != policies.version
+        looked = not policies.version or (self._looking is None and self._looked_at >= 0)
+        return not waiting and looked
+
     # -- deadlines -----------------------------------------------------------------------------------------------
 
     def _rewrite(self, removals: Removals, policies: Policies, month: int) -> None:

@@ -10,7 +10,8 @@ and, where others pass meanwhile, is taken as a refusal of that chunk's rows.
 import math
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -74,6 +75,7 @@ class Loader:
         self._stopping = threading.Event()
         self._until = math.inf  # monotonic seconds; then a stop waits no longer
         self._thread: threading.Thread | None = None
+        self._at_work = threading.RLock()
         self._company = Company(spool, clock, age_milliseconds / 1000, chunk_rows)
         self._held, self._troubles = HeldChunks(), Troubles()
         self.breaker = Breaker()
@@ -98,6 +100,11 @@ class Loader:
         """Why something waits; empty where nothing does."""
         return self._troubles.first().message
 
+    @property
+    def expired(self) -> bool:
+        """Whether everything that is past its deadline now is gone."""
+        return self._upkeep.expired
+
     def condition(self) -> dict[str, Any]:
         """What a person asks of the store's side: `loading` or `waiting`, why, what to do, and for how long still."""
         breaker = self.breaker
@@ -117,8 +124,18 @@ class Loader:
             self._sweep()
         self._turns(last=True)
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Holds the loader between two of its steps: what is in the store and in the spool changes only at the door."""
+        with self._at_work:
+            yield
+
     def _sweep(self) -> None:
         """Also under constant load, else nothing would ever be forgotten then."""
+        with self._at_work:
+            self._swept()
+
+    def _swept(self) -> None:
         if self._clock.monotonic_seconds() - self._swept_at > _SWEEP_SECONDS:
             self._swept_at = self._clock.monotonic_seconds()
             try:
@@ -150,6 +167,10 @@ class Loader:
 
         Nothing of a failing store leaves this function: it opens the breaker, and `condition` tells.
         """
+        with self._at_work:
+            return self._step()
+
+    def _step(self) -> bool:
         self._sweep()
         self.breaker = self.breaker.at(self._clock.monotonic_seconds())
         if self.breaker.state is State.OPEN:

@@ -58,6 +58,10 @@ class Upkeep:
         """A step of retention where no insert is in doubt; whether there was one. Raises: StoreError."""
         return self._spool.alone and not self._spool.in_grace()[0] and self._expiry.turn()
 
+    @property
+    def expired(self) -> bool:
+        return self._expiry.rested
+
     def refused(self, chunk: Chunk) -> None:
         """Before a chunk is halved: where a view refused it, raw has its rows already. Raises: StoreError."""
         if chunk.kind is Kind.EVENTS and rows_of(self._store, [chunk]):

@@ -16,6 +16,7 @@ from twintrack.spool.segment import Position
 
 FORMAT = 3
 _MOST_REFUSED = 100_000
+SUSPECT = 2  # as a boot's number; no boot has it
 STATES = ("lookup", "frozen", "loaded", "quarantined", "damaged")
 
 _SCHEMA = """
@@ -273,6 +274,11 @@ class Ledger:
     def complete_since(self) -> dict[str, int]:
         with self._lock:
             return dict(self._db.execute("SELECT project, since_milliseconds FROM complete").fetchall())
+
+    def copy_to(self, path: Path) -> None:
+        """A consistent copy, without what its free pages still hold. The path must not exist."""
+        with self._lock:
+            self._db.execute("VACUUM INTO ?", (str(path),))
 
     def check(self) -> str:
         """What SQLite says of its own file; `ok` when it is whole."""

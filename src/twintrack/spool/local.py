@@ -7,6 +7,8 @@
 Here is the start after a stop of any kind, and who may ask what. Only the log, chunk files and the ledger are synced.
 """
 
+import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +25,7 @@ from twintrack.spool.balance import Balance
 from twintrack.spool.claims import Claims, claim_key, is_timed, project_tag
 from twintrack.spool.freeze import Freezer
 from twintrack.spool.known import KnownIds
-from twintrack.spool.ledger import STATES, Ledger
+from twintrack.spool.ledger import STATES, SUSPECT, Ledger
 from twintrack.spool.log import Log
 from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
 from twintrack.spool.removals import Removals
@@ -31,7 +33,6 @@ from twintrack.spool.segment import Damage, Position
 from twintrack.spool.settle import Settling
 
 log = structlog.get_logger()
-_SUSPECT = 2  # no boot has this number
 
 
 class SpoolSizes(NamedTuple):
@@ -69,7 +70,7 @@ class LocalSpool:
         Raises: SpoolFormat, OSError.
         """
         self._clock, self._sizes = clock, sizes
-        self._chunk_folder = folder / "chunks"
+        self._folder, self._chunk_folder = folder, folder / "chunks"
         for place in (folder, folder / "log", self._chunk_folder):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.ledger = Ledger(folder / "ledger.db")
@@ -255,8 +256,23 @@ class LocalSpool:
     def reinsert(self, again: Iterable[Chunk], months: Iterable[int]) -> None:
         self._settling.reinsert(again, months)
 
+    def copy_to(self, folder: Path) -> None:
+        """What a backup keeps of the spool: the ledger, the chunks it names, and the log. Ids are found again from these.
+
+        The loader stands still meanwhile; the log may grow, and what is cut off at its end was not answered yet.
+        """
+        (folder / "log").mkdir(parents=True)
+        (folder / "chunks").mkdir()
+        self.ledger.copy_to(folder / "ledger.db")
+        for chunk in self.ledger.chunks(*STATES):
+            found = chunks.path(self._chunk_folder, chunk.chunk_id)
+            if found.exists():
+                os.link(found, folder / "chunks" / found.name)
+        for found in sorted(self._folder.glob("log/*.log")):
+            shutil.copyfile(found, folder / "log" / found.name)
+
     def suspect(self) -> None:
-        self.ledger.put("boot", _SUSPECT)
+        self.ledger.put("boot", SUSPECT)
         self.reconciling = True
 
     def reconciled(self) -> None:
