@@ -19,6 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twintrack import __version__
 from twintrack.auth import MAY_AUDIT
+from twintrack.backup.place import settle
+from twintrack.backup.snapshot import clear
 from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
 from twintrack.crash import crash_at
@@ -30,10 +32,11 @@ from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.privacy.audit import Audit
 from twintrack.privacy.audited import Audited, audit_routes
-from twintrack.query.answer import Answers
 from twintrack.privacy.erase import Eraser
+from twintrack.privacy.retention import retention_routes
 from twintrack.privacy.routes import privacy_routes
 from twintrack.privacy.vendors import GTM, Statsig
+from twintrack.query.answer import Answers
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import Admission, query_routes, session_routes
@@ -153,6 +156,8 @@ def build(
         raise SettingsError("a local spool is loaded by its own node", hint="TWINTRACK_LOAD=false needs kafka://...")
     clock = clock or SystemClock()
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settle(settings.data)
+    clear(settings)
     metrics = Metrics()
     spans = spans or (exported_spans(clock) if settings.spans else None)
     control = Control(settings.control_url, clock)
@@ -175,6 +180,7 @@ def build(
         reached=reached,
         spans=spans,
         erase=eraser.step,
+        policies=control.retention.policies,
     )
     if settings.load or only_load:
         loader.start()
@@ -239,6 +245,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
             audited,
         )
     )
+    app.include_router(retention_routes(services, admission))
     if demo_link is not None:
         app.include_router(
             demo_routes(

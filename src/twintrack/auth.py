@@ -26,7 +26,7 @@ MAY_LOOK = roles_with(Permission.LOOK)
 MAY_SIGN_IN = roles_with(Permission.SIGN_IN)
 MAY_SEE_KEYS = roles_with(Permission.ACCESS)
 MAY_AUDIT = roles_with(Permission.AUDIT)
-MAY_ERASE = roles_with(Permission.PRIVACY)
+MAY_ERASE = MAY_GUARD = roles_with(Permission.PRIVACY)  # erase, consent, retention
 
 
 class Principal(NamedTuple):

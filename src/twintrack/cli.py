@@ -2,7 +2,7 @@
 runs, in this process where the data folder is free.
 
 Exit codes: 0 done, 1 the command failed, 2 the words were wrong, 3 the data folder is busy or unreachable,
-4 `doctor` or `audit verify` found something.
+4 `doctor` or `audit verify` found something, 5 `restore` met a running service.
 """
 
 import json
@@ -23,13 +23,15 @@ from twintrack import __version__
 from twintrack.app import lock_folder
 from twintrack.audit_command import audit_app
 from twintrack.auth import Role
+from twintrack.backup_command import backup_command, restore_command
 from twintrack.demo import DEMO
 from twintrack.erase_command import erase_command
-from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
+from twintrack.errors import DataFolderInUse, RequestError, SpoolFormat, StoreError, TwintrackError
 from twintrack.export_command import export_command
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
 from twintrack.masking import mask_command
+from twintrack.retention_command import expired_rows, retention_app
 from twintrack.rollout_command import rollout_app
 from twintrack.sample import ECOM
 from twintrack.serve import LOCK_WAIT_SECONDS, load, serve
@@ -47,6 +49,7 @@ rollup_app = typer.Typer(no_args_is_help=True, help="Rollups from raw.")
 app.add_typer(rollup_app, name="rollup")
 app.add_typer(rollout_app, name="rollout")
 app.add_typer(audit_app, name="audit")
+app.add_typer(retention_app, name="retention")
 _IMPORT_ROWS = 2_000
 
 
@@ -193,6 +196,14 @@ def import_command(
     batch_rows: Annotated[
         int, typer.Option(min=1, max=10_000, help="Rows per batch; changes nothing but speed.")
     ] = _IMPORT_ROWS,
+    expired: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--drop-expired",
+            help="Rows that retention would have removed already: keep them, their time counting from today, or drop them.",
+            show_default=False,
+        ),
+    ] = None,
     data: Data = None,
     config: Config = None,
 ) -> None:
@@ -201,13 +212,13 @@ def import_command(
     if any(not sep or not field or not column for field, sep, column in pairs):
         raise typer.BadParameter("FIELD=COLUMN", param_hint="--map")
     given = {field: column for field, _, column in pairs}
-    _import(settings_of(data, config), file, given, time_zone, project, environment, batch_rows)
+    _import(settings_of(data, config), file, given, time_zone, project, environment, batch_rows, expired)
 
 
 @app.command("demo")
 def demo_command(data: Data = None, config: Config = None) -> None:
     """Bring 31,106 events of a shop into the demo project, so that there is something to ask about."""
-    _import(settings_of(data, config), ECOM, {}, "UTC", DEMO.project, DEMO.environment, _IMPORT_ROWS)
+    _import(settings_of(data, config), ECOM, {}, "UTC", DEMO.project, DEMO.environment, _IMPORT_ROWS, keep=None)
     err.print('Try: twintrack query "SELECT event_name, count() FROM events GROUP BY event_name ORDER BY 2 DESC"')
 
 
@@ -219,22 +230,34 @@ def _import(
     project: str,
     environment: str,
     batch_rows: int,
+    keep: bool | None,
 ) -> None:
     import_id = uuid4().hex
-    accepted = duplicate = refused = read = 0
+    accepted = duplicate = refused = expired = read = 0
     faults: list[str] = []
     with reach(settings) as send, _progress() as advance:
         batch: list[dict[str, Any]] = []
+        if keep is None:
+            rules = ask(send, "GET", f"/retention?project={project}").json()
+            past = expired_rows(read_rows(file, given, zone_of(time_zone)), rules)
+            if past:
+                raise RequestError(
+                    f"{past} rows of this file are past the retention of project {project}; nothing was brought in",
+                    hint="--keep keeps them, their time counting from today; --drop-expired leaves them out",
+                    code="expired_rows",
+                )
 
         def flush() -> None:
-            nonlocal accepted, duplicate, refused
+            nonlocal accepted, duplicate, refused, expired
             if not batch:
                 return
-            body = {"import_id": import_id, "project": project, "environment": environment, "rows": batch}
+            body: dict[str, Any] = {"import_id": import_id, "project": project, "environment": environment}
+            body |= {"rows": batch, "keep_expired": bool(keep)}
             answer = ask(send, "POST", "/import", body).json()
             accepted += answer["accepted"]
             duplicate += answer["duplicate"]
             refused += answer["refused"]
+            expired += answer["expired"]
             faults.extend(answer["reasons"])
             batch.clear()
 
@@ -262,9 +285,12 @@ def _import(
             if done["done"]:
                 break
             advance(read, f"waiting: {done['waiting']}")
+    told = f", {expired} expired" if expired else ""
     for fault in faults[:5]:
         err.print(f"refused: {fault}", markup=False)
-    print(f"{read} rows read: {done['new']} new, {duplicate + done['found_in_store']} already there, {refused} refused")
+    print(
+        f"{read} rows read: {done['new']} new, {duplicate + done['found_in_store']} already there, {refused} refused{told}"
+    )
     if refused:
         raise typer.Exit(1)
 
@@ -358,6 +384,8 @@ def _until_settled(ask: Callable[[], dict[str, Any]], waiting: str) -> dict[str,
 app.command("mask")(mask_command)
 app.command("export")(export_command)
 app.command("erase")(erase_command)
+app.command("backup")(backup_command)
+app.command("restore")(restore_command)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from starlette.routing import Route
 
 from twintrack.app import Services
 from twintrack.auth import Role
+from twintrack.backup.carry import rights_of, write_file
+from twintrack.backup.snapshot import take
 from twintrack.control.rollout import Rollout
 from twintrack.doctor import examine
 from twintrack.errors import RequestError, StoreError, TwintrackError
@@ -28,8 +31,9 @@ from twintrack.export import Piece, Wanted, columns_of, count_hours, parquet_of,
 from twintrack.ingest.decode import decode_one
 from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.load.rollup import first_whole_month, months
-from twintrack.outcomes import Refusal
+from twintrack.outcomes import Reason, Refusal
 from twintrack.privacy.audit import OPERATOR, SOCKET, Detail, Who, operator
+from twintrack.privacy.retention import change_retention, retention_state
 from twintrack.privacy.shape import shape
 from twintrack.spool.protocol import Delivery, Refused
 
@@ -62,6 +66,7 @@ class ImportBatch(msgspec.Struct, forbid_unknown_fields=True):
     project: str
     environment: str
     rows: list[ImportRow]
+    keep_expired: bool = False
 
 
 def command_app(services: Services) -> Starlette:
@@ -180,6 +185,7 @@ def command_app(services: Services) -> Starlette:
         piece = Piece(**body["piece"])
         content = await asyncio.to_thread(parquet_of, services.store, _wanted(body), body["as_of_milliseconds"], piece)
         return Response(content, media_type="application/vnd.apache.parquet")
+
     async def erase(request: Request) -> Response:
         body = await request.json()
         made = await asyncio.to_thread(services.eraser.request, body["project"], body["user_id"], body["anonymous_id"])
@@ -194,6 +200,19 @@ def command_app(services: Services) -> Starlette:
 
     async def erase_verify(request: Request) -> Response:
         return JSONResponse({"genuine": services.eraser.verify((await request.json())["certificate"])})
+
+    async def retention(request: Request) -> Response:
+        project = request.query_params.get("project")
+        return JSONResponse(retention_state(services, project))
+
+    async def retention_change(request: Request) -> Response:
+        body = await request.json()
+        change_retention(services, body["project"], body["event"], body["field"], body["days"])
+        return JSONResponse(retention_state(services, body["project"]))
+
+    async def backup(request: Request) -> Response:
+        body = await request.json()
+        return JSONResponse(await asyncio.to_thread(_backup, services, Path(body["to"]), only_rights=body["rights"]))
 
     async def failed(_: Request, error: Exception) -> Response:
         assert isinstance(error, TwintrackError)
@@ -214,6 +233,9 @@ def command_app(services: Services) -> Starlette:
             Route("/doctor", doctor),
             Route("/replay", replay, methods=["POST"]),
             Route("/replay", replay_state),
+            Route("/backup", backup, methods=["POST"]),
+            Route("/retention", retention),
+            Route("/retention", retention_change, methods=["POST"]),
             Route("/rollup", rebuild, methods=["POST"]),
             Route("/rollup", rebuild_state),
             Route("/erasures", erase, methods=["POST"]),
@@ -242,7 +264,16 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     project = services.control.ensure_project(batch.project)
     now = services.clock.milliseconds()
     context = RequestContext(
-        Tenancy(batch.project, batch.environment), True, None, now, 0, "::", "", False, imported=True
+        Tenancy(batch.project, batch.environment),
+        True,
+        None,
+        now,
+        0,
+        "::",
+        "",
+        False,
+        imported=True,
+        keep_expired=batch.keep_expired,
     )
     masker = services.receiver.maskers.of(batch.environment)
     rules = Rules(
@@ -253,6 +284,7 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         masker,
         services.settings.id_window_days,
         services.control.tombstones(batch.project),
+        services.control.retention.policies().of(batch.project),
     )
     elements: list[WireEvent | Refusal] = []
     ids: list[str] = []
@@ -263,12 +295,23 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     prepared = prepare(elements, context, rules)
     refused = [Refused(ids[i], refusal.status, refusal.reason) for i, refusal in prepared.refusals.items()]
     fresh = await services.spool.append(Delivery(context.tenancy, now, prepared.slabs, refused, [], batch.import_id))
+    expired = sum(refusal.reason is Reason.EXPIRED for refusal in prepared.refusals.values())
     return {
         "accepted": sum(fresh),
         "duplicate": len(fresh) - sum(fresh),
-        "refused": len(refused),
-        "reasons": [refusal.message for refusal in prepared.refusals.values()][:5],
+        "expired": expired,
+        "refused": len(refused) - expired,
+        "reasons": [r.message for r in prepared.refusals.values() if r.reason is not Reason.EXPIRED][:5],
     }
+
+
+def _backup(services: Services, to: Path, *, only_rights: bool) -> dict[str, Any]:
+    if only_rights:
+        write_file(to, rights_of(services.control.engine))
+        return {}
+    s = services
+    made = take(s.settings, s.control, s.spool, s.loader, s.store, s.clock, to)
+    return {"files": len(made.files), "bytes": sum(one.bytes for one in made.files), "contents": made.contents}
 
 
 async def _rebuild(services: Services, wanted: list[int]) -> list[int]:

@@ -19,6 +19,7 @@ CRASH_POINTS = (
     "before_insert",
     "after_insert",
     "before_forget",
+    "in_backup",
 )
 
 

@@ -14,6 +14,7 @@ from twintrack.trace.pipeline_state import in_doubt, pipeline_state
 _COMPARISONS = 3  # a rollup is compared again where events were loaded meanwhile
 _SKEW_MILLISECONDS = 60_000
 _AHEAD_MILLISECONDS = 300_000
+_EXPIRY_SECONDS = 2 * 86_400
 
 
 class Check(NamedTuple):
@@ -73,7 +74,7 @@ def _balance(state: dict[str, Any]) -> Check:
     says = (
         f"received {state['received']:,} = stored {state['stored']:,} + in spool {state['in_spool']:,}"
         f" + duplicate {state['duplicate']:,} + rejected {state['rejected']:,} + dropped {state['dropped']:,}"
-        f" + quarantined {state['quarantined']:,} + erased {state['erased']:,}"
+        f" + quarantined {state['quarantined']:,} + erased {state['erased']:,} + expired {state['expired']:,}"
     )
     do = f"{difference:+,} events are not explained: keep the data folder and report this"
     return Check("balance", holds, says, "" if holds else do)
@@ -152,20 +153,29 @@ def _half_inserted(services: Services) -> bool:
 
 
 def _expiry(services: Services) -> Check:
-    """Raw has nothing from before a project's watermark: what expired is gone."""
-    complete = services.spool.ledger.complete_since()
-    if not complete:
-        return Check("expiry", True, "nothing expires: no project has a watermark")
-    left = 0
-    for project, since in complete.items():
-        left += services.store.select(
-            "SELECT count() FROM analytics.events WHERE project = {project:String}"
-            " AND toUnixTimestamp64Milli(event_timestamp) < {since:Int64}",
-            {"project": project, "since": since},
-        ).rows[0][0]
-    if left:
-        return Check("expiry", False, f"{left:,} rows are older than their project's watermark", "run the expiry again")
-    return Check("expiry", True, f"no row is older than the watermark of its project ({len(complete)} have one)")
+    """What is past its deadline is gone, give or take the time between two passes; a large month takes a day."""
+    policies = services.control.retention.policies()
+    removals = services.spool.removals
+    if removals is None or not policies.version:
+        return Check("expiry", True, "nothing expires: no project has a rule of retention")
+    months = removals.rewrites()
+    if months or removals.version() != policies.version:
+        return Check("expiry", True, f"rules have changed; deadlines of {len(months)} months are being written")
+    due = services.clock.milliseconds() // 1000 - _EXPIRY_SECONDS
+    late = services.store.select(
+        f"SELECT count() FROM analytics.events WHERE expires_at <= toDateTime({due}, 'UTC')"
+        f" OR (message_expires_at <= toDateTime({due}, 'UTC') AND message_content IS NOT NULL)"
+    ).rows[0][0]
+    if late:
+        return Check(
+            "expiry", False, f"{late:,} rows are more than two days past a deadline", "see the log for what fails"
+        )
+    held = services.spool.complete_since()
+    return Check(
+        "expiry",
+        True,
+        f"{len(policies.projects)} projects have rules, no row is late; raw of {len(held)} is complete from a watermark on",
+    )
 
 
 def _clock(services: Services) -> Check:

@@ -7,15 +7,17 @@ secrets are stored.
 import contextlib
 import re
 import secrets
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import Engine, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import Engine, create_engine, delete, event, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.clock import Clock, iso
+from twintrack.control.retention import RetentionRules
 from twintrack.control.rollout import Rollout, changed
 from twintrack.control.tables import keys, projects, rollouts, sessions
 from twintrack.control.tombstones import Marks, Tombstone, read, tombstones
@@ -56,6 +58,7 @@ class Control:
                 connection.execute("PRAGMA secure_delete=ON")  # what is deleted or blanked is overwritten
 
         upgrade(self._engine, clock.milliseconds())
+        self.retention = RetentionRules(self._engine, clock)
         self._principals: dict[str, Principal] = {}
         self._projects: dict[str, Project] = {}
         self._rollouts: dict[Tenancy, Rollout] = {}
@@ -70,6 +73,14 @@ class Control:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def copy_to(self, path: Path) -> bool:
+        """A consistent copy of SQLite's file; whether it is one. Another database has a backup of its own."""
+        if self._engine.dialect.name != "sqlite":
+            return False
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+            db.execute(text("VACUUM INTO :path"), {"path": str(path)})
+        return True
 
     def _refresh(self, *, now: bool = False) -> None:
         if not now and self._clock.monotonic_seconds() - self._read_at < _CACHE_SECONDS:

@@ -100,6 +100,13 @@ def _consent(consent: str | WireConsent | None, context: RequestContext) -> tupl
     return consent.state, (corrected if 0 <= corrected <= context.received_milliseconds else sent) / 1000, denied
 
 
+def happened_at(event: WireEvent, context: RequestContext) -> int:
+    """The event's time by our clock, milliseconds since 1970: the client's, corrected, or that of its arrival."""
+    if event.client_timestamp is None:
+        return context.received_milliseconds
+    return milliseconds_of(event.client_timestamp) + context.skew_milliseconds
+
+
 def enrich(event: WireEvent, context: RequestContext, masking_version: str) -> Row:
     """The row of an event, before masking."""
     received = context.received_milliseconds

@@ -1,4 +1,4 @@
-"""An event's way in, as a list: kill, consent, validate, verify, sample, then enrich and mask.
+"""An event's way in, as a list: kill, consent, validate, expire, verify, sample, then enrich and mask.
 
 One bad event never sinks its batch.
 
@@ -13,10 +13,11 @@ from typing import NamedTuple
 import msgspec
 
 from twintrack.clock import month_of
+from twintrack.control.retention import Lifetimes
 from twintrack.control.rollout import Rollout
 from twintrack.control.tombstones import Marks
 from twintrack.event import Limits, RequestContext, Row, WireEvent, uuid7_milliseconds
-from twintrack.ingest.enrich import enrich, identify
+from twintrack.ingest.enrich import enrich, happened_at, identify
 from twintrack.ingest.mask import mask
 from twintrack.ingest.sample import sample
 from twintrack.ingest.validate import validate
@@ -37,6 +38,7 @@ class Rules(NamedTuple):
     masker: Masker | None
     id_window_days: int
     tombstones: Marks | None = None
+    lifetimes: Lifetimes | None = None
 
 
 class Prepared(NamedTuple):
@@ -67,6 +69,16 @@ def _validate(event: WireEvent, context: RequestContext, rules: Rules) -> Refusa
     return validate(event, context, rules.limits)
 
 
+def _expired(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal | None:
+    if rules.lifetimes is None or context.keep_expired:
+        return None
+    days = rules.lifetimes.days(event.event_name)
+    received = context.received_milliseconds // 1000
+    if days is None or happened_at(event, context) // 1000 + days * 86_400 > received:
+        return None
+    return dropped(Reason.EXPIRED, f"this project keeps such events for {days} days (retention), and it is older")
+
+
 def _verified(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal | None:
     if rules.require_verified_ids and identify(event, context)[1] == "claimed":
         return rejected(
@@ -81,7 +93,7 @@ def _sample(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal 
     return None if context.server_key or context.imported else sample(event, rules.rollout)
 
 
-STEPS: tuple[Step, ...] = (_kill, _consent, _validate, _verified, _sample)
+STEPS: tuple[Step, ...] = (_kill, _consent, _validate, _expired, _verified, _sample)
 
 
 def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, rules: Rules) -> Prepared:

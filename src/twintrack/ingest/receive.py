@@ -321,6 +321,7 @@ class Receiver:
             self.maskers.of(principal.tenancy.environment),
             settings.id_window_days,
             self._control.tombstones(principal.tenancy.project),
+            self._control.retention.policies().of(principal.tenancy.project),
         )
         slabs: list[Slab] = []
         places: list[int] = []

@@ -10,14 +10,18 @@ and, where others pass meanwhile, is taken as a refusal of that chunk's rows.
 import math
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
 
 from twintrack.clock import Clock
+from twintrack.control.retention import NONE, Policies
 from twintrack.errors import ChunkDamaged, StoreBusy, StoreDenied, StoreError, StoreRefusedData, StoreUnclear
 from twintrack.load.company import Company
+from twintrack.load.deadlines import columns
+from twintrack.load.expiry import Expiry
 from twintrack.load.held import UNCLEAR_TRIES, HeldChunks
 from twintrack.load.lookup import found
 from twintrack.load.retry import Breaker, Pace, State, paces
@@ -37,6 +41,7 @@ _ASIDES = {
     "index": "the index of ids cannot be filled",
     "rollups": "rollups cannot be made again",
     "erasures": "a person cannot be erased yet",
+    "expiry": "what has expired cannot be removed",
 }
 # A stop drains for this long at most: whoever asks for it kills after 30 s as a rule, and the rest is safe on disk.
 _LAST_SECONDS = 15.0
@@ -65,17 +70,19 @@ class Loader:
         jitter: Callable[[], float] = random.random,
         reached: Callable[[str], None] = _nowhere,
         spans: Spans | None = None,
+        policies: Callable[[], Policies] = lambda: NONE,
         erase: Callable[[], bool] = _nothing,
     ) -> None:
-        self._spans, self._erase = spans, erase
+        self._spans, self._policies, self._erase = spans, policies, erase
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
         self._chunk_rows = chunk_rows
         self._paces, self._jitter, self._reached = paces(backoff_seconds), jitter, reached
-        self._upkeep = Upkeep(spool, store)
+        self._upkeep = Upkeep(spool, store, Expiry(spool, store, clock, policies))
         self._swept_at = clock.monotonic_seconds()
         self._stopping = threading.Event()
         self._until = math.inf  # monotonic seconds; then a stop waits no longer
         self._thread: threading.Thread | None = None
+        self._at_work = threading.RLock()
         self._company = Company(spool, clock, age_milliseconds / 1000, chunk_rows)
         self._held, self._troubles = HeldChunks(), Troubles()
         self.breaker = Breaker()
@@ -100,6 +107,11 @@ class Loader:
         """Why something waits; empty where nothing does."""
         return self._troubles.first().message
 
+    @property
+    def expired(self) -> bool:
+        """Whether everything that is past its deadline now is gone."""
+        return self._upkeep.expired
+
     def condition(self) -> dict[str, Any]:
         """What a person asks of the store's side: `loading` or `waiting`, why, what to do, and for how long still."""
         breaker = self.breaker
@@ -119,8 +131,18 @@ class Loader:
             self._sweep()
         self._turns(last=True)
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Holds the loader between two of its steps: what is in the store and in the spool changes only at the door."""
+        with self._at_work:
+            yield
+
     def _sweep(self) -> None:
         """Also under constant load, else nothing would ever be forgotten then."""
+        with self._at_work:
+            self._swept()
+
+    def _swept(self) -> None:
         if self._clock.monotonic_seconds() - self._swept_at > _SWEEP_SECONDS:
             self._swept_at = self._clock.monotonic_seconds()
             try:
@@ -152,6 +174,10 @@ class Loader:
 
         Nothing of a failing store leaves this function: it opens the breaker, and `condition` tells.
         """
+        with self._at_work:
+            return self._step()
+
+    def _step(self) -> bool:
         self._sweep()
         self.breaker = self.breaker.at(self._clock.monotonic_seconds())
         if self.breaker.state is State.OPEN:
@@ -162,6 +188,7 @@ class Loader:
             moved = self._settle()
             moved |= self._aside("rollups", self._upkeep.mend_rollups)
             # Behind everything else: then no insert is in doubt, and none runs while rows are taken out.
+            moved |= self._aside("expiry", self._upkeep.expire)
             return self._aside("erasures", self._erase) or moved or worked
         except StoreError as error:
             self._failed(error)
@@ -338,7 +365,8 @@ class Loader:
             return
         self._reached("before_insert")
         with told(chunk, self._clock, self._metrics, self._spans) as step:
-            self._store.insert(chunk.kind.value, chunk.chunk_id, rows, chunk.token)
+            computed = columns(self._policies()) if chunk.kind is Kind.EVENTS else {}
+            self._store.insert(chunk.kind.value, chunk.chunk_id, rows, chunk.token, computed)
             step("insert")
             self._reached("after_insert")
             self._spool.loaded(chunk)

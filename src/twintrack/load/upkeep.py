@@ -8,6 +8,7 @@ were marked are made again when no insert is in doubt.
 import structlog
 
 from twintrack.errors import ChunkDamaged
+from twintrack.load.expiry import Expiry
 from twintrack.load.reconcile import reconcile, remove_rows, rows_of
 from twintrack.load.restore import Restoring
 from twintrack.load.rollup import first_whole_month, rebuild
@@ -18,12 +19,17 @@ log = structlog.get_logger()
 
 
 class Upkeep:
-    def __init__(self, spool: Spool, store: Store) -> None:
-        self._spool, self._store = spool, store
+    def __init__(self, spool: Spool, store: Store, expiry: Expiry) -> None:
+        self._spool, self._store, self._expiry = spool, store, expiry
         self._restoring = Restoring(spool, store)
 
     def before(self) -> bool:
-        """Compares chunks with the store where that is due; whether it was. Raises: StoreError."""
+        """Compares chunks with the store where that is due; whether it was. Raises: StoreError.
+
+        First what was counted as expired goes from the store: an insert behind that count must not go with it, and a
+        comparison must not find it.
+        """
+        self._expiry.go_on()
         if not self._spool.reconciling:
             return False
         reconcile(self._spool, self._store)
@@ -47,6 +53,14 @@ class Upkeep:
             self._spool.month_rebuilt(month)
             log.info("rollups_rebuilt", month=month)
         return True
+
+    def expire(self) -> bool:
+        """A step of retention where no insert is in doubt; whether there was one. Raises: StoreError."""
+        return self._spool.alone and not self._spool.in_grace()[0] and self._expiry.turn()
+
+    @property
+    def expired(self) -> bool:
+        return self._expiry.rested
 
     def refused(self, chunk: Chunk) -> None:
         """Before a chunk is halved: where a view refused it, raw has its rows already. Raises: StoreError."""

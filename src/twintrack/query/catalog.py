@@ -7,14 +7,14 @@ set), as a number (NULL where it is none), and whether it is set. An empty text 
 from typing import NamedTuple
 
 from twintrack.auth import Role
+from twintrack.permissions import hidden_from
 from twintrack.query.compile.statement import named
 from twintrack.query.scope import refused
-from twintrack.store.schema import HIDDEN_FROM_READ
+from twintrack.store.schema import HIDDEN
 
 METADATA = "event_metadata."
 PERSON = "person"
 _PATH_CHARACTERS = 200
-_SEES_NO_TEXT = frozenset({Role.READ, Role.VIEWER})
 
 # How a column is kept: text, number, bool, time.
 COLUMNS = {
@@ -96,7 +96,7 @@ class Property(NamedTuple):
 
 def hidden(role: Role) -> frozenset[str]:
     """Columns that this role may not ask about: not in answers, and not in filters, which would tell as much."""
-    return frozenset(HIDDEN_FROM_READ["events"]) if role in _SEES_NO_TEXT else frozenset()
+    return frozenset(column for permission in hidden_from(role) for column in HIDDEN[permission].get("events", ()))
 
 
 def property_of(name: str, role: Role) -> Property:

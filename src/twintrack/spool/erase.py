@@ -131,15 +131,13 @@ class Erasing:
         return removed
 
     def _amend(self, chunk: Chunk, state: str, rows: list[bytes], kept: list[bytes]) -> None:
-        content = b"\n".join(kept)
-        if kept:
-            chunks.write_beside(self._folder, chunk, content)
+        size_bytes, token = chunks.write_amendment(self._folder, chunk, kept) if kept else (0, "")
         before = Counter(chunks.place_of(row) for row in rows)
         after = Counter(chunks.place_of(row) for row in kept)
         fates = _fates(chunk, state, before - after)
         with self._ledger as ledger:
             if kept:
-                ledger.amend(chunk.chunk_id, chunks.amended_token(chunk, content), len(kept), len(content), after)
+                ledger.amend_chunk(chunk.chunk_id, len(kept), size_bytes, after, token)
             else:
                 ledger.remove_chunk(chunk.chunk_id)
             for place, outcome, reason, events in fates:
@@ -147,7 +145,7 @@ class Erasing:
             if chunk.kind is Kind.EVENTS and state != "loaded":
                 ledger.note_erased([chunks.identity_of(row) for row in set(rows) - set(kept)])
         if kept:
-            chunks.take_place(self._folder, chunk)
+            chunks.content(self._folder, chunk._replace(token=token))  # the new file takes its place
         else:
             chunks.path(self._folder, chunk.chunk_id).unlink(missing_ok=True)
         waiting = [fate for fate in fates if state == "lookup"]

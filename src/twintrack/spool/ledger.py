@@ -16,6 +16,8 @@ from twintrack.spool.segment import Position
 
 FORMAT = 3
 _MOST_REFUSED = 100_000
+SUSPECT = 2  # as a boot's number; no boot has it
+STATES = ("lookup", "frozen", "loaded", "quarantined", "damaged")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -30,6 +32,8 @@ CREATE TABLE IF NOT EXISTS chunks (
 CREATE INDEX IF NOT EXISTS chunks_by_state ON chunks (state, place, sequence);
 CREATE TABLE IF NOT EXISTS stale_months (month INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS complete (project TEXT PRIMARY KEY, since_milliseconds INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rewrites (month INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS removals (month INTEGER PRIMARY KEY, until_seconds INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS tallies (
     project TEXT NOT NULL, environment TEXT NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
     events INTEGER NOT NULL, PRIMARY KEY (project, environment, outcome, reason)) WITHOUT ROWID;
@@ -197,15 +201,6 @@ class Ledger:
                 (token, chunk_id),
             )
 
-    def amend(self, chunk_id: str, token: str, rows: int, size_bytes: int, places: dict[tuple[str, str], int]) -> None:
-        """A chunk has fewer rows from now on, under another token."""
-        told = json.dumps([[*where, n] for where, n in places.items()])
-        with self._lock:
-            self._db.execute(
-                "UPDATE chunks SET token = ?, rows = ?, bytes = ?, places = ? WHERE chunk_id = ?",
-                (token, rows, size_bytes, told, chunk_id),
-            )
-
     def remove_chunk(self, chunk_id: str) -> None:
         with self._lock:
             self._db.execute("DELETE FROM chunks WHERE chunk_id = ?", (chunk_id,))
@@ -273,9 +268,13 @@ class Ledger:
             self._db.execute("DELETE FROM stale_months WHERE month = ?", (month,))
 
     def set_complete_since(self, project: str, milliseconds: int) -> None:
-        """Raw has every event of a project from then on; before that, some were removed by a policy."""
+        """Raw has every event of a project from then on; before that, some were removed by a policy. Never goes back."""
         with self._lock:
-            self._db.execute("INSERT OR REPLACE INTO complete VALUES (?, ?)", (project, milliseconds))
+            self._db.execute(
+                "INSERT INTO complete VALUES (?, ?) ON CONFLICT DO UPDATE SET"
+                " since_milliseconds = max(since_milliseconds, excluded.since_milliseconds)",
+                (project, milliseconds),
+            )
 
     def complete_since(self) -> dict[str, int]:
         with self._lock:
@@ -317,15 +316,53 @@ class Ledger:
         with self._lock:
             self._db.executemany("DELETE FROM erased WHERE project = ? AND event_id = ?", list(identities))
 
-    def tokens(self) -> dict[str, str]:
-        """Token of every chunk by its id."""
+    def copy_to(self, path: Path) -> None:
+        """A consistent copy, without what its free pages still hold. The path must not exist."""
         with self._lock:
-            return dict(self._db.execute("SELECT chunk_id, token FROM chunks").fetchall())
+            self._db.execute("VACUUM INTO ?", (str(path),))
 
     def check(self) -> str:
         """What SQLite says of its own file; `ok` when it is whole."""
         with self._lock:
             return str(self._db.execute("PRAGMA quick_check(1)").fetchone()[0])
+
+    # -- retention -------------------------------------------------------------------------------------------------
+
+    def add_rewrites(self, months: Iterable[int]) -> None:
+        """Months whose rows do not carry the deadlines of the policies that hold now."""
+        with self._lock:
+            self._db.executemany("INSERT OR IGNORE INTO rewrites VALUES (?)", [(month,) for month in months])
+
+    def rewrites(self) -> list[int]:
+        with self._lock:
+            return [r[0] for r in self._db.execute("SELECT month FROM rewrites ORDER BY month")]
+
+    def rewritten(self, month: int) -> None:
+        with self._lock:
+            self._db.execute("DELETE FROM rewrites WHERE month = ?", (month,))
+
+    def add_removal(self, month: int, until_seconds: int) -> None:
+        """Rows of a month that expired until then are counted as expired; the store may still have them."""
+        with self._lock:
+            self._db.execute("INSERT OR REPLACE INTO removals VALUES (?, ?)", (month, until_seconds))
+
+    def removals(self) -> dict[int, int]:
+        with self._lock:
+            return dict(self._db.execute("SELECT month, until_seconds FROM removals").fetchall())
+
+    def removed(self, month: int) -> None:
+        with self._lock:
+            self._db.execute("DELETE FROM removals WHERE month = ?", (month,))
+
+    def amend_chunk(
+        self, chunk_id: str, rows: int, size_bytes: int, places: dict[tuple[str, str], int], token: str
+    ) -> None:
+        """Some rows of a chunk are gone or changed, in its file and in the store; the token is one never used."""
+        with self._lock:
+            self._db.execute(
+                "UPDATE chunks SET rows = ?, bytes = ?, places = ?, token = ? WHERE chunk_id = ?",
+                (rows, size_bytes, json.dumps([[*where, n] for where, n in places.items()]), token, chunk_id),
+            )
 
     # -- count ---------------------------------------------------------------------------------------------------
 

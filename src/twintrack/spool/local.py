@@ -7,6 +7,8 @@
 Here is the start after a stop of any kind, and who may ask what. Only the log, chunk files and the ledger are synced.
 """
 
+import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -25,14 +27,14 @@ from twintrack.spool.claims import Claims, claim_key, is_timed, project_tag
 from twintrack.spool.erase import Erasing, MarksOf
 from twintrack.spool.freeze import Freezer
 from twintrack.spool.known import KnownIds
-from twintrack.spool.ledger import Ledger
+from twintrack.spool.ledger import STATES, SUSPECT, Ledger
 from twintrack.spool.log import Log
 from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
+from twintrack.spool.removals import Removals
 from twintrack.spool.segment import Damage, Position
 from twintrack.spool.settle import Settling
 
 log = structlog.get_logger()
-_SUSPECT = 2  # no boot has this number
 
 
 class SpoolSizes(NamedTuple):
@@ -75,7 +77,7 @@ class LocalSpool:
         Raises: SpoolFormat, OSError.
         """
         self._clock, self._sizes = clock, sizes
-        self._chunk_folder = folder / "chunks"
+        self._folder, self._chunk_folder = folder, folder / "chunks"
         for place in (folder, folder / "log", self._chunk_folder):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.ledger = Ledger(folder / "ledger.db")
@@ -89,10 +91,12 @@ class LocalSpool:
         same_boot = self.ledger.get("boot") == self._boot
         self.ledger.put("clean", 0)
         self._log = Log(folder / "log", self.ledger.cursor(), self.ledger.end() if clean else None, reached)
+        chunks.settle_amendments(self._chunk_folder, self.ledger.chunks(*STATES))
         self.balance = Balance(self.ledger)
         self._settling = Settling(
             self._chunk_folder, self.ledger, self.balance, self.claims, self.known, clock, reached
         )
+        self.removals = Removals(self._chunk_folder, self.ledger, self.balance)
         lost = not index_exists or not (clean or same_boot)
         if lost:
             self.claims.discard()
@@ -139,7 +143,6 @@ class LocalSpool:
 
     def _recover(self, *, unclaimed: bool) -> None:
         """Reads the log's tail, claims again what a crash may have left unclaimed, and opens a new epoch."""
-        chunks.settle_beside(self._chunk_folder, self.ledger.tokens())
         chunks.remove_unnamed(self._chunk_folder, self.ledger.named())
         cursor = self.ledger.cursor()
         last = cursor
@@ -264,8 +267,23 @@ class LocalSpool:
     def reinsert(self, again: Iterable[Chunk], months: Iterable[int]) -> None:
         self._settling.reinsert(again, months)
 
+    def copy_to(self, folder: Path) -> None:
+        """What a backup keeps of the spool: the ledger, the chunks it names, and the log. Ids are found again from these.
+
+        The loader stands still meanwhile; the log may grow, and what is cut off at its end was not answered yet.
+        """
+        (folder / "log").mkdir(parents=True)
+        (folder / "chunks").mkdir()
+        self.ledger.copy_to(folder / "ledger.db")
+        for chunk in self.ledger.chunks(*STATES):
+            found = chunks.path(self._chunk_folder, chunk.chunk_id)
+            if found.exists():
+                os.link(found, folder / "chunks" / found.name)
+        for found in sorted(self._folder.glob("log/*.log")):
+            shutil.copyfile(found, folder / "log" / found.name)
+
     def suspect(self) -> None:
-        self.ledger.put("boot", _SUSPECT)
+        self.ledger.put("boot", SUSPECT)
         self.reconciling = True
 
     def reconciled(self) -> None:
@@ -319,6 +337,11 @@ class LocalSpool:
 
     def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
         self.ledger.forget_erased(identities)
+
+    # -- expire --------------------------------------------------------------------------------------------------
+
+    def removing(self) -> dict[int, int]:
+        return self.removals.pending()
 
     # -- look ----------------------------------------------------------------------------------------------------
 

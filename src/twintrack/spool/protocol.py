@@ -5,7 +5,7 @@ frozen before their first insert and never decided again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -233,11 +233,68 @@ class Spool(Protocol):
         """From when on, in milliseconds since 1970, raw has every event of a project; others have lost none."""
         ...
 
+    def removing(self) -> dict[int, int]:
+        """Months whose expired rows are counted as gone and may still be in the store; until when, seconds."""
+        ...
+
+    @property
+    def removals(self) -> "Removals | None":
+        """What retention does to this spool; None where it cannot."""
+        ...
+
     def sweep(self) -> None:
         """Deletes what has outlived its use."""
         ...
 
     def depth(self) -> Depth: ...
+
+
+class Removals(Protocol):
+    """Rows that expire leave chunk files, manifests and counts. Called by the loader, when no insert is in doubt."""
+
+    def version(self) -> int:
+        """Of the policies whose deadlines the rows carry, months that are still to be rewritten aside."""
+        ...
+
+    def begin_rewrite(self, version: int, months: Iterable[int]) -> None: ...
+
+    def rewrites(self) -> list[int]:
+        """Months whose rows carry the deadlines of earlier policies."""
+        ...
+
+    def rewritten(self, month: int) -> None: ...
+
+    def begin(
+        self,
+        month: int,
+        until_seconds: int,
+        gone: Mapping[tuple[str, str], int],
+        complete: Mapping[str, int],
+        amended: Iterable[str],
+        change: Callable[[bytes], bytes | None],
+    ) -> None:
+        """Durably, in one step: rows of a month count as expired, watermarks rise, manifests lose these rows.
+
+        Shape: `gone` are rows of the store by (project, environment), `complete` watermarks in milliseconds by project,
+        `amended` the chunks whose manifests lose some, `change` says of a row what is left of it.
+        """
+        ...
+
+    def pending(self) -> dict[int, int]:
+        """As `removing` of the spool."""
+        ...
+
+    def done(self, month: int) -> None:
+        """The store has none of these rows any more."""
+        ...
+
+    def in_grace(self, month: int) -> list[str]:
+        """Chunks of events of a month that are in the store and whose files are still there."""
+        ...
+
+    def amend(self, amended: Iterable[str], change: Callable[[bytes], bytes | None]) -> None:
+        """Changes rows in the files of chunks that are in the store; none of them goes."""
+        ...
 
 
 class Fates(Protocol):

@@ -147,13 +147,15 @@ class ClickHouse:
         client.http_retries = 0
         return client
 
-    def insert(self, table: str, chunk_id: str, rows: bytes, token: str) -> None:
+    def insert(
+        self, table: str, chunk_id: str, rows: bytes, token: str, computed: Mapping[str, str] | None = None
+    ) -> None:
         client = self._client(inserts=True)
         packing = None if self._to.compression == "none" else self._to.compression
         settings = {**INSERT_SETTINGS, **_INSERT_TRANSPORT, "insert_deduplication_token": token}
         try:
             done = client.command(
-                insert_statement(table, chunk_id),
+                insert_statement(table, chunk_id, computed or {}),
                 data=_packed(rows, packing),
                 settings=settings,
                 transport_settings={"Content-Encoding": packing} if packing else None,
@@ -302,13 +304,17 @@ def _tracked(opened: "WeakSet[_Cuttable]", *, asks_again: bool) -> dict[str, typ
     }
 
 
-def insert_statement(table: str, chunk_id: str) -> str:
-    """What is said with the rows of a chunk. The chunk is the same for all of them, so it is said once. Pure."""
-    columns = ", ".join(COLUMNS[table])
+def insert_statement(table: str, chunk_id: str, computed: Mapping[str, str]) -> str:
+    """What is said with the rows of a chunk. The chunk is the same for all of them, so it is said once. Pure.
+
+    Shape: `computed` are columns that the rows do not carry, each with an expression over those that they do.
+    """
+    columns = ", ".join((*COLUMNS[table], *computed))
+    more = "".join(f", {expression}" for expression in computed.values())
     cells = read_as(table).replace("'", "\\'")
     return (
         f"INSERT INTO {DATABASE}.{table} ({columns})"
-        f" SELECT toUUID('{UUID(chunk_id)}'), * FROM input('{cells}') FORMAT JSONCompactEachRow"
+        f" SELECT toUUID('{UUID(chunk_id)}'), *{more} FROM input('{cells}') FORMAT JSONCompactEachRow"
     )
 
 

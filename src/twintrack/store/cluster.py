@@ -53,8 +53,10 @@ def _ledger(on: str) -> str:
 def _statement(statement: str, cluster: str, on: str) -> list[str]:
     altered = _ALTERED.match(statement)
     if altered is not None:
-        tables, body = (f"{altered.group(1)}_local", altered.group(1)), statement[altered.end() :]
-        return [f"ALTER TABLE {DATABASE}.{name}{on}{body}" for name in tables]
+        name, body = altered.group(1), statement[altered.end() :]
+        # What is no column means nothing to a Distributed table.
+        tables = (f"{name}_local", name) if body.lstrip().startswith("ADD COLUMN") else (f"{name}_local",)
+        return [f"ALTER TABLE {DATABASE}.{each}{on}{body}" for each in tables]
     table = _TABLE.match(statement)
     if table is None:
         view = _VIEW.match(statement)

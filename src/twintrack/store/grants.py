@@ -13,8 +13,9 @@ def grants(cluster: str = "") -> list[str]:
     """Statements that give both users what they need, and nothing of other databases."""
     on = f" ON CLUSTER '{cluster}'" if cluster else ""
     made = [
-        # Insert, ask, remove the rows of a chunk that is half there (ALTER DELETE).
-        f"GRANT{on} SELECT, INSERT, ALTER DELETE ON {DATABASE}.* TO {SERVICE}",
+        # Insert, ask, remove the rows of a chunk that is half there or of what has expired (ALTER DELETE), write
+        # deadlines and take out texts that are past theirs (ALTER UPDATE).
+        f"GRANT{on} SELECT, INSERT, ALTER DELETE, ALTER UPDATE ON {DATABASE}.* TO {SERVICE}",
         # An insert reads its rows by `input(...)`, which a server counts among temporary tables.
         f"GRANT{on} CREATE TEMPORARY TABLE ON *.* TO {SERVICE}",
         # `rollup rebuild` makes a month in a table beside and puts it in place.

@@ -15,10 +15,13 @@ class Answer(NamedTuple):
 class Store(Protocol):
     engine: str  # "chdb" or "clickhouse"
 
-    def insert(self, table: str, chunk_id: str, rows: bytes, token: str) -> None:
+    def insert(
+        self, table: str, chunk_id: str, rows: bytes, token: str, computed: Mapping[str, str] | None = None
+    ) -> None:
         """Inserts the rows of a chunk, at most once for each token, into the table and its rollups.
 
-        Shape: `rows` are JSONCompactEachRow lines in column order, without the chunk.
+        Shape: `rows` are JSONCompactEachRow lines in column order, without the chunk; `computed` are columns that they
+        do not carry, each with an expression over those that they do.
 
         Raises: StoreUnavailable and its kinds (retry with the same token), StoreRefusedData (never as it is).
         """

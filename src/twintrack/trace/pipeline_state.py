@@ -12,6 +12,7 @@ from twintrack.spool.protocol import WholeSpool
 from twintrack.store.schema import DATABASE
 
 _MOST_IN_DOUBT = 1_000  # chunks; one that failed stands among the oldest
+_ENDED = ("expired", "erased", "quarantined", "damaged")
 
 
 def fates(spool: WholeSpool, tenancy: Tenancy | None) -> dict[tuple[str, str], int]:
@@ -32,8 +33,9 @@ def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool
     looked_up = found.get(("duplicate", "found_in_store"), 0)
     at_door = {s.value: total(s.value) for s in Status}
     at_door["duplicate"] -= looked_up
-    quarantined, damaged, erased = total("quarantined"), total("damaged"), total("erased")
-    difference = at_door["accepted"] - looked_up - quarantined - damaged - erased - in_spool - stored_in_engine
+    quarantined, damaged, erased, expired = (total(o) for o in ("quarantined", "damaged", "erased", "expired"))
+    gone = looked_up + quarantined + damaged + erased + expired
+    difference = at_door["accepted"] - gone - in_spool - stored_in_engine
     return {
         "received": sum(at_door.values()),
         **at_door,
@@ -46,6 +48,7 @@ def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool
         ],
         "in_spool": in_spool,
         "stored": stored_in_engine,
+        "expired": expired,
         "quarantined": quarantined,
         "damaged": damaged,
         "erased": erased,
@@ -78,9 +81,10 @@ async def pipeline_state(
             state = summarise(before, before.get(("stored", ""), 0), _waiting(before))
             break
         state = summarise(before, stored, _waiting(before))
-        if not state["balance"]["holds"] and (question := in_doubt(spool, where)):
-            stored -= (await executor.run(question, parameters))["rows"][0][0]
-            state = summarise(before, stored, _waiting(before))
+        for question in (in_doubt(spool, where), leaving(spool, where)):
+            if question and not state["balance"]["holds"]:
+                stored -= (await executor.run(question, parameters))["rows"][0][0]
+                state = summarise(before, stored, _waiting(before))
         if state["balance"]["holds"]:
             break
     depth = spool.depth()
@@ -109,13 +113,23 @@ def in_doubt(spool: WholeSpool, where: str = "") -> str | None:
     return f"SELECT count() FROM {DATABASE}.events{clause} chunk_id IN ({ids})" if ids else None
 
 
+def leaving(spool: WholeSpool, where: str = "") -> str | None:
+    """The question how many rows the store still has that are counted as expired; None where there are none."""
+    months = [
+        f"(toYYYYMM(date) = {month} AND expires_at <= toDateTime({until}, 'UTC'))"
+        for month, until in spool.removing().items()
+    ]
+    clause = f"{where} AND" if where else " WHERE"
+    return f"SELECT count() FROM {DATABASE}.events{clause} ({' OR '.join(months)})" if months else None
+
+
 def _waiting(found: dict[tuple[str, str], int]) -> int:
     """Accepted and not settled, from the same counts as the rest."""
     return (
         found.get(("accepted", ""), 0)
         - found.get(("duplicate", "found_in_store"), 0)
         - found.get(("stored", ""), 0)
-        - sum(events for (outcome, _), events in found.items() if outcome in ("quarantined", "damaged", "erased"))
+        - sum(events for (outcome, _), events in found.items() if outcome in _ENDED)
     )
 
 

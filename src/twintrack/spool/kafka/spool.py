@@ -386,6 +386,11 @@ class KafkaSpool:
         events += sum(max(0, end - heads.get(number, 0)) for number, end in ends.items())
         return Depth(events, self._door.fallback.size_bytes(), oldest)
 
+    removals = None  # over a topic nothing is removed by a policy yet
+
+    def removing(self) -> dict[int, int]:
+        return {}
+
     def complete_since(self) -> dict[str, int]:
         return self.ledger.complete_since()
 

@@ -1,0 +1,124 @@
+"""What people were promised after a backup was made, taken over into the restored control data: who was erased, who
+withdrew consent, which keys were revoked, how long a project keeps what.
+
+It comes from the folder that is replaced, or from a file that was written apart from the backup. Rows are added or
+replaced, never taken away, but for the rules of retention: those that hold now hold.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Engine, Table, create_engine, delete, insert, inspect, select
+
+from twintrack.backup.archive import BackupDamaged
+from twintrack.control.retention import retention
+from twintrack.control.tables import keys, projects
+from twintrack.errors import RequestError
+
+Rights = dict[str, list[dict[str, Any]]]  # table to rows
+
+# Table, and the columns by which a row is known again. In this order: keys name projects.
+CARRIED: tuple[tuple[Table, tuple[str, ...]], ...] = (
+    (projects, ("name",)),
+    (keys, ("id",)),
+    (retention, ("project", "event", "field")),
+)
+_REPLACED = (retention,)
+_LOCAL = {"projects": ("number",)}  # columns that each database counts for itself
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    format: int
+    rights: Rights
+    sha256: str
+
+
+def rights_of(engine: Engine) -> Rights:
+    """Raises: SQLAlchemyError."""
+    there = set(inspect(engine).get_table_names())
+    with engine.connect() as db:
+        return {
+            table.name: [_plain(row._asdict()) for row in db.execute(select(table))]
+            for table, _ in CARRIED
+            if table.name in there
+        }
+
+
+def rights_in(control_file: Path) -> Rights:
+    """Of the control data of a folder; nothing where there are none."""
+    if not control_file.exists():
+        return {}
+    engine = create_engine(f"sqlite:///{control_file}")
+    try:
+        return rights_of(engine)
+    finally:
+        engine.dispose()
+
+
+def carry(engine: Engine, rights: Rights) -> int:
+    """Brings the rows into a control database; how many were added or changed.
+
+    Raises: RequestError where a project of the same name has another secret: then it is another installation's.
+    """
+    changed = 0
+    with engine.begin() as db:
+        for table, known_by in CARRIED:
+            rows = rights.get(table.name)
+            if rows is None:
+                continue
+            if table in _REPLACED:
+                db.execute(delete(table))
+            for row in rows:
+                changed += _carry(db, table, known_by, _bytes(table, row))
+    return changed
+
+
+def _carry(db: Connection, table: Table, known_by: Iterable[str], row: dict[str, Any]) -> int:
+    values = {name: value for name, value in row.items() if name not in _LOCAL.get(table.name, ())}
+    same = [table.c[name] == row[name] for name in known_by]
+    found = db.execute(select(table).where(*same)).first()
+    if found is not None:
+        held = {name: value for name, value in found._asdict().items() if name in values}
+        if held == values:
+            return 0
+        if table is projects:
+            raise RequestError(
+                f"project {row['name']} has another secret here than in the backup: they are not of one installation",
+                hint="restore into a new folder",
+                code="foreign_backup",
+            )
+        db.execute(delete(table).where(*same))
+    db.execute(insert(table).values(**values))
+    return 1
+
+
+def write_file(target: Path, rights: Rights) -> None:
+    """Raises: OSError; FileExistsError where the place is taken."""
+    content = msgspec.json.encode(rights)
+    with target.open("xb") as file:
+        file.write(msgspec.json.encode(_File(1, rights, hashlib.sha256(content).hexdigest())))
+    target.chmod(0o600)
+
+
+def read_file(source: Path) -> Rights:
+    """Raises: BackupDamaged, OSError."""
+    try:
+        read = msgspec.json.decode(source.read_bytes(), type=_File)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise BackupDamaged(f"{source} is no file of rights", hint="`twintrack backup --rights` writes one") from error
+    if hashlib.sha256(msgspec.json.encode(read.rights)).hexdigest() != read.sha256:
+        raise BackupDamaged(f"{source} was changed", hint="use another copy; nothing was restored")
+    return read.rights
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {n: base64.b64encode(v).decode() if isinstance(v, bytes) else v for n, v in row.items()}
+
+
+def _bytes(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    binary = {column.name for column in table.columns if column.type.python_type is bytes}
+    return {n: base64.b64decode(v) if n in binary and v is not None else v for n, v in row.items() if n in table.c}

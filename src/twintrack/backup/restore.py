@@ -1,0 +1,166 @@
+"""A data folder from a backup: checked whole, made up beside what is there, put in place in one go.
+
+Before anything of it is served, the steps below are done on the copy: what the backup does not know of erasures and
+withdrawn consent is carried over, chunks are compared with the store, what has expired since goes. A restore that is
+cut short leaves the folder as it was; one that is cut short while it puts things in place is finished by the next
+start of anything.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import create_engine
+
+from twintrack.app import Services, build
+from twintrack.backup.archive import BackupDamaged, BackupFormat, Manifest, read
+from twintrack.backup.carry import Rights, carry
+from twintrack.backup.place import MADE, PLACE, put_in_place
+from twintrack.clock import Clock
+from twintrack.control.tables import metadata
+from twintrack.control.upgrade import make_tables
+from twintrack.errors import RequestError, Unavailable
+from twintrack.settings import Settings
+from twintrack.spool.ledger import SUSPECT, Ledger
+from twintrack.store.embedded import open_store
+from twintrack.store.migrate import known, migrate
+from twintrack.store.schema import DATABASE
+
+_SETTLED_SECONDS = 3_600.0
+
+
+class Restored(NamedTuple):
+    manifest: Manifest
+    carried: int  # rows of erasures, consent and keys that the backup did not have
+    steps: list[str]
+
+
+def _compared(services: Services) -> bool:
+    """Chunks agree with the store, and what waited in the backup is loaded."""
+    spool = services.spool
+    return not spool.reconciling and not spool.depth().events and not spool.pending()
+
+
+def _expired(services: Services) -> bool:
+    """What is past its deadline by now is gone from rows, texts, fields and manifests."""
+    return services.loader.expired
+
+
+# Each is asked again until it is done; the loader of the copy does the work. Erasures belong here too.
+STEPS: tuple[tuple[str, Callable[[Services], bool]], ...] = (
+    ("chunks compared with the store", _compared),
+    ("expired rows removed", _expired),
+)
+
+
+def restore(source: Path, settings: Settings, rights: Rights, clock: Clock, tell: Callable[[str], None]) -> Restored:
+    """Replaces what is in the data folder. The caller holds its lock.
+
+    Raises: BackupDamaged, BackupFormat, RequestError, SpoolFormat, StoreError; then nothing has changed.
+    """
+    place = settings.data / PLACE
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(mode=0o700)
+    try:
+        restored = _make(source, settings, rights, clock, place, tell)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    put_in_place(settings.data)
+    return restored
+
+
+def _make(
+    source: Path, settings: Settings, rights: Rights, clock: Clock, place: Path, tell: Callable[[str], None]
+) -> Restored:
+    if not source.exists():
+        raise RequestError(f"there is no backup at {source}", hint="name the folder or the .tar file", code="no_backup")
+    raw, made = place / "read", place / MADE
+    manifest = read(source, raw)
+    tell(f"{len(manifest.files)} files of {manifest.made_at} are whole")
+    unknown = [name for name in manifest.migrations if name not in {one.name for one in known()}]
+    if unknown:
+        raise BackupFormat(
+            f"the backup's store has migration {unknown[-1]}, which this version does not know",
+            hint="restore it with a newer twintrack",
+        )
+    made.mkdir(mode=0o700)
+    for entry in sorted(raw.iterdir()):
+        if entry.name not in ("store", "manifest.json"):
+            entry.rename(made / entry.name)
+    inside = settings.model_copy(update={"data": made})
+    if (made / "spool").exists():
+        _suspect(made / "spool" / "ledger.db")
+    if (raw / "store").exists():
+        if settings.store:
+            raise RequestError(
+                "the backup holds an embedded store, and TWINTRACK_STORE names another place",
+                hint="restore without TWINTRACK_STORE, then move the folder `store` where you want it",
+                code="store_elsewhere",
+            )
+        _attach(raw / "store", inside)
+    shutil.rmtree(raw)
+    carried = _carry(inside, rights)
+    tell(f"{carried} rows of erasures, consent, retention and keys are newer than the backup and were carried over")
+    services = build(inside, clock)
+    try:
+        for what, done in STEPS:
+            _until(services, done)
+            tell(what)
+    finally:
+        services.close()
+    return Restored(manifest, carried, [what for what, _ in STEPS])
+
+
+def _carry(inside: Settings, rights: Rights) -> int:
+    if inside.control:
+        return 0  # a database of its own: it was never gone
+    engine = create_engine(inside.control_url)
+    try:
+        make_tables(engine, metadata)
+        return carry(engine, rights)
+    finally:
+        engine.dispose()
+
+
+def _suspect(path: Path) -> None:
+    """Tokens that the engine remembers are not in a backup: every chunk is compared before anything is inserted."""
+    ledger = Ledger(path)
+    ledger.put("boot", SUSPECT)
+    ledger.put("clean", 0)
+    ledger.close()
+
+
+def _attach(parts: Path, inside: Settings) -> None:
+    """A new store of this version's tables, and the parts in them."""
+    store = open_store(inside)
+    try:
+        migrate(store)
+        asked = (
+            f"SELECT name, data_paths[1] FROM system.tables WHERE database = '{DATABASE}' AND engine LIKE '%MergeTree'"
+        )
+        paths: dict[str, str] = {name: path for name, path in store.select(asked).rows}
+        for table in sorted(parts.iterdir()):
+            if table.name not in paths:
+                raise BackupDamaged(f"the backup has a table {table.name} that this version does not have")
+            detached = Path(paths[table.name]) / "detached"
+            for part in sorted(table.iterdir()):
+                os.rename(part, detached / part.name)
+                store.command(f"ALTER TABLE {DATABASE}.{table.name} ATTACH PART '{part.name}'")
+    finally:
+        store.close()
+
+
+def _until(services: Services, done: Callable[[Services], bool]) -> None:
+    """Raises: Unavailable where the loader says why it cannot go on."""
+    end = time.monotonic() + _SETTLED_SECONDS
+    while not done(services):
+        if services.loader.breaker.failures > 3:
+            raise Unavailable(services.loader.last_error, hint="nothing was restored; mend that and restore again")
+        if time.monotonic() > end:
+            raise Unavailable("the restored copy did not settle within an hour", hint="nothing was restored")
+        services.spool.wake()
+        time.sleep(0.05)

@@ -1,0 +1,83 @@
+"""`twintrack backup` and `twintrack restore`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from twintrack.app import lock_folder
+from twintrack.backup.carry import read_file, rights_in
+from twintrack.backup.place import settle
+from twintrack.backup.restore import restore
+from twintrack.clock import SystemClock
+from twintrack.errors import DataFolderInUse, RequestError
+from twintrack.terminal import Config, Data, ask, err, out, reach, settings_of
+
+LIVE = 5  # the exit code of a restore that met a running service
+
+
+def backup_command(
+    to: Annotated[Path, typer.Option("--to", help="New folder, or new file whose name ends in .tar.")],
+    rights: Annotated[
+        bool, typer.Option("--rights", help="Only who was erased, consent, retention and keys: for `restore --rights`.")
+    ] = False,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Write a consistent copy of control data, spool and embedded store; a running service goes on meanwhile."""
+    settings = settings_of(data, config)
+    with reach(settings) as send:
+        told = ask(send, "POST", "/backup", {"to": str(to.absolute()), "rights": rights}).json()
+    if rights:
+        out.print(f"rights written to {to}", markup=False, soft_wrap=True)
+        return
+    out.print(f"{told['files']:,} files, {told['bytes']:,} bytes, written to {to}", markup=False, soft_wrap=True)
+    for part, what in told["contents"].items():
+        if "not here" in what:
+            err.print(f"{part}: {what}; back it up by its own means", markup=False)
+
+
+def restore_command(
+    source: Annotated[Path, typer.Option("--from", help="A backup: folder or .tar file.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of a data folder that holds something.")
+    ] = False,
+    rights: Annotated[
+        Path | None, typer.Option(help="File of `backup --rights`, newer than the backup, where the folder is new.")
+    ] = None,
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Make a data folder from a backup. Who was erased after it was made stays erased. Refused while a service runs."""
+    settings = settings_of(data, config)
+    try:
+        lock = lock_folder(settings.data, 0)
+    except DataFolderInUse as error:
+        err.print(f"error: {error.message}", markup=False, soft_wrap=True)
+        err.print("       stop the service first; nothing was changed", markup=False, soft_wrap=True)
+        raise typer.Exit(LIVE) from error
+    try:
+        settle(settings.data)
+        there = rights_in(settings.data / "control.db")
+        if there and not replace:
+            raise RequestError(
+                f"{settings.data} holds data",
+                hint="--replace puts the backup in its place; what is there now is deleted",
+                code="folder_not_empty",
+            )
+        newer: dict[str, list[dict[str, Any]]] = there
+        if rights is not None:
+            newer = {**there, **read_file(rights)} if there else read_file(rights)
+        if not newer:
+            err.print(
+                "No folder is replaced and no --rights file was named: whoever was erased or withdrew consent after this"
+                " backup was made is back.",
+                soft_wrap=True,
+            )
+        done = restore(
+            source, settings, newer, SystemClock(), lambda line: err.print(line, markup=False, soft_wrap=True)
+        )
+    finally:
+        os.close(lock)
+    out.print(f"restored what was backed up at {done.manifest.made_at}", markup=False, soft_wrap=True)

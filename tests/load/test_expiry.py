@@ -1,0 +1,263 @@
+"""Retention: what is past its deadline is gone from store and disk, is counted as expired, and comes back by no way."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Service, running
+from tests.test_balance import doctor
+from twintrack.load.rollup import compare, first_whole_month
+from twintrack.testing import ManualClock, uuid7, wire_event
+
+DAY = 86_400
+NOON = 1_770_638_400_000  # 2026-02-09 12:00 UTC
+COUNT = "SELECT count() FROM analytics.events"
+
+
+def until(condition: Callable[[], bool], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.05)
+
+
+def event(clock: ManualClock, age_days: float, **more: Any) -> dict[str, Any]:
+    """An event that happened so long ago and is sent now."""
+    now = clock.milliseconds()
+    return wire_event(round(now - age_days * DAY * 1000), event_id=uuid7(now), **more)
+
+
+def keep(service: Service, days: int | str, name: str = "", field: str = "") -> None:
+    body = {"event": name, "field": field, "days": days}
+    answer = service.request(
+        "PUT",
+        "/api/analytics/privacy/retention",
+        json=body,
+        headers={"Authorization": f"Bearer {service.owner_key}"},
+    )
+    assert answer.status_code == 200, answer.text
+
+
+def rested(service: Service) -> bool:
+    """Whether every pass that was due is done."""
+    spool = service.services.spool
+    removals, policies = spool.removals, service.services.control.retention.policies()
+    assert removals is not None
+    return not removals.pending() and not removals.rewrites() and removals.version() == policies.version
+
+
+def balanced(service: Service) -> dict[str, Any]:
+    state: dict[str, Any] = service.get("/api/analytics/pipeline").json()
+    assert state["balance"] == {"holds": True, "difference": 0}, state
+    assert state["in_spool"] == 0
+    assert state["accepted"] == state["stored"] + state["expired"] + state["quarantined"], state
+    return state
+
+
+def left(service: Service, rows: int) -> None:
+    until(lambda: service.rows(COUNT)[0][0] == rows and rested(service))
+
+
+def everything_in(folder: Path) -> bytes:
+    found = []
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and "claims" not in file.parts:
+            try:
+                found.append(file.read_bytes())
+            except FileNotFoundError:
+                continue
+    return b"\n".join(found)
+
+
+def test_rows_go_at_their_deadline_and_are_counted_as_expired(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        sent = [event(clock, age) for age in (0, 1, 3, 5)]
+        service.send(sent)
+        keep(service, 4)
+        left(service, 3)  # a rule reaches what is stored already
+        assert balanced(service)["expired"] == 1
+        clock.advance(2 * DAY)
+        left(service, 2)
+        assert balanced(service)["expired"] == 2
+        again = service.send(sent)
+        assert (again["accepted"], again["duplicate"], again["dropped"]) == (0, 2, 2)
+        left(service, 2)
+        assert doctor(service)["expiry"]["ok"] and doctor(service)["balance"]["ok"]
+
+
+def test_deadline_that_passed_while_nobody_served_holds_at_the_next_start(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        service.send([event(clock, 0), event(clock, 1)])
+        keep(service, 3)
+        left(service, 2)
+    clock.advance(2.5 * DAY)
+    with running(tmp_path / "data", clock) as service:
+        left(service, 1)
+        assert balanced(service)["expired"] == 1
+
+
+def test_event_that_is_past_its_deadline_on_arrival_is_dropped_and_says_so(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        keep(service, 2)
+        answer = service.send([event(clock, 1), event(clock, 3)])
+        assert (answer["accepted"], answer["dropped"]) == (1, 1)
+        assert answer["results"][0]["code"] == "expired" and "2 days" in answer["results"][0]["message"]
+        left(service, 1)
+        assert balanced(service)["dropped"] == 1
+
+
+def test_event_with_a_rule_of_its_own_is_kept_longer_or_shorter_than_the_rest(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        for name in ("buy", "move", "other"):
+            service.send([event(clock, 3, event_name=name)])
+        keep(service, 5)
+        keep(service, "forever", "buy")
+        keep(service, 1, "move")
+        left(service, 2)
+        clock.advance(10 * DAY)
+        left(service, 1)
+        assert service.rows("SELECT event_name, expires_at FROM analytics.events") == [["buy", None]]
+
+
+def test_text_and_single_fields_go_and_their_row_stays(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        metadata = {"plan": "pro", "mail": {"box": "in"}, "mailbox": 1}
+        service.send([event(clock, age, message_content="words", event_metadata=metadata) for age in (1, 4)])
+        keep(service, 3, field="message")
+        keep(service, 2, field="metadata.mail")
+        asked = "SELECT message_content, toString(event_metadata), message_length FROM analytics.events ORDER BY 1"
+        whole = ["words", '{"mail":{"box":"in"},"mailbox":1,"plan":"pro"}', 5]
+        bare = [None, '{"mailbox":1,"plan":"pro"}', 5]
+        until(lambda: service.rows(asked) == [whole, bare])
+        assert balanced(service)["expired"] == 0
+
+
+def test_rule_that_is_taken_away_or_made_longer_reaches_rows_that_carry_the_old_deadline(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        service.send([event(clock, 0), event(clock, 0, event_name="buy")])
+        keep(service, 2)
+        keep(service, 2, "buy")
+        left(service, 2)
+        keep(service, "off")
+        keep(service, 9, "buy")
+        until(lambda: rested(service))
+        clock.advance(5 * DAY)
+        left(service, 2)
+        clock.advance(5 * DAY)
+        left(service, 1)
+        assert service.rows("SELECT expires_at FROM analytics.events") == [[None]]
+
+
+def test_bytes_of_what_expired_leave_store_and_chunk_files(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    data = tmp_path / "data"
+    with running(data, clock, masking=False) as service:
+        # In the parts text is compressed: words that stand alone in their block stay legible.
+        service.send([event(clock, 3, message_content="OLDCANARY", event_name="old-canary", user_id="u-old-canary")])
+        service.send([event(clock, 0, message_content="NEWCANARY")])
+        service.settle()
+        held = everything_in(data)
+        assert b"OLDCANARY" in held and b"old-canary" in held
+        keep(service, 2)
+        left(service, 1)
+
+        def gone() -> bool:
+            held = everything_in(data / "store") + everything_in(data / "spool" / "chunks")
+            return b"OLDCANARY" not in held and b"NEWCANARY" in held
+
+        until(gone, 180)
+
+
+def test_power_cut_after_expiry_brings_nothing_back_and_doubles_nothing(tmp_path: Path) -> None:
+    """The chunk's file is still there and the machine goes down: what expiry took is not what the store lost."""
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock, boot="one") as service:
+        sent = [event(clock, age) for age in (0, 1, 3, 3)]
+        service.send(sent)
+        keep(service, 2)
+        left(service, 2)
+    with running(tmp_path / "data", clock, boot="two") as service:
+        until(lambda: not service.services.spool.reconciling)
+        left(service, 2)
+        assert balanced(service)["expired"] == 2
+        assert service.services.spool.stale_months() == []
+    with running(tmp_path / "data", clock, boot="three") as service:
+        until(lambda: not service.services.spool.reconciling)
+        service.services.store.command("ALTER TABLE analytics.events DELETE WHERE 1 SETTINGS mutations_sync = 2")
+    with running(tmp_path / "data", clock, boot="four") as service:  # now the store has lost what is not expired
+        left(service, 2)
+        assert balanced(service)["expired"] == 2
+        again = service.send(sent)
+        assert (again["accepted"], again["duplicate"], again["dropped"]) == (0, 2, 2)
+
+
+def test_crash_between_count_and_deletion_ends_in_one_deletion_and_one_count(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        service.send([event(clock, 0), event(clock, 3)])
+        service.settle()
+        service.services.loader.stop()
+        removals = service.services.spool.removals
+        assert removals is not None
+        service.services.store.command(
+            "ALTER TABLE analytics.events UPDATE expires_at = toDateTime(event_timestamp) + 172800 WHERE 1"
+            " SETTINGS mutations_sync = 2"
+        )
+        month, due = 202602, clock.milliseconds() // 1000
+        place = ("demo", "local")
+        gone = service.services.store.select(
+            f"SELECT count() FROM analytics.events WHERE expires_at <= toDateTime({due}, 'UTC')"
+        ).rows[0][0]
+        removals.begin(month, due, {place: gone}, {"demo": due * 1000 - 3 * DAY * 1000}, [], lambda line: line)
+        state = service.get("/api/analytics/pipeline").json()
+        assert state["balance"]["holds"] and state["expired"] == 1 and state["stored"] == 1
+    with running(tmp_path / "data", clock) as service:
+        service.send([event(clock, 0)])
+        until(lambda: service.rows(COUNT)[0][0] == 2 and not service.services.spool.removing())
+        assert balanced(service)["expired"] == 1
+
+
+def test_rollups_keep_what_expired_and_equal_raw_above_the_watermark(tmp_path: Path) -> None:
+    clock = ManualClock(1_772_193_600_000)  # 2026-02-27 12:00 UTC
+    with running(tmp_path / "data", clock) as service:
+        service.send([event(clock, age) for age in (0, 1, 2, 3)])
+        clock.advance(6 * DAY)
+        service.send([event(clock, age) for age in (0, 1, 2)])
+        service.settle()
+        keep(service, 5)
+        left(service, 3)  # all of February is gone
+        since = first_whole_month(service.services.spool.complete_since())
+        assert since == 202603 and compare(service.services.store, since) == []
+        assert service.rows("SELECT sum(event_count) FROM analytics.events_hourly") == [[7]]
+        assert doctor(service)["rollups"]["ok"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"days": 0}, "1..36500"),
+        ({"days": 40_000}, "1..36500"),
+        ({"days": 5, "field": "user_id"}, "metadata.NAME"),
+        ({"days": 5, "field": "metadata.a.b"}, "outermost"),
+        ({"days": "off"}, "no such rule"),
+    ],
+)
+def test_rule_out_of_its_limits_is_refused_and_says_which(service: Service, body: dict[str, Any], said: str) -> None:
+    headers = {"Authorization": f"Bearer {service.owner_key}"}
+    answer = service.request("PUT", "/api/analytics/privacy/retention", json=body, headers=headers)
+    assert answer.status_code in (400, 404) and said in json.dumps(answer.json())
+
+
+def test_only_those_who_guard_may_see_or_change_retention(service: Service) -> None:
+    for key, status in ((service.read_key, 403), (service.write_key, 403), (service.owner_key, 200)):
+        assert service.get("/api/analytics/privacy/retention", key).status_code == status
