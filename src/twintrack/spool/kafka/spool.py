@@ -8,8 +8,7 @@ everything before it is in the store.
 import contextlib
 import math
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,6 +24,7 @@ from twintrack.spool.claims import claim_key
 from twintrack.spool.kafka.broker import Broker, Member, Reader
 from twintrack.spool.kafka.door import Door
 from twintrack.spool.kafka.fallback import Fallback
+from twintrack.spool.kafka.kept import KeptByTopic
 from twintrack.spool.kafka.ledger import Overtaken, Verdicts
 from twintrack.spool.kafka.message import Message, decode, partition_of
 from twintrack.spool.kafka.partition import Fetch, Partition, Read, content_of, discard_indexes
@@ -39,10 +39,9 @@ _POLL_SECONDS = 0.1
 _READ_MESSAGES = 5_000
 _LOOK_BACK_SECONDS = 1.0
 _REFUSED_DAYS = 7
-_KEPT_BY_THE_TOPIC = "an erasure needs a local spool for now"
 
 
-class KafkaSpool:
+class KafkaSpool(KeptByTopic):
     """Shape: `folder/fallback`, `folder/indexes/PARTITION`. One process owns the folder, any number the topic."""
 
     def __init__(
@@ -386,11 +385,6 @@ class KafkaSpool:
         events += sum(max(0, end - heads.get(number, 0)) for number, end in ends.items())
         return Depth(events, self._door.fallback.size_bytes(), oldest)
 
-    removals = None  # over a topic nothing is removed by a policy yet
-
-    def removing(self) -> dict[int, int]:
-        return {}
-
     def complete_since(self) -> dict[str, int]:
         return self.ledger.complete_since()
 
@@ -420,35 +414,6 @@ class KafkaSpool:
     def quarantined(self, event_id: UUID, project: str) -> bool:
         number = partition_of(event_id.bytes, project, self._partition_count)
         return (project, event_id.bytes) in map(identity_of, self.ledger.quarantined(number))
-
-    # -- erase ---------------------------------------------------------------------------------------------------
-
-    def renew(self) -> None:
-        raise Unavailable("a topic cannot be rewritten", hint=_KEPT_BY_THE_TOPIC)
-
-    def passed(self) -> bool:
-        return False
-
-    def rows(self, *_: str) -> Iterator[tuple[str, Kind, bytes]]:
-        raise Unavailable("a topic cannot be rewritten", hint=_KEPT_BY_THE_TOPIC)
-
-    def remove(self, gone: Callable[[Kind, bytes], bool], names: Iterable[str]) -> Counter[str]:
-        raise Unavailable("a topic cannot be rewritten", hint=_KEPT_BY_THE_TOPIC)
-
-    @property
-    def erasing(self) -> bool:
-        return False
-
-    def plan_erasure(self, request: str, events: dict[tuple[str, str], int]) -> None:
-        raise Unavailable("a topic cannot be rewritten", hint=_KEPT_BY_THE_TOPIC)
-
-    def settle_erasure(self, request: str, months: Iterable[int]) -> int:
-        raise Unavailable("a topic cannot be rewritten", hint=_KEPT_BY_THE_TOPIC)
-
-    def erased_ids(self) -> list[tuple[str, bytes]]:
-        return []
-
-    def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None: ...
 
     def replay(self, event_id: UUID | None = None) -> list[Chunk]:
         """Opens quarantined chunks again; the loader of their partition finds them within a second.
