@@ -26,7 +26,7 @@ MUTANTS = [
         "trends", "period.py", "day - timedelta(days=day.weekday())", "day - timedelta(days=(day.weekday() + 1) % 7)"
     ),
     Mutant("trends", "period.py", "start > now_milliseconds or", ""),
-    Mutant("trends", "source.py", "min(first_linked_at) AS", "max(first_linked_at) AS"),
+    Mutant("trends", "source.py", "(first_linked_at, user_id)) AS", "(user_id, first_linked_at)) AS"),
     Mutant("trends", "source.py", "linked != '', linked, ", ""),
     Mutant("trends", "source.py", "argMin(user_id", "argMax(user_id"),
     Mutant("trends", "compile/statement.py", "project = {project:String} AND environment", "environment"),
