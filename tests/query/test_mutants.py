@@ -5,13 +5,18 @@ from typing import Any
 
 import pytest
 
-from tests.query import test_trends
+from tests.query import test_lists, test_trends
 from tests.query.conftest import Asked
 from tests.query.mutated import Mutant, kinds_with
 
 # The questions of each kind that reach all of its parts, and what judges an answer to one.
 CHECKS: dict[str, tuple[list[dict[str, Any]], Callable[..., None]]] = {
     "trends": (test_trends.CASES, test_trends.check),
+    "sessions": (test_lists.SESSIONS, test_lists.check_sessions),
+    "users": (test_lists.USERS, test_lists.check_users),
+    "events": (test_lists.EVENTS, test_lists.check_events),
+    "properties": (test_lists.PROPERTIES, test_lists.check_properties),
+    "actors": (test_lists.ACTORS, test_lists.check_actors),
 }
 MUTANTS = [
     Mutant("trends", "compile/trends.py", "bucket + {span.lead + 1}", "bucket + {span.lead + 2}"),
@@ -31,6 +36,23 @@ MUTANTS = [
     Mutant("trends", "source.py", "argMin(user_id", "argMax(user_id"),
     Mutant("trends", "compile/statement.py", "project = {project:String} AND environment", "environment"),
     Mutant("trends", "compile/statement.py", " AND environment = {environment:String}", ""),
+    Mutant("sessions", "compile/sessions.py", "countIf(events = 1)", "countIf(events <= 2)"),
+    Mutant("sessions", "compile/sessions.py", "min(event_timestamp) AS began", "max(event_timestamp) AS began"),
+    Mutant("sessions", "compile/sessions.py", "argMax(told, place)", "argMin(told, place)"),
+    Mutant("sessions", "compile/sessions.py", "quantileExactInclusive(0.5)", "avg"),
+    Mutant("users", "compile/users.py", "HAVING (last, person) <", "HAVING (last, person) <="),
+    Mutant("users", "compile/users.py", "positionCaseInsensitiveUTF8(person", "positionUTF8(person"),
+    Mutant("users", "compile/users.py", "countIf(user_id != '') > 0", "countIf(user_id = '') > 0"),
+    Mutant("users", "compile/users.py", "uniqExactIf(session_id, session_id != '') AS", "uniqExact(session_id) AS"),
+    Mutant("events", "compile/events.py", "toString(event_id) < {", "toString(event_id) <= {"),
+    Mutant("events", "compile/events.py", "ORDER BY place_moment DESC", "ORDER BY place_moment ASC"),
+    Mutant("events", "compile/events.py", "(event_timestamp < {", "(event_timestamp <= {"),
+    Mutant("properties", "compile/properties.py", "positionCaseInsensitiveUTF8", "positionUTF8"),
+    Mutant("properties", "compile/properties.py", "ORDER BY events DESC", "ORDER BY events ASC"),
+    Mutant("properties", "compile/properties.py", '"Float64": "number"', '"Float64": "text"'),
+    Mutant("actors", "compile/actors.py", "person > {", "person >= {"),
+    Mutant("actors", "compile/trends.py", "BETWEEN {least} AND {point.step}", "BETWEEN {least} AND {point.step} + 1"),
+    Mutant("actors", "compile/trends.py", '[f"in_{number}", ', '["true", '),
 ]
 
 

@@ -84,4 +84,6 @@ def generated(seed: int = 1, count: int = 1_500) -> list[dict[str, Any]]:
                 "event_metadata": metadata,
             }
         )
+    # The first to sign in on a shared browser is not the first by name.
+    rows[0].update(event_timestamp=datetime(2024, 2, 19, 9, tzinfo=UTC), user_id="u7", anonymous_id="a1")
     return rows
