@@ -14,7 +14,7 @@ import { watchPage } from "./lifecycle";
 import type { BackendConfiguration, BackendStats } from "./options";
 import { createOutbox, follow, waits, type Counts, type Fate, type Row, type Tracked } from "./outbox";
 import { byteLength, MOST_EVENTS, nextBatch, weigh } from "./queue";
-import { backoff, judge, MOST_MS, retryAfter, type Verdict } from "./retry";
+import { backoff, judge, MOST_ASKED_MS, MOST_MS, retryAfter, type Verdict } from "./retry";
 import { exclusion } from "./rollout";
 import { createTransport, KEEPALIVE_BYTES, type Answer } from "./transport";
 import { claimLease, LEASE_MS, takeTurn } from "./turn";
@@ -182,9 +182,11 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const adopt = (known: Standing | undefined): void => {
     // A wait is served once: after a clock that went back its end stays in the future for as long as that.
     if (!known || known.until === heard) return;
-    ({ failures, asked } = known);
-    // A rest on disk ends with a new page.
-    notBefore = !heard && !asked && failures > maxRetries ? 0 : ticks() + Math.min(known.span, Math.max(0, known.until - now()));
+    failures = Number(known.failures) || 0;
+    asked = known.asked;
+    const left = Math.min(MOST_ASKED_MS, Number(known.span), Number(known.until) - now());
+    // A rest on disk ends with a new page. What is no number is no wait.
+    notBefore = left > 0 && (heard || asked || failures <= maxRetries) ? ticks() + left : 0;
     heard = known.until;
   };
 
@@ -246,10 +248,9 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     // What comes in meanwhile waits for its own time, or the tail of each batch would be a request.
     const from = ticks();
     while (on && ticks() >= notBefore && (await sendOne()) && outbox.rows().some(({ since }) => since <= from));
-    if (leased) {
-      leased = false;
-      await outbox.settle(standing());
-    }
+    const last = leased;
+    leased = false;
+    await outbox.settle(last ? standing() : undefined);
   };
 
   const drain = async (): Promise<void> => {

@@ -58,7 +58,7 @@ export function createConfigs(endpoint: string, writeKey: string, clockwork: Clo
   };
   return {
     now: () => config,
-    recall: () => void guard(() => take(storage()?.getItem(name))),
+    recall: () => void guard(() => take(storage()?.getItem(name)) && changed()),
     heard(version, kill) {
       config.kill = kill;
       if (version === undefined || version === config.version || version === asked) return;

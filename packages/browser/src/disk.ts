@@ -39,6 +39,7 @@ export interface Standing {
   lease?: number;
 }
 
+/** As it lies there: anyone who can run script on this site may have written it. */
 export interface Found {
   slices: Slice[];
   standing?: Standing | undefined;
@@ -104,7 +105,7 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
         for (const { id, rows } of slices) {
           if (rows.length) store.put({ id, rows: rows.map(({ id, who, text }) => ({ id, who, text })) });
           // Nothing can lie between two that follow one another.
-          else if (to?.[0] === id[0] && to[1] === id[1] - 1) to = id;
+          else if (to?.[1] === id[1] - 1 && to[0] === id[0]) to = id;
           else {
             forget();
             from = to = id;
@@ -118,7 +119,7 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
       await run(claim ? "readwrite" : "readonly", (store) => {
         const all = store.getAll() as IDBRequest<(Slice | Standing)[]>;
         all.onsuccess = () => {
-          found.slices = all.result.filter((one): one is Slice => "rows" in one || !(found.standing = one as Standing));
+          found.slices = all.result.filter((one): one is Slice => one.id !== "~" || !(found.standing = one as Standing));
           const mine = claim?.(found.standing);
           if (mine) store.put((found.standing = mine));
         };

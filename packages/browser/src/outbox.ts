@@ -119,15 +119,19 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
   };
 
   const end: Outbox["end"] = (gone, fateAt) => {
+    const parts = new Set<Part>();
     gone.forEach((row, at) => {
       const fate = fateAt(at);
       const { part } = row;
       if (!part || fate === "retry") return;
-      part.rows = part.rows.filter((other) => other !== row);
-      if (part.kept !== false) changed.add(part);
+      parts.add(part);
       row.part = undefined;
       tell(row, fate);
     });
+    for (const part of parts) {
+      part.rows = part.rows.filter((row) => row.part);
+      if (part.kept !== false) changed.add(part);
+    }
     rows = rows.filter(({ part }) => part);
   };
   const makeRoom = (): void => end(rows.slice(0, excess(rows)), () => "no room");
@@ -199,19 +203,23 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     },
     write,
     merge(slices) {
-      const there = new Set(slices.flatMap((slice) => slice.rows.map(({ id }) => id)));
+      // What lies on disk was written by anyone who can run script here.
+      const lying = slices.map(({ id, rows }) => [id, [rows ?? []].flat()] as const);
+      const there = new Set(lying.flatMap(([, kept]) => kept.map((row) => row?.id)));
       end(rows.filter((row) => row.fate === "disk" && !row.leaving && !there.has(row.id)), () => "elsewhere");
       const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => String(id)));
-      const found: Row[] = [];
-      for (const { id, rows: kept } of slices) {
+      let found: Row[] = [];
+      for (const [id, kept] of lying) {
         if (known.has(String(id))) continue;
         const slice: Part = { id, rows: [], kept: true };
-        slice.rows = kept.map((row) => ({ ...row, bytes: byteLength(row.text), since: clockwork.ticks(), fate: "disk", found: true, part: slice }));
+        slice.rows = kept.map((row) => ({ id: row?.id, who: row?.who, text: row?.text, bytes: byteLength(row?.text), since: clockwork.ticks(), fate: "disk", found: true, part: slice }));
+        if (!kept.length) changed.add(slice);
         counts.recovered += kept.length;
-        found.push(...slice.rows);
+        found = found.concat(slice.rows);
       }
       // They are older than what this page tracks, and make room for it.
-      rows.unshift(...found);
+      rows = found.concat(rows);
+      end(found.filter(({ id, text }) => !guard(() => (JSON.parse(text) as { event_id: unknown }).event_id === id)), () => "rejected");
       makeRoom();
     },
     end,

@@ -74,6 +74,23 @@ describe("an event on disk", () => {
     expect([dead.stage.sent, idle.stage.ids()]).toEqual([[], [id]]);
   });
 
+  it.each([
+    ["discarded, not offered, by the next page that knows of a kill that said so", "discard", 0],
+    ["offered by the next page that knows of a kill that said to drain it", "drain", 1],
+  ])("is %s", async (_, queue, offered) => {
+    const first = shop();
+    first.stage.open().trackEvent({ name: "a" });
+    await first.pass(SLICE_MS * 2);
+    const next = shop(first.factory);
+    // Told to another tab; the service itself is away.
+    next.stage.items.set("twintrack /api/analytics/events wk", JSON.stringify({ version: 2, kill: true, queue }));
+    const analytics = next.stage.open();
+    await next.pass(3_000);
+    expect(next.stage.sent).toHaveLength(offered);
+    expect(await records(first.factory)).toEqual([]);
+    expect([analytics.stats().killed, balance(analytics)]).toEqual([offered === 0, 0]);
+  });
+
   it("is forgotten when consent is withdrawn, also for later pages", async () => {
     const first = shop();
     const analytics = first.stage.open();
