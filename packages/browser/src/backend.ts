@@ -48,12 +48,9 @@ export interface Backend extends BackendClient {
 /** What the one above knows and does. */
 export interface Owner {
   leave(): void;
-  /** The page is looked at again. */
-  show(): void;
   resize(): void;
   /** A slice is made; the first time before there is any. */
   composed(): void;
-  storage(event: StorageEvent): void;
   /** What a vendor's gate says. */
   gate(name: string): boolean | undefined;
 }
@@ -215,8 +212,16 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     else if (verdict === "again" || left.length) {
       wait(status === 429 || status === 503 ? retryAfter(answer.retryAfter, now()) : undefined);
       return false;
-    } else failures = notBefore = 0;
+    } else if (!asked || ticks() >= notBefore) failures = notBefore = 0;
     return true;
+  };
+
+  /** Whether the next batch may follow at once, once written down what the answer says. */
+  const finish = async (rows: Row[], reports: Receipt[], answer: Answer): Promise<boolean> => {
+    const before = failures;
+    const more = spend(() => conclude(rows, reports, answer));
+    await outbox.settle(leased || before + failures ? standing() : undefined);
+    return more;
   };
 
   const sendOne = async (): Promise<boolean> => {
@@ -224,12 +229,8 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     const rows = nextBatch(outbox.rows(), failures < BREAKER_FAILURES ? most() : 1, batchBytes());
     const reports = receipts.splice(0, MOST_RECEIPTS);
     if (!on || !(rows.length || reports.length)) return false;
-    const before = failures;
     sayEach("sent", rows);
-    const answer = await send(envelope(rows, reports), false);
-    const more = spend(() => conclude(rows, reports, answer));
-    await outbox.settle(leased || before + failures ? standing() : undefined);
-    return more;
+    return finish(rows, reports, await send(envelope(rows, reports), false));
   };
 
   const round = async (leasing: boolean): Promise<void> => {
@@ -293,10 +294,8 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       void send(body, true).then((answer) => {
         leavingBytes -= size;
         for (const row of rows) row.leaving = false;
-        settle(rows, reports, answer);
-        void outbox.settle();
-        arm();
-      });
+        return finish(rows, reports, answer);
+      }).then(arm);
     }
   };
 
@@ -307,6 +306,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     look = clockwork.after(() => {
       if (page?.document.visibilityState === "hidden") return;
       newsSince = 0;
+      void outbox.settle();
       arm();
       watch();
     }, POLL_MS * (0.75 + random() / 2));
@@ -328,7 +328,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       owner?.leave();
     });
 
-  if (page) watchPage(page, ending.signal, goAway, () => (owner?.show(), watch()), goOnline, () => owner?.resize());
+  if (page) watchPage(page, ending.signal, goAway, watch, goOnline, () => owner?.resize());
 
   const track: Backend["track"] = (id, make, first) => {
     if (stopped) return follow({ id, fate: "off" });
@@ -355,8 +355,6 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
           outbox.open();
           // A sign-out in between belongs after what waits.
           if (!outbox.waiting()) owner?.composed();
-          // The first of these makes the browser open its storage, which has taken 15 ms and more. The same one is heard once.
-          if (owner) page?.addEventListener("storage", owner.storage, { signal: ending.signal });
         });
         watch();
         arm();

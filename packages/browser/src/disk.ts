@@ -3,7 +3,8 @@
  *
  * The events of one slice are one record, since a browser charges for each request, not for each event. A record only ever
  * gets shorter, and goes with its last event. Writes are relaxed (they reach the system, not the platter). Every promise
- * rejects where the browser has no such store, has it blocked, full, or hanging: the caller then goes on in memory.
+ * rejects where the browser has no such store, has it blocked, full, or hanging: the caller then goes on in memory, and is let
+ * try again after a minute.
  */
 import type { Clockwork } from "./environment";
 import { within } from "./within";
@@ -57,12 +58,15 @@ export interface Disk {
 
 /** A store that answers nothing for so long will not answer. */
 const MOST_MS = 5_000;
+/** One that failed is left alone for so long: it would fail each slice anew. */
+const REST_MS = 60_000;
 
 const STORE = "slices";
 
 /** `factory` is asked for when it is needed: a browser takes a millisecond to give it. */
 export function createDisk(factory: () => IDBFactory, name: string, clockwork: Clockwork): Disk {
   let opening: Promise<IDBDatabase> | undefined;
+  let restsUntil = 0;
 
   const open = (): Promise<IDBDatabase> =>
     (opening ??= new Promise<IDBDatabase>((resolve, reject) => {
@@ -82,7 +86,7 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
   const run = (mode: IDBTransactionMode, work: (store: IDBObjectStore) => void): Promise<unknown> =>
     within(
       clockwork,
-      open().then(
+      (clockwork.ticks() < restsUntil ? Promise.reject() : open()).then(
         (database) =>
           new Promise((resolve, reject) => {
             const transaction = database.transaction(STORE, mode, { durability: "relaxed" });
@@ -93,7 +97,11 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
       ),
       MOST_MS,
       () => Promise.reject(),
-    );
+    ).catch(() => {
+      if (opening) restsUntil = clockwork.ticks() + REST_MS;
+      opening = undefined;
+      throw 0;
+    });
 
   return {
     open,

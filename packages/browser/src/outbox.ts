@@ -54,7 +54,7 @@ export const follow = (row: Pick<Row, "id" | "fate" | "told">, answered?: boolea
 interface Part extends Slice {
   rows: Row[];
   /** Whether it lies on disk; absent while it is on its way there. */
-  kept?: boolean;
+  kept?: boolean | undefined;
 }
 
 /** An event in the form that lies on disk, or what became of it instead. */
@@ -137,9 +137,12 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
   const makeRoom = (): void => end(rows.slice(0, excess(rows)), () => "no room");
 
   const settle = async (standing?: Standing): Promise<void> => {
+    // A store that can be had again gets what waits in memory.
+    if (!stored) for (const { part } of rows) changed.add(part as Part);
     const slices = [...changed];
     if (!slices.length && !standing) return;
     changed.clear();
+    for (const slice of slices) slice.kept ||= undefined;
     try {
       await (disk as Disk).write(slices, standing);
       stored = true;
