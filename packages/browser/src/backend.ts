@@ -122,7 +122,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     if (kill && queue === "discard") outbox.clear("dropped");
     arm();
   });
-  const most = (): number => Math.min(halved, Math.floor(atLeast(1, configuration.batchSize, configs.now().batch?.events, 20)));
+  const most = (): number => Math.min(halved, atLeast(1, configuration.batchSize, configs.now().batch?.events, 20));
   const batchBytes = (): number => atLeast(1, configs.now().batch?.bytes, BATCH_BYTES);
 
   const stats = (): BackendStats & Counts => ({
@@ -158,10 +158,9 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       timerAt = Infinity;
       if (ticks() >= due()) void flush();
       else arm();
-    }, Math.max(0, at - ticks()));
+    }, at - ticks());
   };
 
-  /** A time that is over, as a clock ahead makes of any, is no time named. */
   const wait = (named?: number): void => {
     counts.retried += 1;
     notBefore = ticks() + (named || (failures < maxRetries ? backoff(failures, random()) : MOST_MS * (0.5 + random() / 2)));
@@ -171,7 +170,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
 
   const standing = (): Standing | undefined => {
     if (!on) return undefined;
-    const span = Math.max(0, notBefore - ticks());
+    const span = notBefore - ticks();
     return { id: "~", failures, until: (heard = now() + span), span, asked, owner: self, lease: leased ? now() + LEASE_MS : 0 };
   };
 
@@ -192,7 +191,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   };
 
   const settle = (rows: Row[], reports: Receipt[], { status, body }: Answer): Verdict => {
-    const verdict = judge(status, body ?? "", rows);
+    const verdict = judge(status, body, rows);
     const read = typeof verdict === "object" ? verdict : undefined;
     // Nobody may be asked, and nothing kept, once consent is withdrawn.
     if (on && read) configs.heard(read.version, read.killed);
@@ -208,7 +207,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     const left = rows.filter(({ fate }) => waits(fate));
     unanswered = status === 0 && page?.navigator.onLine !== false ? unanswered + 1 : 0;
     sayEach("retry", left, status);
-    if (verdict === "halve") halved = Math.max(1, Math.floor(rows.length / 2));
+    if (verdict === "halve") halved = rows.length / 2;
     else if (verdict === "again" || left.length) {
       wait(status === 429 || status === 503 ? retryAfter(answer.retryAfter, now()) : undefined);
       return false;

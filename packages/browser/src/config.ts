@@ -40,7 +40,7 @@ export function createConfigs(endpoint: string, writeKey: string, clockwork: Clo
 
   /** Whether the text is a document, and one that says something new. */
   const take = (text: string | null | undefined): boolean => {
-    const found = JSON.parse(text ?? "") as Config;
+    const found = JSON.parse(text as string) as Config;
     const { version } = config;
     if (typeof found.version === "number") config = found;
     return version !== config.version;

@@ -59,7 +59,7 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     if (text === read) return;
     read = text;
     // What storage holds was written by anyone who can run script here: nothing in it is believed unseen.
-    const [, anonymous, session, started, seen, count] = /^([\w-]+) ([\w-]+) (\d+) (\d+) (\d+)$/.exec(text ?? "") ?? [];
+    const [, anonymous, session, started, seen, count] = /^([\w-]+) ([\w-]+) (\d+) (\d+) (\d+)$/.exec(text as string) ?? [];
     // Two tabs count one session: the further count is the true one.
     if (!session || !anonymous || (memory?.session === session && memory.count > Number(count))) return;
     if (memory && memory.anonymous !== anonymous) signedOut();

@@ -207,15 +207,15 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     write,
     merge(slices) {
       // What lies on disk was written by anyone who can run script here.
-      const lying = slices.map(({ id, rows }) => [id, [rows ?? []].flat()] as const);
-      const there = new Set(lying.flatMap(([, kept]) => kept.map((row) => row?.id)));
+      const lying = slices.map(({ id, rows }) => [id, [rows ?? []].flat().map(Object) as Kept[]] as const);
+      const there = new Set(lying.flatMap(([, kept]) => kept.map(({ id }) => id)));
       end(rows.filter((row) => row.fate === "disk" && !row.leaving && !there.has(row.id)), () => "elsewhere");
       const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => String(id)));
       let found: Row[] = [];
       for (const [id, kept] of lying) {
         if (known.has(String(id))) continue;
         const slice: Part = { id, rows: [], kept: true };
-        slice.rows = kept.map((row) => ({ id: row?.id, who: row?.who, text: row?.text, bytes: byteLength(row?.text), since: clockwork.ticks(), fate: "disk", found: true, part: slice }));
+        slice.rows = kept.map(({ id, who, text }) => ({ id, who, text, bytes: byteLength(text), since: clockwork.ticks(), fate: "disk", found: true, part: slice }));
         if (!kept.length) changed.add(slice);
         counts.recovered += kept.length;
         found = found.concat(slice.rows);
