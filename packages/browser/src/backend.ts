@@ -209,7 +209,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     sayEach("retry", left, status);
     if (verdict === "halve") halved = rows.length / 2;
     else if (verdict === "again" || left.length) {
-      wait(status === 429 || status === 503 ? retryAfter(answer.retryAfter, now()) : undefined);
+      wait(retryAfter(answer.retryAfter, now()));
       return false;
     } else if (!asked || ticks() >= notBefore) failures = notBefore = 0;
     return true;
@@ -248,9 +248,8 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     // What comes in meanwhile waits for its own time, or the tail of each batch would be a request.
     const from = ticks();
     while (on && ticks() >= notBefore && (await sendOne()) && outbox.rows().some(({ since }) => since <= from));
-    const last = leased;
     leased = false;
-    await outbox.settle(last ? standing() : undefined);
+    await outbox.settle(leasing ? standing() : undefined);
   };
 
   const drain = async (): Promise<void> => {

@@ -5,7 +5,7 @@ import { lookAround, type Place } from "./context";
 import type { Environment, Page } from "./environment";
 import { eventName, masked, snapshot, uuid7, type Destination, type Metadata, type Source, type WireEvent } from "./event";
 import { guard } from "./guard";
-import { createIdentity, STORAGE_KEY, type Ids } from "./identity";
+import { createIdentity, type Ids } from "./identity";
 import type { BackendConfiguration, BackendStats } from "./options";
 import { follow, type Fate, type Tracked } from "./outbox";
 import { excess } from "./queue";
@@ -109,15 +109,15 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   const consents = createConsents(configuration, page?.navigator);
   const { of } = consents;
   const may = (target: Target): boolean => of(target) === "granted";
-  const identity = createIdentity(() => (may("backend") ? page?.localStorage : undefined), draw, clockwork.ticks, () => (person.user = undefined));
+  const identity = createIdentity(() => page?.localStorage, draw, clockwork.ticks, () => (person.user = undefined));
   const around = lookAround(page as Page);
-  const settle = (): void => {
+  const settle = (last?: boolean): void => {
     draw.prepare();
     around.place();
-    if (may("backend")) identity.settle(now(), resets);
+    if (may("backend")) identity.settle(now(), resets, last);
   };
   const backend = createBackendClient(configuration, clockwork, page, {
-    leave: identity.save,
+    leave: () => settle(true),
     resize: around.resize,
     composed: settle,
     gate: (name) => destinations.map((destination) => guard(() => destination.gate?.(name))).find((said) => typeof said === "boolean"),
@@ -246,7 +246,6 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
         release();
         if (of("backend") !== before && !may("backend")) {
           identity.forget();
-          guard(() => page?.localStorage.removeItem(STORAGE_KEY));
           // Its slice ends with this.
           backend.discard();
         }
@@ -254,7 +253,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
       }),
     flush() {
       backend.write();
-      identity.save();
+      settle(true);
       return backend.flush();
     },
     shutdown() {

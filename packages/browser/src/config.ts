@@ -33,7 +33,6 @@ export interface Configs {
 
 /** The document lies beside the endpoint. */
 export function createConfigs(endpoint: string, writeKey: string, clockwork: Clockwork, storage: () => Storage | undefined, changed: () => void): Configs {
-  const address = (): string => `${endpoint.replace(/[^/]*$/, "config")}?write_key=${encodeURIComponent(writeKey)}`;
   const name = `twintrack ${endpoint} ${writeKey}`;
   let config: Config = {};
   let asked: unknown;
@@ -47,7 +46,7 @@ export function createConfigs(endpoint: string, writeKey: string, clockwork: Clo
   };
   const ask = async (fresh?: boolean): Promise<void> => {
     try {
-      const answer = await clockwork.fetch(address(), { credentials: "omit", cache: fresh ? "no-cache" : "default" });
+      const answer = await clockwork.fetch(`${endpoint.replace(/[^/]*$/, "config")}?write_key=${encodeURIComponent(writeKey)}`, { credentials: "omit", cache: fresh ? "no-cache" : "default" });
       const text = await answer.text();
       if (!answer.ok || !take(text)) return;
       guard(() => storage()?.setItem(name, text));

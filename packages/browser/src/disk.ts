@@ -19,8 +19,8 @@ export interface Kept {
 
 /** The events of one slice that are not settled. */
 export interface Slice {
-  /** The page, by the first event that it stored, and the number of the slice in it. */
-  id: [page: string, number: number];
+  /** Its first event as it was stored, and the number of the slice in its page. */
+  id: [event: string, number: number];
   rows: Kept[];
 }
 
@@ -107,19 +107,10 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
     open,
     write: (slices, standing) =>
       run("readwrite", (store) => {
-        let from: Slice["id"] | undefined;
-        let to = from;
-        const forget = (): unknown => from && store.delete(IDBKeyRange.bound(from, to));
         for (const { id, rows } of slices) {
           if (rows.length) store.put({ id, rows: rows.map(({ id, who, text }) => ({ id, who, text })) });
-          // Nothing can lie between two that follow one another.
-          else if (to?.[1] === id[1] - 1 && to[0] === id[0]) to = id;
-          else {
-            forget();
-            from = to = id;
-          }
+          else store.delete(id);
         }
-        forget();
         if (standing) store.put(standing);
       }),
     async read(claim) {

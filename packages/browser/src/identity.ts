@@ -25,10 +25,8 @@ export interface Ids {
 export interface Identity {
   /** Ids for an event of that time, and of the person after so many sign-outs; counts the session's sequence on. */
   next(at: number, resets: number): Ids;
-  /** Does what is due off the call: takes in sign-outs, here and elsewhere, and writes, which is told to every tab. */
-  settle(at: number, resets: number): void;
-  /** Writes down how far the session has counted. */
-  save(): void;
+  /** Does what is due off the call: takes in sign-outs, here and elsewhere, and writes, which is told to every tab. `last`: without delay. */
+  settle(at: number, resets: number, last?: boolean): void;
   /** Removes the ids, also those of an earlier visit. */
   forget(): void;
 }
@@ -41,8 +39,8 @@ export const SAVE_MS = 1_000;
 
 /**
  * Ids live in memory and are written down on the side, so that a call costs no storage. What others wrote, another tab or
- * another service on this page, is read before anything is made of what we know. `storage` gives nothing while nothing may
- * be kept. `signedOut`: the person whom we knew is gone, by another's word.
+ * another service on this page, is read before anything is made of what we know. Nothing here is
+ * to be called while nothing may be kept, but `forget`. `signedOut`: the person whom we knew is gone, by another's word.
  */
 export function createIdentity(storage: () => Storage | undefined, draw: () => string, ticks: () => number, signedOut: () => void): Identity {
   let memory: Known | undefined;
@@ -91,15 +89,14 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
       unsaved = true;
       return { anonymous_id: known.anonymous, session_id: known.session, sequence: known.count++ };
     },
-    settle(at, resets) {
+    settle(at, resets, last) {
       recall();
       if (resets !== taken) meet(at, resets);
-      if (unsaved && ticks() - saved > SAVE_MS) save();
+      if (unsaved && (last || ticks() - saved > SAVE_MS)) save();
     },
-    save() {
-      recall();
-      if (unsaved) save();
+    forget() {
+      memory = undefined;
+      guard(() => storage()?.removeItem(STORAGE_KEY));
     },
-    forget: () => void (memory = undefined),
   };
 }

@@ -103,7 +103,6 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
   let fresh: [Row, Make][] = [];
   /** Slices that are not on disk as they should be. */
   const changed = new Set<Part>();
-  let page: string | undefined;
   let written = 0;
   let timer: unknown;
   let writing = Promise.resolve();
@@ -173,7 +172,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     const slice = make();
     const [first] = slice.rows;
     if (!first) return;
-    slice.id = [(page ??= first.id), written++];
+    slice.id = [first.id, written++];
     changed.add(slice);
     makeRoom();
     if (!opened) unsafe();
