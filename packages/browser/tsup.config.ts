@@ -5,7 +5,7 @@ const inner = [
   ..."after cancel ticks pack clockwork spend envelope refreshToken health resize leave".split(" "),
   ..."leaving fate told since part merge settle end onDisk composed sliced unsafe say waiting".split(" "),
   ..."statuses retryAfter kept slices standing heard recall ask answer forget learn stamp hand".split(" "),
-  ..."resets prepare whole counts found save place user track read anonymous session started seen".split(" "),
+  ..."resets prepare whole counts found save place user track read anonymous session started seen count".split(" "),
 ];
 
 /** Made anew for each build: terser writes into what it is given. */

@@ -14,7 +14,7 @@ import { watchPage } from "./lifecycle";
 import type { BackendConfiguration, BackendStats } from "./options";
 import { createOutbox, follow, waits, type Counts, type Fate, type Row, type Tracked } from "./outbox";
 import { byteLength, MOST_EVENTS, nextBatch, weigh } from "./queue";
-import { backoff, judge, MOST_MS, retryAfter, type Verdict } from "./retry";
+import { backoff, judge, MOST_ASKED_MS, MOST_MS, retryAfter, type Verdict } from "./retry";
 import { exclusion } from "./rollout";
 import { createTransport, KEEPALIVE_BYTES, type Answer } from "./transport";
 import { claimLease, LEASE_MS, takeTurn } from "./turn";
@@ -48,12 +48,9 @@ export interface Backend extends BackendClient {
 /** What the one above knows and does. */
 export interface Owner {
   leave(): void;
-  /** The page is looked at again. */
-  show(): void;
   resize(): void;
   /** A slice is made; the first time before there is any. */
   composed(): void;
-  storage(event: StorageEvent): void;
   /** What a vendor's gate says. */
   gate(name: string): boolean | undefined;
 }
@@ -125,7 +122,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     if (kill && queue === "discard") outbox.clear("dropped");
     arm();
   });
-  const most = (): number => Math.min(halved, Math.floor(atLeast(1, configuration.batchSize, configs.now().batch?.events, 20)));
+  const most = (): number => Math.min(halved, atLeast(1, configuration.batchSize, configs.now().batch?.events, 20));
   const batchBytes = (): number => atLeast(1, configs.now().batch?.bytes, BATCH_BYTES);
 
   const stats = (): BackendStats & Counts => ({
@@ -161,10 +158,9 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       timerAt = Infinity;
       if (ticks() >= due()) void flush();
       else arm();
-    }, Math.max(0, at - ticks()));
+    }, at - ticks());
   };
 
-  /** A time that is over, as a clock ahead makes of any, is no time named. */
   const wait = (named?: number): void => {
     counts.retried += 1;
     notBefore = ticks() + (named || (failures < maxRetries ? backoff(failures, random()) : MOST_MS * (0.5 + random() / 2)));
@@ -174,7 +170,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
 
   const standing = (): Standing | undefined => {
     if (!on) return undefined;
-    const span = Math.max(0, notBefore - ticks());
+    const span = notBefore - ticks();
     return { id: "~", failures, until: (heard = now() + span), span, asked, owner: self, lease: leased ? now() + LEASE_MS : 0 };
   };
 
@@ -182,9 +178,11 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const adopt = (known: Standing | undefined): void => {
     // A wait is served once: after a clock that went back its end stays in the future for as long as that.
     if (!known || known.until === heard) return;
-    ({ failures, asked } = known);
-    // A rest on disk ends with a new page.
-    notBefore = !heard && !asked && failures > maxRetries ? 0 : ticks() + Math.min(known.span, Math.max(0, known.until - now()));
+    failures = Number(known.failures) || 0;
+    asked = known.asked;
+    const left = Math.min(MOST_ASKED_MS, Number(known.span), Number(known.until) - now());
+    // A rest on disk ends with a new page. What is no number is no wait.
+    notBefore = left > 0 && (heard || asked || failures <= maxRetries) ? ticks() + left : 0;
     heard = known.until;
   };
 
@@ -193,7 +191,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   };
 
   const settle = (rows: Row[], reports: Receipt[], { status, body }: Answer): Verdict => {
-    const verdict = judge(status, body ?? "", rows);
+    const verdict = judge(status, body, rows);
     const read = typeof verdict === "object" ? verdict : undefined;
     // Nobody may be asked, and nothing kept, once consent is withdrawn.
     if (on && read) configs.heard(read.version, read.killed);
@@ -209,12 +207,20 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     const left = rows.filter(({ fate }) => waits(fate));
     unanswered = status === 0 && page?.navigator.onLine !== false ? unanswered + 1 : 0;
     sayEach("retry", left, status);
-    if (verdict === "halve") halved = Math.max(1, Math.floor(rows.length / 2));
+    if (verdict === "halve") halved = rows.length / 2;
     else if (verdict === "again" || left.length) {
-      wait(status === 429 || status === 503 ? retryAfter(answer.retryAfter, now()) : undefined);
+      wait(retryAfter(answer.retryAfter, now()));
       return false;
-    } else failures = notBefore = 0;
+    } else if (!asked || ticks() >= notBefore) failures = notBefore = 0;
     return true;
+  };
+
+  /** Whether the next batch may follow at once, once written down what the answer says. */
+  const finish = async (rows: Row[], reports: Receipt[], answer: Answer): Promise<boolean> => {
+    const before = failures;
+    const more = spend(() => conclude(rows, reports, answer));
+    await outbox.settle(leased || before + failures ? standing() : undefined);
+    return more;
   };
 
   const sendOne = async (): Promise<boolean> => {
@@ -222,12 +228,8 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     const rows = nextBatch(outbox.rows(), failures < BREAKER_FAILURES ? most() : 1, batchBytes());
     const reports = receipts.splice(0, MOST_RECEIPTS);
     if (!on || !(rows.length || reports.length)) return false;
-    const before = failures;
     sayEach("sent", rows);
-    const answer = await send(envelope(rows, reports), false);
-    const more = spend(() => conclude(rows, reports, answer));
-    await outbox.settle(leased || before + failures ? standing() : undefined);
-    return more;
+    return finish(rows, reports, await send(envelope(rows, reports), false));
   };
 
   const round = async (leasing: boolean): Promise<void> => {
@@ -246,10 +248,8 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     // What comes in meanwhile waits for its own time, or the tail of each batch would be a request.
     const from = ticks();
     while (on && ticks() >= notBefore && (await sendOne()) && outbox.rows().some(({ since }) => since <= from));
-    if (leased) {
-      leased = false;
-      await outbox.settle(standing());
-    }
+    leased = false;
+    await outbox.settle(leasing ? standing() : undefined);
   };
 
   const drain = async (): Promise<void> => {
@@ -292,10 +292,8 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       void send(body, true).then((answer) => {
         leavingBytes -= size;
         for (const row of rows) row.leaving = false;
-        settle(rows, reports, answer);
-        void outbox.settle();
-        arm();
-      });
+        return finish(rows, reports, answer);
+      }).then(arm);
     }
   };
 
@@ -306,6 +304,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     look = clockwork.after(() => {
       if (page?.document.visibilityState === "hidden") return;
       newsSince = 0;
+      void outbox.settle();
       arm();
       watch();
     }, POLL_MS * (0.75 + random() / 2));
@@ -327,7 +326,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       owner?.leave();
     });
 
-  if (page) watchPage(page, ending.signal, goAway, () => (owner?.show(), watch()), goOnline, () => owner?.resize());
+  if (page) watchPage(page, ending.signal, goAway, watch, goOnline, () => owner?.resize());
 
   const track: Backend["track"] = (id, make, first) => {
     if (stopped) return follow({ id, fate: "off" });
@@ -354,8 +353,6 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
           outbox.open();
           // A sign-out in between belongs after what waits.
           if (!outbox.waiting()) owner?.composed();
-          // The first of these makes the browser open its storage, which has taken 15 ms and more. The same one is heard once.
-          if (owner) page?.addEventListener("storage", owner.storage, { signal: ending.signal });
         });
         watch();
         arm();

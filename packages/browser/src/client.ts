@@ -5,7 +5,7 @@ import { lookAround, type Place } from "./context";
 import type { Environment, Page } from "./environment";
 import { eventName, masked, snapshot, uuid7, type Destination, type Metadata, type Source, type WireEvent } from "./event";
 import { guard } from "./guard";
-import { createIdentity, STORAGE_KEY, type Ids } from "./identity";
+import { createIdentity, type Ids } from "./identity";
 import type { BackendConfiguration, BackendStats } from "./options";
 import { follow, type Fate, type Tracked } from "./outbox";
 import { excess } from "./queue";
@@ -74,12 +74,17 @@ export interface Analytics {
 /** A call: what the name is made of, how vendors name it, and what came with it. */
 type Call = [parts: unknown[], words: Words, metadata?: Metadata | undefined, value?: string | number | undefined, message?: MessageInput | undefined, source?: Source];
 
+/** Who is signed in; the user goes where the person signed out elsewhere. */
+interface Person {
+  user?: string | undefined;
+}
+
 /** A call as it was when it was made, for those in `to` that it has not gone to; the event is made of it later. */
 interface Entry {
   id: string;
   at: number;
   call: Call;
-  user: string | undefined;
+  person: Person;
   place: Place | undefined;
   /** How often the page had signed out before. */
   resets: number;
@@ -104,19 +109,15 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   const consents = createConsents(configuration, page?.navigator);
   const { of } = consents;
   const may = (target: Target): boolean => of(target) === "granted";
-  const identity = createIdentity(() => (may("backend") ? page?.localStorage : undefined), draw, clockwork.ticks);
+  const identity = createIdentity(() => page?.localStorage, draw, clockwork.ticks, () => (person.user = undefined));
   const around = lookAround(page as Page);
-  const settle = (): void => {
+  const settle = (last?: boolean): void => {
     draw.prepare();
     around.place();
-    if (may("backend")) identity.settle(now(), resets);
+    if (may("backend")) identity.settle(now(), resets, last);
   };
   const backend = createBackendClient(configuration, clockwork, page, {
-    leave: identity.save,
-    show: identity.recall,
-    storage: ({ key, newValue }) => {
-      if (key === STORAGE_KEY) identity.learn(newValue);
-    },
+    leave: () => settle(true),
     resize: around.resize,
     composed: settle,
     gate: (name) => destinations.map((destination) => guard(() => destination.gate?.(name))).find((said) => typeof said === "boolean"),
@@ -126,14 +127,14 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
     say("vendor", receipt.event_id, receipt);
     if (of("backend") !== "denied") backend.receipt(receipt);
   });
-  let user: string | undefined;
+  let person: Person = {};
   let held: Entry[] = [];
   let resets = 0;
   let calls = 0;
   let stopped = !page;
 
   /** The event, as the page wants it sent; undefined where it wants that not. */
-  const compose = ({ id, at, call: [parts, , metadata, value, message, source = "sdk"], user, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
+  const compose = ({ id, at, call: [parts, , metadata, value, message, source = "sdk"], person: { user }, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
     // What is undefined is not written.
     const event = {
       event_id: id,
@@ -192,7 +193,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
 
   const track = (call: Call): Tracked => {
     const id = given?.() || draw();
-    const entry: Entry = { id, at: now(), call, user, place: around.place(), resets, to: call[5] ? ["backend"] : targets };
+    const entry: Entry = { id, at: now(), call, person, place: around.place(), resets, to: call[5] ? ["backend"] : targets };
     call[2] = snapshot(call[2]);
     counts.tracked += 1;
     if (debug) say("tracked", id, eventName(...call[0]));
@@ -225,13 +226,15 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
     page: (name, metadata) => call(() => [["page_view"], ["page", "view"], metadata, name]),
     identify: (userId, metadata) =>
       call(() => {
-        user = String(userId);
+        // Whoever signed out elsewhere is not this one.
+        settle();
+        person = { user: String(userId) };
         return [["identify"], ["identity", "identify"], metadata];
       }),
     observe: ({ name, value, metadata, source }) => call(() => [[name], ["tap", name], metadata, value, undefined, source]),
     reset: () =>
       guard(() => {
-        user = undefined;
+        person = {};
         resets += 1;
         backend.write();
         settle();
@@ -243,7 +246,6 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
         release();
         if (of("backend") !== before && !may("backend")) {
           identity.forget();
-          guard(() => page?.localStorage.removeItem(STORAGE_KEY));
           // Its slice ends with this.
           backend.discard();
         }
@@ -251,7 +253,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
       }),
     flush() {
       backend.write();
-      identity.save();
+      settle(true);
       return backend.flush();
     },
     shutdown() {

@@ -33,21 +33,20 @@ export interface Configs {
 
 /** The document lies beside the endpoint. */
 export function createConfigs(endpoint: string, writeKey: string, clockwork: Clockwork, storage: () => Storage | undefined, changed: () => void): Configs {
-  const address = (): string => `${endpoint.replace(/[^/]*$/, "config")}?write_key=${encodeURIComponent(writeKey)}`;
   const name = `twintrack ${endpoint} ${writeKey}`;
   let config: Config = {};
   let asked: unknown;
 
   /** Whether the text is a document, and one that says something new. */
   const take = (text: string | null | undefined): boolean => {
-    const found = JSON.parse(text ?? "") as Config;
+    const found = JSON.parse(text as string) as Config;
     const { version } = config;
     if (typeof found.version === "number") config = found;
     return version !== config.version;
   };
   const ask = async (fresh?: boolean): Promise<void> => {
     try {
-      const answer = await clockwork.fetch(address(), { credentials: "omit", cache: fresh ? "no-cache" : "default" });
+      const answer = await clockwork.fetch(`${endpoint.replace(/[^/]*$/, "config")}?write_key=${encodeURIComponent(writeKey)}`, { credentials: "omit", cache: fresh ? "no-cache" : "default" });
       const text = await answer.text();
       if (!answer.ok || !take(text)) return;
       guard(() => storage()?.setItem(name, text));
@@ -58,7 +57,7 @@ export function createConfigs(endpoint: string, writeKey: string, clockwork: Clo
   };
   return {
     now: () => config,
-    recall: () => void guard(() => take(storage()?.getItem(name))),
+    recall: () => void guard(() => take(storage()?.getItem(name)) && changed()),
     heard(version, kill) {
       config.kill = kill;
       if (version === undefined || version === config.version || version === asked) return;

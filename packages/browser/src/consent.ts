@@ -23,7 +23,7 @@ interface Wishes {
 /** Global Privacy Control is a no to sharing, whatever else is said, and not to a site's own analytics. */
 export function createConsents({ requireConsent, respectDoNotTrack }: Wishes, navigator: Navigator | undefined): Consents {
   const { doNotTrack, globalPrivacyControl } = (navigator ?? {}) as Navigator & { globalPrivacyControl?: unknown };
-  const first = respectDoNotTrack && (doNotTrack === "1" || doNotTrack === "yes") ? "denied" : requireConsent ? "pending" : "granted";
+  const first = respectDoNotTrack && doNotTrack === "1" ? "denied" : requireConsent ? "pending" : "granted";
   const states: Record<Target, Consent> = { backend: first, statsig: first, gtm: first };
   const targets = Object.keys(states) as Target[];
   let granted: number | undefined;

@@ -3,7 +3,8 @@
  *
  * The events of one slice are one record, since a browser charges for each request, not for each event. A record only ever
  * gets shorter, and goes with its last event. Writes are relaxed (they reach the system, not the platter). Every promise
- * rejects where the browser has no such store, has it blocked, full, or hanging: the caller then goes on in memory.
+ * rejects where the browser has no such store, has it blocked, full, or hanging: the caller then goes on in memory, and is let
+ * try again after a minute.
  */
 import type { Clockwork } from "./environment";
 import { within } from "./within";
@@ -18,8 +19,8 @@ export interface Kept {
 
 /** The events of one slice that are not settled. */
 export interface Slice {
-  /** The page, by the first event that it stored, and the number of the slice in it. */
-  id: [page: string, number: number];
+  /** Its first event as it was stored, and the number of the slice in its page. */
+  id: [event: string, number: number];
   rows: Kept[];
 }
 
@@ -39,6 +40,7 @@ export interface Standing {
   lease?: number;
 }
 
+/** As it lies there: anyone who can run script on this site may have written it. */
 export interface Found {
   slices: Slice[];
   standing?: Standing | undefined;
@@ -56,12 +58,15 @@ export interface Disk {
 
 /** A store that answers nothing for so long will not answer. */
 const MOST_MS = 5_000;
+/** One that failed is left alone for so long: it would fail each slice anew. */
+const REST_MS = 60_000;
 
 const STORE = "slices";
 
 /** `factory` is asked for when it is needed: a browser takes a millisecond to give it. */
 export function createDisk(factory: () => IDBFactory, name: string, clockwork: Clockwork): Disk {
   let opening: Promise<IDBDatabase> | undefined;
+  let restsUntil = 0;
 
   const open = (): Promise<IDBDatabase> =>
     (opening ??= new Promise<IDBDatabase>((resolve, reject) => {
@@ -81,7 +86,7 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
   const run = (mode: IDBTransactionMode, work: (store: IDBObjectStore) => void): Promise<unknown> =>
     within(
       clockwork,
-      open().then(
+      (clockwork.ticks() < restsUntil ? Promise.reject() : open()).then(
         (database) =>
           new Promise((resolve, reject) => {
             const transaction = database.transaction(STORE, mode, { durability: "relaxed" });
@@ -92,25 +97,20 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
       ),
       MOST_MS,
       () => Promise.reject(),
-    );
+    ).catch(() => {
+      if (opening) restsUntil = clockwork.ticks() + REST_MS;
+      opening = undefined;
+      throw 0;
+    });
 
   return {
     open,
     write: (slices, standing) =>
       run("readwrite", (store) => {
-        let from: Slice["id"] | undefined;
-        let to = from;
-        const forget = (): unknown => from && store.delete(IDBKeyRange.bound(from, to));
         for (const { id, rows } of slices) {
           if (rows.length) store.put({ id, rows: rows.map(({ id, who, text }) => ({ id, who, text })) });
-          // Nothing can lie between two that follow one another.
-          else if (to?.[0] === id[0] && to[1] === id[1] - 1) to = id;
-          else {
-            forget();
-            from = to = id;
-          }
+          else store.delete(id);
         }
-        forget();
         if (standing) store.put(standing);
       }),
     async read(claim) {
@@ -118,7 +118,7 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
       await run(claim ? "readwrite" : "readonly", (store) => {
         const all = store.getAll() as IDBRequest<(Slice | Standing)[]>;
         all.onsuccess = () => {
-          found.slices = all.result.filter((one): one is Slice => "rows" in one || !(found.standing = one as Standing));
+          found.slices = all.result.filter((one): one is Slice => one.id !== "~" || !(found.standing = one as Standing));
           const mine = claim?.(found.standing);
           if (mine) store.put((found.standing = mine));
         };

@@ -137,7 +137,7 @@ export function uuid7(now: () => number, fill: (bytes: Uint8Array<ArrayBuffer>) 
       ends.push(`-${end.slice(0, 4)}-${end.slice(4)}`);
     }
   };
-  const draw = (): string => {
+  const draw: Draw = () => {
     const at = now();
     if (at > last || ++counter > 4095) {
       last = Math.max(at, last + 1);
@@ -148,5 +148,6 @@ export function uuid7(now: () => number, fill: (bytes: Uint8Array<ArrayBuffer>) 
     if (!ends.length) prepare();
     return start + hex[(last >> 8) & 255] + hex[last & 255] + "-7" + (hex[counter >> 8] as string)[1] + hex[counter & 255] + (ends.pop() as string);
   };
-  return Object.assign(draw, { prepare });
+  draw.prepare = prepare;
+  return draw;
 }

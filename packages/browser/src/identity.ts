@@ -25,14 +25,8 @@ export interface Ids {
 export interface Identity {
   /** Ids for an event of that time, and of the person after so many sign-outs; counts the session's sequence on. */
   next(at: number, resets: number): Ids;
-  /** Another tab has written this. */
-  learn(text: string | null | undefined): void;
-  /** Reads what is written down, which nobody tells a page that lay in the browser's cache. */
-  recall(): void;
-  /** Does what is due off the call: takes in sign-outs, and writes, which is told to every tab. */
-  settle(at: number, resets: number): void;
-  /** Writes down how far the session has counted. */
-  save(): void;
+  /** Does what is due off the call: takes in sign-outs, here and elsewhere, and writes, which is told to every tab. `last`: without delay. */
+  settle(at: number, resets: number, last?: boolean): void;
   /** Removes the ids, also those of an earlier visit. */
   forget(): void;
 }
@@ -44,22 +38,29 @@ const isOver = ({ seen, started }: Known, at: number): boolean => Math.max(at - 
 export const SAVE_MS = 1_000;
 
 /**
- * Ids live in memory and are written down on the side, so that a call costs no storage. What another tab wrote is
- * read again when the browser says so. `storage` gives nothing while nothing may be kept.
+ * Ids live in memory and are written down on the side, so that a call costs no storage. What others wrote, another tab or
+ * another service on this page, is read before anything is made of what we know. Nothing here is
+ * to be called while nothing may be kept, but `forget`. `signedOut`: the person whom we knew is gone, by another's word.
  */
-export function createIdentity(storage: () => Storage | undefined, draw: () => string, ticks: () => number): Identity {
+export function createIdentity(storage: () => Storage | undefined, draw: () => string, ticks: () => number, signedOut: () => void): Identity {
   let memory: Known | undefined;
   /** Sign-outs taken in. */
   let taken = 0;
   /** A count that is not written down. */
   let unsaved = false;
   let saved = -Infinity;
+  /** What was written down when we last looked: where we cannot write it stays, and is no news. */
+  let read: unknown;
 
-  const learn = (text: string | null | undefined): void => {
+  const recall = (): void => {
+    const text = guard(() => storage()?.getItem(STORAGE_KEY));
+    if (text === read) return;
+    read = text;
     // What storage holds was written by anyone who can run script here: nothing in it is believed unseen.
-    const [, anonymous, session, started, seen, count] = /^([\w-]+) ([\w-]+) (\d+) (\d+) (\d+)$/.exec(text ?? "") ?? [];
+    const [, anonymous, session, started, seen, count] = /^([\w-]+) ([\w-]+) (\d+) (\d+) (\d+)$/.exec(text as string) ?? [];
     // Two tabs count one session: the further count is the true one.
     if (!session || !anonymous || (memory?.session === session && memory.count > Number(count))) return;
+    if (memory && memory.anonymous !== anonymous) signedOut();
     memory = { anonymous, session, started: Number(started), seen: Number(seen), count: Number(count) };
   };
   const save = (): void => {
@@ -69,11 +70,9 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     unsaved = false;
     guard(() => storage()?.setItem(STORAGE_KEY, [known.anonymous, known.session, known.started, known.seen, known.count].join(" ")));
   };
-  const recall = (): void => learn(guard(() => storage()?.getItem(STORAGE_KEY)));
   /** The person and session of that time. */
   const meet = (at: number, resets: number): Known => {
-    // Another service on this page, whose writes nobody tells us of, may have made the ids since.
-    if (!memory) recall();
+    recall();
     const same = resets === taken;
     taken = resets;
     if (!memory || !same || isOver(memory, at)) {
@@ -90,13 +89,14 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
       unsaved = true;
       return { anonymous_id: known.anonymous, session_id: known.session, sequence: known.count++ };
     },
-    learn,
-    recall,
-    settle(at, resets) {
+    settle(at, resets, last) {
+      recall();
       if (resets !== taken) meet(at, resets);
-      if (unsaved && ticks() - saved > SAVE_MS) save();
+      if (unsaved && (last || ticks() - saved > SAVE_MS)) save();
     },
-    save,
-    forget: () => void (memory = undefined),
+    forget() {
+      memory = undefined;
+      guard(() => storage()?.removeItem(STORAGE_KEY));
+    },
   };
 }

@@ -54,7 +54,7 @@ export const follow = (row: Pick<Row, "id" | "fate" | "told">, answered?: boolea
 interface Part extends Slice {
   rows: Row[];
   /** Whether it lies on disk; absent while it is on its way there. */
-  kept?: boolean;
+  kept?: boolean | undefined;
 }
 
 /** An event in the form that lies on disk, or what became of it instead. */
@@ -103,7 +103,6 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
   let fresh: [Row, Make][] = [];
   /** Slices that are not on disk as they should be. */
   const changed = new Set<Part>();
-  let page: string | undefined;
   let written = 0;
   let timer: unknown;
   let writing = Promise.resolve();
@@ -119,23 +118,30 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
   };
 
   const end: Outbox["end"] = (gone, fateAt) => {
+    const parts = new Set<Part>();
     gone.forEach((row, at) => {
       const fate = fateAt(at);
       const { part } = row;
       if (!part || fate === "retry") return;
-      part.rows = part.rows.filter((other) => other !== row);
-      if (part.kept !== false) changed.add(part);
+      parts.add(part);
       row.part = undefined;
       tell(row, fate);
     });
+    for (const part of parts) {
+      part.rows = part.rows.filter((row) => row.part);
+      if (part.kept !== false) changed.add(part);
+    }
     rows = rows.filter(({ part }) => part);
   };
   const makeRoom = (): void => end(rows.slice(0, excess(rows)), () => "no room");
 
   const settle = async (standing?: Standing): Promise<void> => {
+    // A store that can be had again gets what waits in memory.
+    if (!stored) for (const { part } of rows) changed.add(part as Part);
     const slices = [...changed];
     if (!slices.length && !standing) return;
     changed.clear();
+    for (const slice of slices) slice.kept ||= undefined;
     try {
       await (disk as Disk).write(slices, standing);
       stored = true;
@@ -166,7 +172,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     const slice = make();
     const [first] = slice.rows;
     if (!first) return;
-    slice.id = [(page ??= first.id), written++];
+    slice.id = [first.id, written++];
     changed.add(slice);
     makeRoom();
     if (!opened) unsafe();
@@ -199,19 +205,23 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     },
     write,
     merge(slices) {
-      const there = new Set(slices.flatMap((slice) => slice.rows.map(({ id }) => id)));
+      // What lies on disk was written by anyone who can run script here.
+      const lying = slices.map(({ id, rows }) => [id, [rows ?? []].flat().map(Object) as Kept[]] as const);
+      const there = new Set(lying.flatMap(([, kept]) => kept.map(({ id }) => id)));
       end(rows.filter((row) => row.fate === "disk" && !row.leaving && !there.has(row.id)), () => "elsewhere");
       const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => String(id)));
-      const found: Row[] = [];
-      for (const { id, rows: kept } of slices) {
+      let found: Row[] = [];
+      for (const [id, kept] of lying) {
         if (known.has(String(id))) continue;
         const slice: Part = { id, rows: [], kept: true };
-        slice.rows = kept.map((row) => ({ ...row, bytes: byteLength(row.text), since: clockwork.ticks(), fate: "disk", found: true, part: slice }));
+        slice.rows = kept.map(({ id, who, text }) => ({ id, who, text, bytes: byteLength(text), since: clockwork.ticks(), fate: "disk", found: true, part: slice }));
+        if (!kept.length) changed.add(slice);
         counts.recovered += kept.length;
-        found.push(...slice.rows);
+        found = found.concat(slice.rows);
       }
       // They are older than what this page tracks, and make room for it.
-      rows.unshift(...found);
+      rows = found.concat(rows);
+      end(found.filter(({ id, text }) => !guard(() => (JSON.parse(text) as { event_id: unknown }).event_id === id)), () => "rejected");
       makeRoom();
     },
     end,

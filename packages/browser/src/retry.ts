@@ -9,10 +9,10 @@ export const MOST_ASKED_MS = 3_600_000;
 /** Full jitter: anywhere between nothing and 4 s doubled per failure, five minutes at most. */
 export const backoff = (failures: number, random: number): number => random * Math.min(MOST_MS, FIRST_MS * 2 ** failures);
 
-/** `Retry-After` as milliseconds, from seconds or an HTTP date; undefined where it says neither. */
+/** `Retry-After` as milliseconds, from seconds or an HTTP date; undefined where it says neither, or a time that is over. */
 export function retryAfter(header: string | null | undefined, now: number): number | undefined {
-  const wait = header && (Number.isNaN(Number(header)) ? Date.parse(header) - now : Number(header) * 1000);
-  return wait === 0 || wait ? Math.min(MOST_ASKED_MS, Math.max(0, wait)) : undefined;
+  const wait = header ? Number(header) * 1000 || Date.parse(header) - now : 0;
+  return wait > 0 ? Math.min(MOST_ASKED_MS, wait) : undefined;
 }
 
 export type Status = "accepted" | "duplicate" | "rejected" | "dropped" | "retry";
@@ -45,12 +45,12 @@ function settle(body: string, events: number): Verdict {
 }
 
 /** `status` 0 means that no answer came. */
-export function judge(status: number, body: string, sent: readonly unknown[]): Verdict {
+export function judge(status: number, body: string | undefined, sent: readonly unknown[]): Verdict {
   if (status === 413) return sent.length > 1 ? "halve" : "refused";
   if (status < 200 || status >= 500 || [408, 425, 429].includes(status)) return "again";
   if (status >= 300) return "refused";
   try {
-    return settle(body, sent.length);
+    return settle(body as string, sent.length);
   } catch {
     return "again";
   }

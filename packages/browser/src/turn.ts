@@ -25,7 +25,7 @@ export async function takeTurn(page: Window | undefined, name: string, work: (le
 
 /** The standing with the lease in `owner`'s hand, or nothing where another tab holds it. A lease too long is one of a clock that went back. */
 export function claimLease(standing: Standing | undefined, owner: string, now: number): Standing | undefined {
-  const left = (standing?.lease ?? 0) - now;
+  const left = Number(standing?.lease) - now;
   if (left > 0 && left <= LEASE_MS && standing?.owner !== owner) return undefined;
-  return { id: "~", failures: 0, until: 0, span: 0, asked: false, ...standing, owner, lease: now + LEASE_MS };
+  return { ...(standing as Standing), id: "~", owner, lease: now + LEASE_MS };
 }

@@ -1,3 +1,4 @@
+import { IDBFactory, IDBKeyRange } from "fake-indexeddb";
 import { describe, expect, it } from "vitest";
 
 import type { Analytics } from "../src/client";
@@ -5,6 +6,8 @@ import type { Destination } from "../src/event";
 import { SLICE_MS } from "../src/outbox";
 import { MOST_SEND_MS } from "../src/transport";
 import { accept, balance, createStage, refuse, rest } from "./stage";
+
+globalThis.IDBKeyRange = IDBKeyRange;
 
 const track = (analytics: Pick<Analytics, "trackEvent">, many: number): string[] => Array.from({ length: many }, (_, n) => analytics.trackEvent({ name: `e${n}` }).id);
 
@@ -247,6 +250,59 @@ describe("a page that goes", () => {
     stage.hide();
     expect(stage.ids()).toEqual(ids);
     expect(new TextEncoder().encode(stage.sent.map(({ body }) => body).join("")).length).toBeLessThanOrEqual(56 * 1024);
+  });
+
+  it("keeps the silence that the service asks for in its last words, and tells the next page of it", async () => {
+    const stage = createStage();
+    Object.assign(stage.page, { indexedDB: new IDBFactory() });
+    const turns = async (): Promise<void> => {
+      for (let n = 0; n < 20; n++) await rest();
+    };
+    const analytics = stage.open();
+    await stage.pass(1);
+    await turns();
+    stage.respond(() => refuse(429, { "Retry-After": "120" }));
+    analytics.trackEvent({ name: "a" });
+    await stage.pass(SLICE_MS);
+    await turns();
+    stage.hide();
+    await turns();
+    stage.show();
+    stage.fire("online");
+    const next = stage.open();
+    for (let n = 0; n < 11; n++) {
+      await stage.pass(10_000);
+      void analytics.flush();
+      await turns();
+    }
+    expect(stage.sent).toHaveLength(1);
+    expect(analytics.stats()).toMatchObject({ retried: 1, queued: 1 });
+    stage.respond((sent) => accept(sent));
+    for (let n = 0; n < 8; n++) {
+      await stage.pass(5_000);
+      await turns();
+    }
+    expect(stage.sent).toHaveLength(2);
+    expect([analytics.stats().queued, next.stats().queued]).toEqual([0, 0]);
+  });
+
+  it("does not forget such a silence when another of its requests was taken", async () => {
+    const stage = createStage();
+    const analytics = stage.open();
+    let good: (response: Response) => void = () => undefined;
+    stage.respond((sent) => (sent.envelope.events[0]?.user_id ? refuse(503, { "Retry-After": "120" }) : new Promise((resolve) => (good = resolve))));
+    analytics.trackEvent({ name: "a" });
+    analytics.identify("ada");
+    stage.hide();
+    await stage.pass(0);
+    expect(stage.sent).toHaveLength(2);
+    good(accept(stage.sent[0] as (typeof stage.sent)[0]));
+    stage.respond((sent) => accept(sent));
+    stage.show();
+    await stage.pass(110_000);
+    expect(stage.sent).toHaveLength(2);
+    await stage.pass(20_000);
+    expect(analytics.stats()).toMatchObject({ queued: 0, sent: 2 });
   });
 
   it("sends again what was only under way", async () => {

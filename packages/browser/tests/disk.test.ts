@@ -74,6 +74,23 @@ describe("an event on disk", () => {
     expect([dead.stage.sent, idle.stage.ids()]).toEqual([[], [id]]);
   });
 
+  it.each([
+    ["discarded, not offered, by the next page that knows of a kill that said so", "discard", 0],
+    ["offered by the next page that knows of a kill that said to drain it", "drain", 1],
+  ])("is %s", async (_, queue, offered) => {
+    const first = shop();
+    first.stage.open().trackEvent({ name: "a" });
+    await first.pass(SLICE_MS * 2);
+    const next = shop(first.factory);
+    // Told to another tab; the service itself is away.
+    next.stage.items.set("twintrack /api/analytics/events wk", JSON.stringify({ version: 2, kill: true, queue }));
+    const analytics = next.stage.open();
+    await next.pass(3_000);
+    expect(next.stage.sent).toHaveLength(offered);
+    expect(await records(first.factory)).toEqual([]);
+    expect(balance(analytics)).toBe(0);
+  });
+
   it("is forgotten when consent is withdrawn, also for later pages", async () => {
     const first = shop();
     const analytics = first.stage.open();
@@ -201,6 +218,36 @@ describe("a store that fails", () => {
     expect((JSON.parse(stage.sent[0]?.body ?? "") as { sdk: { health: object } }).sdk.health).toMatchObject({ storage: "memory" });
   });
 
+  it.each([
+    ["throws", () => { throw new DOMException("no", "SecurityError"); }],
+    ["fails", () => { const request = {} as IDBOpenDBRequest; queueMicrotask(() => request.onerror?.(new Event("error"))); return request; }],
+  ])("at first and %s is tried again later, seldom, and then keeps what waits in memory", async (_, open) => {
+    const { stage, pass, factory } = shop();
+    let tries = 0;
+    Object.assign(stage.page, { indexedDB: { open: () => (tries++, open()) } });
+    stage.respond(() => refuse(503, { "Retry-After": "3600" }));
+    const analytics = stage.open();
+    const ids: string[] = [];
+    const track = async (milliseconds: number): Promise<void> => {
+      ids.push(analytics.trackEvent({ name: "a" }).id);
+      await pass(milliseconds);
+    };
+    for (let n = 0; n < 10; n++) await track(2_000);
+    expect([tries, analytics.stats().storage]).toEqual([1, "memory"]);
+    await pass(80_000);
+    expect(tries).toBe(2);
+    Object.assign(stage.page, { indexedDB: factory });
+    await pass(160_000);
+    await track(100);
+    await track(100);
+    expect(analytics.stats()).toMatchObject({ storage: "disk", queued: ids.length });
+    expect((await records(factory)).flat().sort()).toEqual(ids.sort());
+    stage.respond((sent) => accept(sent));
+    await pass(3_600_000);
+    expect(analytics.stats()).toMatchObject({ sent: ids.length, queued: 0 });
+    expect(await records(factory)).toEqual([]);
+  }, 20_000);
+
   it("that never answers holds up nothing for long", async () => {
     const { stage, pass } = shop();
     Object.assign(stage.page, { indexedDB: { open: () => ({}) } });
@@ -248,7 +295,7 @@ describe("the lease", () => {
     expect(claimLease(held, "b", 1_000)).toMatchObject({ owner: "b", failures: 2, lease: 1_000 + LEASE_MS });
     expect(claimLease({ ...held, lease: 0 }, "b", 1)).toMatchObject({ owner: "b" });
     expect(claimLease(held, "a", 1)).toMatchObject({ owner: "a" });
-    expect(claimLease(undefined, "b", 1)).toMatchObject({ owner: "b", failures: 0 });
+    expect(claimLease(undefined, "b", 1)).toEqual({ id: "~", owner: "b", lease: 1 + LEASE_MS });
   });
 
   it("that would last longer than any was made by a clock that went back, and holds nobody up", () => {

@@ -53,7 +53,9 @@ describe("the wait", () => {
     const now = Date.parse("Wed, 21 Oct 2026 07:28:00 GMT");
     expect(retryAfter("7", now)).toBe(7_000);
     expect(retryAfter("Wed, 21 Oct 2026 07:28:30 GMT", now)).toBe(30_000);
-    expect(retryAfter("Wed, 21 Oct 2026 07:00:00 GMT", now)).toBe(0);
+    expect(retryAfter("Wed, 21 Oct 2026 07:00:00 GMT", now)).toBeUndefined();
+    expect(retryAfter("0", now)).toBeUndefined();
+    expect(retryAfter("-5", now)).toBeUndefined();
     expect(retryAfter("soon", now)).toBeUndefined();
     expect(retryAfter(null, now)).toBeUndefined();
     expect(retryAfter("99999999999", now)).toBe(MOST_ASKED_MS);

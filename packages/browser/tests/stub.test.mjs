@@ -57,7 +57,7 @@ describe("the stub", () => {
 
   it("loads the script under its own nonce", () => {
     run(stub);
-    expect(appended).toEqual([{ async: true, nonce: "n0nce", src: "/sdk.js" }]);
+    expect(appended).toMatchObject([{ async: true, nonce: "n0nce", src: "/sdk.js" }]);
   });
 
   it("keeps calls in order with the ids and times of their moment, and the page's object goes on working", async () => {
@@ -107,6 +107,25 @@ describe("the stub", () => {
     run(track);
     run("for (let n = 0; n < 5000; n++) analytics.trackEvent({ name: 'a' }); analytics.stats(); analytics.reset(); analytics.trackError(undefined);");
     expect(page.twintrack.made[0].calls).toHaveLength(1_000);
+  });
+
+  it("settles what is beyond its bounds at once, and the rest when the script is there", async () => {
+    run(stub);
+    run(track);
+    run("all = Array.from({ length: 1001 }, (_, n) => analytics.trackEvent({ name: 'a' }))");
+    expect(await run("all[1000]")).toBe("off");
+    run(script);
+    expect(await run("all[999]")).toBe("memory");
+  });
+
+  it("lets no page wait for a script that was blocked", async () => {
+    run(stub);
+    run(track);
+    const before = run("analytics.trackEvent({ name: 'a' })");
+    appended[0].onerror();
+    expect(await before).toBe("off");
+    expect(await run("analytics.flush()")).toBe("off");
+    expect(page.twintrack.made[0].calls).toEqual([]);
   });
 
   it("breaks nothing where nothing is as it should be", () => {

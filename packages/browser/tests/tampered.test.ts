@@ -1,0 +1,118 @@
+/** What lies on disk is what anyone who can run script here left there: none of it may throw into the page or stop the queue. */
+import { IDBFactory, IDBKeyRange } from "fake-indexeddb";
+import { describe, expect, it } from "vitest";
+
+import { balance, createStage } from "./stage";
+
+globalThis.IDBKeyRange = IDBKeyRange;
+
+const LANE = "twintrack /api/analytics/events wk 2";
+
+const open = (factory: IDBFactory, store = "slices"): Promise<IDBDatabase> =>
+  new Promise((resolve) => {
+    const request = factory.open(LANE);
+    request.onupgradeneeded = () => request.result.createObjectStore(store, { keyPath: "id" });
+    request.onsuccess = () => resolve(request.result);
+  });
+
+/** A disk on which these records lie. */
+const holding = async (...records: object[]): Promise<IDBFactory> => {
+  const factory = new IDBFactory();
+  const database = await open(factory);
+  const transaction = database.transaction("slices", "readwrite");
+  for (const record of records) transaction.objectStore("slices").put(record);
+  await new Promise((resolve) => (transaction.oncomplete = resolve));
+  database.close();
+  return factory;
+};
+
+const left = async (factory: IDBFactory): Promise<{ id: unknown }[]> => {
+  const database = await open(factory);
+  const request = database.transaction("slices").objectStore("slices").getAll() as IDBRequest<{ id: unknown }[]>;
+  await new Promise((resolve) => (request.onsuccess = resolve));
+  database.close();
+  return request.result.filter(({ id }) => id !== "~");
+};
+
+/** A page over that disk, which tracks one event of its own. */
+const visit = async (factory: IDBFactory) => {
+  const stage = createStage();
+  Object.assign(stage.page, { indexedDB: factory });
+  const analytics = stage.open();
+  const { id } = analytics.trackEvent({ name: "own" });
+  for (let n = 0; n < 20; n++) {
+    await stage.pass(200);
+    for (let i = 0; i < 5; i++) await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  return { stage, analytics, id };
+};
+
+const row = (id: string, more: object = {}) => ({ id, who: "[]", text: JSON.stringify({ event_id: id, event_name: "kept", ...more }) });
+
+describe("a record on disk", () => {
+  it.each<[string, object, number]>([
+    ["without events", { id: ["p", 1] }, 0],
+    ["of another form", { id: "events", list: [1] }, 0],
+    ["whose events are a text", { id: ["p", 1], rows: "text" }, 1],
+    ["whose events are a number", { id: ["p", 1], rows: 7 }, 1],
+    ["that is empty", { id: ["p", 1], rows: [] }, 0],
+    ["with nothing in place of an event", { id: ["p", 1], rows: [null] }, 1],
+    ["whose event is half written", { id: ["p", 1], rows: [{ id: "x", who: "[]", text: '{"event_id":"x","event' }] }, 1],
+    ["whose event has no text", { id: ["p", 1], rows: [{ id: "x", who: "[]" }] }, 1],
+    ["whose event is an object", { id: ["p", 1], rows: [{ id: "x", who: "[]", text: { event_id: "x" } }] }, 1],
+    ["whose event has another id", { id: ["p", 1], rows: [{ ...row("y"), id: "x" }] }, 1],
+    ["under a key of another form", { id: 5, rows: [null] }, 1],
+  ])("%s is dropped, and reported where there was an event", async (_, record, events) => {
+    const factory = await holding(record);
+    const { stage, analytics, id } = await visit(factory);
+    expect(stage.ids()).toEqual([id]);
+    expect(analytics.stats()).toMatchObject({ recovered: events, rejected: events, sent: 1, queued: 0, storage: "disk" });
+    expect(balance(analytics)).toBe(0);
+    expect(await left(factory)).toEqual([]);
+  });
+
+  it("with one bad event among good ones loses that one alone", async () => {
+    const factory = await holding({ id: ["p", 1], rows: [row("a"), { id: "x", who: 5, text: "}" }, row("b")] });
+    const { stage, analytics, id } = await visit(factory);
+    expect(stage.ids().sort()).toEqual(["a", "b", id].sort());
+    expect(analytics.stats()).toMatchObject({ recovered: 3, rejected: 1, sent: 3, queued: 0 });
+    expect(await left(factory)).toEqual([]);
+  });
+
+  it("that is huge makes room for what the page tracks, and is counted", async () => {
+    const rows = Array.from({ length: 200_000 }, (_, n) => row(`e${n}`));
+    const factory = await holding({ id: ["p", 1], rows });
+    const { stage, analytics, id } = await visit(factory);
+    expect(stage.ids()).toContain(id);
+    expect(analytics.stats()).toMatchObject({ recovered: 200_000, dropped: 199_001 });
+    expect(balance(analytics)).toBe(0);
+  });
+});
+
+describe("a standing on disk", () => {
+  it.each<[string, object]>([
+    ["of texts", { failures: "x", until: "y", span: "z", asked: "no", owner: 5, lease: "w" }],
+    ["of nothing", {}],
+    ["without numbers", { failures: NaN, until: NaN, span: NaN, asked: true }],
+    ["that would last a year", { failures: 1e9, until: 1e18, span: 3e10, asked: false }],
+    ["that would last for ever", { failures: 1e9, until: Infinity, span: Infinity, asked: true }],
+  ])("%s stops the queue for an hour at most", async (_, standing) => {
+    const { stage, analytics, id } = await visit(await holding({ id: "~", ...standing }));
+    for (let n = 0; n < 62 && !stage.sent.length; n++) {
+      await stage.pass(60_000);
+      for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    expect(stage.ids()).toEqual([id]);
+    expect(analytics.stats()).toMatchObject({ sent: 1, queued: 0 });
+  }, 20_000);
+});
+
+describe("a database of another form", () => {
+  it("costs no event: all goes on in memory", async () => {
+    const factory = new IDBFactory();
+    (await open(factory, "other")).close();
+    const { stage, analytics, id } = await visit(factory);
+    expect(stage.ids()).toEqual([id]);
+    expect(analytics.stats()).toMatchObject({ sent: 1, queued: 0, storage: "memory" });
+  });
+});
