@@ -27,6 +27,7 @@ from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
+from twintrack.privacy.masking import masking_routes
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
@@ -72,6 +73,7 @@ class Services:
     def close(self) -> None:
         """Drains: what is accepted is loaded, then every file is closed and the folder marked clean."""
         self.executor.close()
+        self.receiver.maskers.stop()
         self.loader.stop()
         self.spool.close()
         self.store.close()
@@ -158,6 +160,8 @@ def build(
         reached=reached,
         spans=spans,
     )
+    receiver = Receiver(settings, control, spool, clock, metrics, spans)
+    receiver.maskers.start()
     if settings.load or only_load:
         loader.start()
     return Services(
@@ -169,7 +173,7 @@ def build(
         spool,
         loader,
         Executor(store, settings, metrics),
-        Receiver(settings, control, spool, clock, metrics, spans),
+        receiver,
         spans,
         clock.milliseconds(),
     )
@@ -212,6 +216,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
             services.started_milliseconds,
         )
     )
+    app.include_router(masking_routes(receiver.maskers, admission))
     if demo_link is not None:
         app.include_router(
             demo_routes(
@@ -337,6 +342,7 @@ def _gauge(services: Services) -> None:
     metrics.index_bytes.set(sizes.index_bytes)
     metrics.buffer_bytes.set(services.receiver.buffer.held)
     metrics.waiting_requests.set(services.receiver.waiting)
+    metrics.masking_rules_refused.set(bool(services.receiver.maskers.fault))
 
 
 def _pages(app: FastAPI, *, demo: bool) -> None:
