@@ -30,6 +30,7 @@ from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
+<<<<<<< HEAD
 from twintrack.privacy.audit import Audit
 from twintrack.privacy.audited import Audited, audit_routes
 from twintrack.privacy.erase import Eraser
@@ -37,6 +38,9 @@ from twintrack.privacy.retention import retention_routes
 from twintrack.privacy.routes import privacy_routes
 from twintrack.privacy.vendors import GTM, Statsig
 from twintrack.query.answer import Answers
+=======
+from twintrack.privacy.masking import masking_routes
+>>>>>>> mask3
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import Admission, query_routes, session_routes
@@ -86,6 +90,7 @@ class Services:
     def close(self) -> None:
         """Drains: what is accepted is loaded, then every file is closed and the folder marked clean."""
         self.executor.close()
+        self.receiver.maskers.stop()
         self.loader.stop()
         self.spool.close()
         self.store.close()
@@ -182,6 +187,8 @@ def build(
         erase=eraser.step,
         policies=control.retention.policies,
     )
+    receiver = Receiver(settings, control, spool, clock, metrics, spans)
+    receiver.maskers.start()
     if settings.load or only_load:
         loader.start()
     return Services(
@@ -194,7 +201,7 @@ def build(
         loader,
         eraser,
         Executor(store, settings, metrics),
-        Receiver(settings, control, spool, clock, metrics, spans),
+        receiver,
         spans,
         clock.milliseconds(),
         audit,
@@ -245,7 +252,11 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
             audited,
         )
     )
+<<<<<<< HEAD
     app.include_router(retention_routes(services, admission))
+=======
+    app.include_router(masking_routes(receiver.maskers, admission))
+>>>>>>> mask3
     if demo_link is not None:
         app.include_router(
             demo_routes(
@@ -377,10 +388,14 @@ def _gauge(services: Services) -> None:
     metrics.index_bytes.set(sizes.index_bytes)
     metrics.buffer_bytes.set(services.receiver.buffer.held)
     metrics.waiting_requests.set(services.receiver.waiting)
+<<<<<<< HEAD
     head = services.audit.head()
     metrics.audit_sequence.set(head.sequence)
     metrics.audit_head.set(head.number)
     metrics.audit_failures.set(services.audit.failures)
+=======
+    metrics.masking_rules_refused.set(bool(services.receiver.maskers.fault))
+>>>>>>> mask3
 
 
 def _pages(app: FastAPI, *, demo: bool) -> None:

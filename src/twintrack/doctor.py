@@ -41,6 +41,7 @@ async def examine(services: Services) -> dict[str, Any]:
         _disk(services, state),
         _store(state),
         _balance(state),
+        _masking(services),
         await asyncio.to_thread(_chunks, services),
     ]
     for check in (_schema, _rollups, _expiry, _clock):
@@ -78,6 +79,23 @@ def _balance(state: dict[str, Any]) -> Check:
     )
     do = f"{difference:+,} events are not explained: keep the data folder and report this"
     return Check("balance", holds, says, "" if holds else do)
+
+
+def _masking(services: Services) -> Check:
+    maskers = services.receiver.maskers
+    masker = maskers.of("")
+    if masker is None:
+        return Check(
+            "masking", False, "masking is switched off: personal data is stored as it is sent", "TWINTRACK_MASKING=true"
+        )
+    if maskers.fault:
+        return Check(
+            "masking",
+            False,
+            f"the rules file is refused: {maskers.fault}; rules {masker.version} stay in force",
+            f"mend {services.settings.masking_rules}: it is read again at once",
+        )
+    return Check("masking", True, f"rules {masker.version}")
 
 
 def _chunks(services: Services) -> Check:

@@ -112,6 +112,17 @@ class Metrics:
             "masking_failed at all; rejected above 1 % of accepted (a release sends events the contract does not know)",
             ["status", "reason"],
         )
+        self.masking_reloads = self._counter(
+            "twintrack_masking_rules_reloads",
+            "Changes of the masking rules file that were seen, by what became of them: loaded or refused.",
+            "refused at all: the file is broken or gone, and the rules from before it stay in force",
+            ["result"],
+        )
+        self.masking_rules_refused = self._gauge(
+            "twintrack_masking_rules_refused",
+            "1 while the masking rules file is not what is in force.",
+            "1 for a minute: `twintrack doctor` says what is wrong with the file",
+        )
         self.unknown_fields = self._counter(
             "twintrack_ingest_unknown_fields",
             "Event fields that the contract does not know; they are ignored.",

@@ -34,7 +34,7 @@ from twintrack.ingest.receipts import judge
 from twintrack.ingest.visit import Gone, Visit, error_answer
 from twintrack.metrics import Metrics
 from twintrack.outcomes import Reason, Refusal, Status
-from twintrack.pii import Maskers
+from twintrack.pii import LiveMaskers
 from twintrack.settings import Settings
 from twintrack.spans import Spans
 from twintrack.spool.protocol import Delivery, Refused, Slab, Spool
@@ -85,7 +85,11 @@ class Receiver:
         self._settings, self._control, self._spool = settings, control, spool
         self._clock, self._metrics, self._spans = clock, metrics, spans
         self._limits = settings.limits
-        self.maskers = Maskers(Path(settings.masking_rules) if settings.masking_rules else None, on=settings.masking)
+        self.maskers = LiveMaskers(
+            Path(settings.masking_rules) if settings.masking_rules else None,
+            on=settings.masking,
+            told=lambda outcome: metrics.masking_reloads.labels(outcome).inc(),
+        )
         self._origins = [o.strip() for o in settings.allowed_origins.split(",") if o.strip()]
         self._gate = Gate(settings, clock, metrics)
         self._pages = Pages(metrics)

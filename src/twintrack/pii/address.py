@@ -1,5 +1,6 @@
 """Addresses: mail addresses as people write them, and the network's."""
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from ipaddress import IPv6Address
@@ -139,8 +140,11 @@ _NO_ADDRESS = re2.compile(
     r"版本|버전|إصدار|الإصدار|release|build|update|upgrade(?: to)?|"
     r"firmware|driver|section|chapter|figure|table|kapitel|\boid|\bver\.?|§|to v|grade[ds]? from|"
     r"\b(?:npm|android|ios|excel|word|outlook|office|windows|chrome|chromium|firefox|safari|edge|opera|macos|"
-    r"python|java|jdk|php|unity|gradle|sdk)|[ \t]from [\d.]{7,15} to)[ \t:#]{0,3}$"
+    r"python|java|jdk|php|unity|gradle|sdk)"
+    r"|(?:updat|upgrad|bump)\w{0,4} from(?: [\d.]{7,15} to)?)[ \t:#]{0,3}$"
 )
+_CHANGED = re2.compile(r"(?i)\bfrom (?:[1-9](?:\.\d{1,2}){3} to )?$")
+_NOT_DIGITS = re.compile("[^0-9]+")
 _LOCAL = frozenset({"127.0.0.1", "0.0.0.0", "255.255.255.255"})  # noqa: S104
 _LIKELY = re2.compile(r"(?i)^(?:[23][0-9a-f]{3}|f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]|::ffff|64:ff9b)")
 _WORD_BEHIND = re2.compile(r"^(?:[-_+]?[A-Za-z_]|\.\d|\d)")
@@ -158,7 +162,7 @@ def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         if _is_ip6(text) and not data[start + len(text) : start + len(text) + 1].isalnum():
             yield start, _network_end(data, start + len(text), 128)
         return
-    parts = text.split(".")
+    parts = _NOT_DIGITS.split(text)
     if any(int(p) > 255 or (len(p) > 1 and p[0] == "0") for p in parts) or text in _LOCAL:
         return
     if before[-1:].isalnum() and before[-1:] not in (b"v", b"V"):
@@ -168,6 +172,8 @@ def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         return
     if _PRODUCT.search(before) is not None or _NO_ADDRESS.search(data[max(0, start - 40) : start]) is not None:
         return
+    if int(parts[0]) < 10 and all(int(p) < 32 for p in parts) and _CHANGED.search(data[max(0, start - 24) : start]):
+        return  # `moved from 3.9.1.2 to 3.10.0.0`
     yield start, _network_end(data, end, 32)
 
 

@@ -14,7 +14,7 @@ import re2
 
 from twintrack.pii.bound import Crowded
 from twintrack.pii.fold import fold, fold_row, foldable, spans_in_text
-from twintrack.pii.rules import Action, RuleSet, quiet
+from twintrack.pii.rules import Action, Rule, RuleSet, quiet
 
 _UUID = re2.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _UUID_CHARACTERS = 36
@@ -45,6 +45,14 @@ class Masker:
         self._tokens = {rule.name: rule.token for rule in rules.rules}
         # What each request repeats, such as its user agent, is looked at once.
         self.is_clean = lru_cache(1024)(lambda text: not self.find(text))
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return self._rules.rules
+
+    def action(self, rule: str) -> Action:
+        """What becomes of this rule's findings."""
+        return self._rules.actions.get(rule, Action.TOKEN)
 
     @cached_property
     def _gate(self) -> Any:
@@ -129,7 +137,7 @@ class Masker:
     def masked(self, text: str, found: list[Finding], key: bytes = b"") -> Masked:
         if not found:
             return Masked(text, [])
-        actions = [self._rules.actions.get(finding.rule, Action.TOKEN) for finding in found]
+        actions = [self.action(finding.rule) for finding in found]
         parts, at = [], 0
         for (start, end, rule), action in zip(found, actions, strict=True):
             parts += [text[at:start], self._instead(text[start:end], rule, action, key)]

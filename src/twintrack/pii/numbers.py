@@ -98,12 +98,14 @@ def _inside(data: bytes, start: int, end: int) -> bool:
 
 
 _BEFORE_SSN = re2.compile(
-    r"(?i)(?:\bssn|itin\b|\bsocial|tax[ -]?id|taxpayer|seguro[ \t]?social|"
-    r"sozialversicherung|s[ée]curit[ée] sociale|社会保障|社保)[^\d\n]{0,40}$"
+    r"(?i)(?:\bssn|\bs\.s\.n\b|itin\b|\btin\b|\bsocial|\bsoc\.? ?sec|tax[ _-]?id|taxpayer|segur(?:o|idad)[ \t]?social|"
+    r"seguran[çc]a social|sozialversicherung|s[ée]curit[ée] sociale|sicurezza sociale|ubezpiecze|социальн|"
+    r"sosyal g[üu]venlik|社会保障|社会安全|社保|사회보장|"
+    r"الضمان الاجتماعي|सामाजिक सुरक्षा)[^\d\n]{0,40}$"
 )
 _ELSE_SSN = re2.compile(
     r"(?i)(?:order|invoice|ticket|\bref(?:erence)?|part|article|sku|model|version|"
-    r"\bid|tracking|isbn|phone|\btel|rows)[ .:#]{0,3}(?:no|number|nr)?[ .:#]{0,3}$"
+    r"\bid|tracking|isbn|phone|\btel|rows|case|vat)[ .:#]{0,3}(?:no|number|nr)?[ .:#]{0,3}$"
 )
 _ITIN_GROUPS = (
     frozenset(range(50, 66)) | frozenset(range(70, 89)) | frozenset(range(90, 93)) | frozenset(range(94, 100))

@@ -28,6 +28,13 @@ _ANY_PATTERN = re2.compile(_ANY)
 _BEFORE_PATTERN = re2.compile(_BEFORE)
 _AFTER_PATTERN = re2.compile(_AFTER)
 _UNLESS_PATTERN = re2.compile(_UNLESS)
+_UNLESS_WORD = re2.compile("(?i)(?:" + "|".join(_DATA["unless_word"]) + ")")
+_DIRECT = re2.compile(
+    r"(?i)^[^\pL\pN]{0,6}$|[:=#]|\b(?:at|on|is|me|us|under|unter|ist|lautet|au|est|al|es|en|a|op|pod|na|to|é|è|em|su|по|на|numero|number|no)\b"
+    r"|[^\x00-\x{24f}]"
+)
+_PAIRS_BEFORE, _PAIRS_BEHIND = re2.compile(r"\b\d\d[ .\t-]$"), re2.compile(r"^[ .\t-]\d\d\b")
+_PAIRS = re2.compile(r"^\d\d(?:[ .\t-]\d\d){4}$")
 _DIGIT = re.compile(rb"[0-9]+")
 _NOT_BETWEEN = re.compile(rb"[0-9]")
 _DATE = re2.compile(
@@ -87,7 +94,9 @@ class _Words:
         place = bisect_right(self.ends, start)
         if place and start - self.ends[place - 1] <= _GAP_BYTES:
             gap = data[self.ends[place - 1] : start]
-            if b"[PHONE" not in gap and _UNLESS_PATTERN.search(gap) is None:
+            if b"[PHONE" not in gap and _UNLESS_PATTERN.search(gap) is None and _UNLESS_WORD.search(gap) is None:
+                if end - start <= 8 and data[start:end].isdigit() and _DIRECT.search(gap) is None:
+                    return False
                 return _NOT_BETWEEN.search(gap) is None and gap.count(b" ") <= _MOST_SPACES
         if self.ends and _BEHIND.search(data[end : end + _AFTER_BYTES]):
             return True
@@ -148,6 +157,10 @@ def _unlike(part: bytes, least_with_zero: int = 9) -> bool:
 
 def _stands_alone(data: bytes, start: int, end: int) -> bool:
     before, behind = data[max(0, start - 1) : start], data[end : end + 2]
+    if _PAIRS.search(data[start:end]) and (
+        _PAIRS_BEFORE.search(data[max(0, start - 3) : start]) or _PAIRS_BEHIND.search(data[end : end + 4])
+    ):
+        return False  # a list: lotto, measures
     if before and (before.isalnum() or before in b"_.-/#=+@$"):
         return False
     return not (

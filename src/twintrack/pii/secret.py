@@ -34,6 +34,12 @@ _CODE_FIRST = (
     rf"(?:^|[^\w.,-])((?:[A-Z]-)?\d{{2}}[ \t-]?\d{{0,5}}{_YOURS[:2]}){_YOURS[2:]}"
     r"[^\n0-9]{0,40}?(?i:codes?\b|otp|pin\b|password|passcode|código|codice|kod\b)"
 )
+# `hunter22! is the password`
+_VALUE_FIRST = (
+    r"""([^\s"'`<>:/]{6,64})["'`]? (?i:is|ist|est|es|è|é|jest) """
+    r"(?i:the|my|our|your|das|mein|unser|le|mon|la|mi|su|il|a|minha|het|mijn)\b"
+    r"[^\n]{0,30}?(?i:password|passwort|passphrase|passwd|mot de passe|contraseña|clave|senha|wachtwoord)"
+)
 NEEDS = "(?i:" + "|".join(word for kind in _KINDS for word in _DATA[kind]) + ")|" + _YOURS
 # One step behind a word: an assignment, a quote, a word of a script without spaces, or what may be the value. They are
 # told apart by their first byte.
@@ -51,14 +57,17 @@ _UNLESS = re2.compile(_DATA["unless"])
 _ASSIGNED = frozenset(_DATA["assigned"])
 _COMMON = frozenset(_DATA["common"])
 _PLACEHOLDER = re2.compile(_DATA["placeholders"])
-_TOKEN_BEFORE, _TOKEN_BEHIND = re2.compile(r"\[[A-Z0-9_]*$"), re2.compile(r"^[A-Z0-9_]*\]")
+_TOKEN_BEFORE, _TOKEN_BEHIND = re2.compile(r"\[(?:[A-Z][A-Z0-9_]*)?$"), re2.compile(r"^[A-Z0-9_]*\]")
 _UUID = re2.compile(r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _HEX = re2.compile(r"(?i)^(?:0x)?[0-9a-f]{16,}$")
 _NUMBER_LIKE = re2.compile(r"^[\d.,:/%+-]+$")
+_FOR_WHAT, _WHOSE = frozenset(_DATA["for_what"]), frozenset(_DATA["whose"])
 _STATUSES, _STOPS = frozenset(_DATA["statuses"]), frozenset(_DATA["stops"])
 _UNLESS_CODE = re2.compile(_DATA["unless_code"])
 _CODE_FIRST_PATTERN = re2.compile(_CODE_FIRST)
+_VALUE_FIRST_PATTERN = re2.compile(_VALUE_FIRST)
 _DIGIT_GROUPS = re2.compile(r"(?:[A-Z]-)?\d{1,8}(?:[ \t-]\d{2,6}){0,5}")
+_SIX_DIGITS = re2.compile(r"\d{3}[ \t-]?\d{3}\b")
 _LETTER_GROUPS = re2.compile(r"^[A-Z0-9]{3,10}(?:-[A-Z0-9]{3,10}){0,7}$")
 _QUOTED = re2.compile(r"""[^"'`<>\n«»]{4,160}""")
 _WORDS_ON = re2.compile(r"[a-zA-Z\x{c0}-\x{1fff}]+(?:[ \t\n,]{1,2}[a-zA-Z\x{c0}-\x{1fff}]+)+")
@@ -153,6 +162,10 @@ def secrets(data: bytes) -> Iterator[tuple[int, int]]:
     reached = 0
     for match in candidates(_CODE_FIRST_PATTERN, data):
         yield match.span(1)
+    for match in candidates(_VALUE_FIRST_PATTERN, data):
+        made = _made(match.group(1).decode("utf-8", "ignore"))
+        if made.digit and (made.lower or made.upper):
+            yield match.span(1)
     for match in candidates(_WORDS, data):
         if match.start() < reached:
             continue  # inside a secret that was found
@@ -180,6 +193,7 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
     near, steps, at = True, 0, end
     assigned = marked = False
     quote = -1
+    between: list[str] = []
     limit = min(len(data), end + _AHEAD_BYTES)
     for step in _STEP.finditer(data, end, limit):
         if steps == _MOST_TOKENS:
@@ -227,17 +241,27 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
                 return None
             near = False
             continue
-        if near and (kind in ("pin", "code") or (kind == "plain_code" and assigned)):
+        if near and (
+            kind in ("pin", "code") or (kind == "plain_code" and (assigned or _SIX_DIGITS.match(data, first)))
+        ):
             groups = _digits_end(data, first)
-            if groups:
+            if groups and (kind != "pin" or groups - first <= 12):
                 return first, groups
         place = _Place(near, assigned, marked, quoted and assigned, _ENDS.search(data[last : last + 8]) is not None)
+        if kind == "password" and _tells_what_for(between) and place.ends and any(c.isdigit() for c in value):
+            place = place._replace(near=True, assigned=True)
         if _holds(value, kind, place):
             return first, last
         if assigned:
             return None
         near = False
+        between.append(value.casefold())
     return None
+
+
+def _tells_what_for(between: list[str]) -> bool:
+    """Whether the words since the word are such as `for the wifi`."""
+    return 2 <= len(between) <= 3 and between[0] in _FOR_WHAT and _WHOSE.isdisjoint(between)
 
 
 _UNLESS_BEFORE = {"plain_key": _UNLESS, "plain_code": _UNLESS_CODE}
@@ -278,6 +302,8 @@ def _in_token(data: bytes, start: int, end: int) -> bool:
     if data.rfind(b"[", max(0, start - 32), start) < 0:
         return False
     before, behind = data[max(0, start - 32) : start], data[end : end + 48]
+    if before[-1:] == b"[" and behind[:1].isdigit():
+        return False
     return _TOKEN_BEFORE.search(before) is not None and _TOKEN_BEHIND.search(behind) is not None
 
 
