@@ -27,7 +27,9 @@ from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
+from twintrack.query.answer import Answers
 from twintrack.query.execute import Executor
+from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
 from twintrack.spans import Spans, exported_spans
@@ -200,6 +202,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     admission = Admission(services.control)
     app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
     app.include_router(query_routes(services.executor, admission))
+    app.include_router(kind_routes(Answers(services.executor, services.clock), admission))
     app.include_router(
         trace_routes(
             services.spool,

@@ -1,0 +1,126 @@
+"""What may be asked about: the columns of an event and the paths inside `event_metadata`, as typed expressions.
+
+A property is a column's name, `person`, or `event_metadata.path`. Three readings of each: as text (NULL where it is not
+set), as a number (NULL where it is none), and whether it is set. An empty text counts as not set, as does JSON null.
+"""
+
+from typing import NamedTuple
+
+from twintrack.auth import Role
+from twintrack.query.compile.statement import named
+from twintrack.query.scope import refused
+from twintrack.store.schema import HIDDEN_FROM_READ
+
+METADATA = "event_metadata."
+PERSON = "person"
+_PATH_CHARACTERS = 200
+_SEES_NO_TEXT = frozenset({Role.READ, Role.VIEWER})
+
+# How a column is kept: text, number, bool, time.
+COLUMNS = {
+    "event_id": "text",
+    "event_name": "text",
+    "event_timestamp": "time",
+    "user_id": "text",
+    "anonymous_id": "text",
+    "session_id": "text",
+    "identity": "text",
+    "sequence": "number",
+    "event_value": "text",
+    "message_content": "text",
+    "message_length": "number",
+    "thread_id": "text",
+    "client_timestamp": "time",
+    "server_timestamp": "time",
+    "loaded_at": "time",
+    "ip_address": "text",
+    "user_agent": "text",
+    "is_bot": "bool",
+    "page_url": "text",
+    "page_path": "text",
+    "page_title": "text",
+    "referrer": "text",
+    "locale": "text",
+    "viewport_width": "number",
+    "viewport_height": "number",
+    "consent": "text",
+    "source": "text",
+    "masking_version": "text",
+}
+_NULLABLE = frozenset({"event_value", "message_content", "message_length", "thread_id"})
+_NO_TEXT = frozenset({"event_id", "ip_address"})
+
+
+class Property(NamedTuple):
+    """Expressions of one property over the columns of `analytics.events` (and `person`, where the source gives it)."""
+
+    name: str
+    kept: str  # text, number, bool, time, json
+    raw: str
+
+    @property
+    def text(self) -> str:
+        """Nullable(String); instants as ISO 8601 UTC, truth as true and false."""
+        if self.kept == "text":
+            return f"nullIf(CAST({self.raw}, 'Nullable(String)'), '')"
+        if self.kept == "time":
+            return f"CAST(formatDateTime({self.raw}, '%Y-%m-%dT%H:%i:%SZ', 'UTC'), 'Nullable(String)')"
+        if self.kept == "bool":
+            return f"CAST(if({self.raw}, 'true', 'false'), 'Nullable(String)')"
+        return f"nullIf(CAST({self.raw}, 'Nullable(String)'), '')"
+
+    @property
+    def never_null(self) -> bool:
+        """Whether the bare column is a text that is never NULL."""
+        return self.kept == "text" and self.name not in _NULLABLE and self.name not in _NO_TEXT
+
+    @property
+    def number(self) -> str:
+        """Nullable(Float64): a number, or a text that reads as a finite one."""
+        if self.kept == "number":
+            return f"CAST({self.raw}, 'Nullable(Float64)')"
+        read = f"toFloat64OrNull({self.text})"
+        return f"if(isFinite({read}), {read}, NULL)"
+
+    @property
+    def moment(self) -> str:
+        """Nullable(DateTime64(3)): an instant, or a text that reads as one; without a zone it is UTC."""
+        if self.kept == "time":
+            return self.raw
+        return f"parseDateTime64BestEffortOrNull({self.text}, 3, 'UTC')"
+
+    @property
+    def is_set(self) -> str:
+        return f"isNotNull({self.text})"
+
+
+def hidden(role: Role) -> frozenset[str]:
+    """Columns that this role may not ask about: not in answers, and not in filters, which would tell as much."""
+    return frozenset(HIDDEN_FROM_READ["events"]) if role in _SEES_NO_TEXT else frozenset()
+
+
+def property_of(name: str, role: Role) -> Property:
+    """Raises: RequestError for a name that nothing has, or that this role may not ask about."""
+    if name in hidden(role):
+        raise refused(
+            f"a {role} may not ask about {name}", "ask with a key of a role that sees text of people", "hidden_property"
+        )
+    if name == PERSON:
+        return Property(name, "text", PERSON)
+    if name in COLUMNS:
+        return Property(name, COLUMNS[name], named(name))
+    path = name.removeprefix(METADATA)
+    if path == name or not path:
+        raise refused(
+            f"there is no property {name[:60]!r}",
+            "name a column of events, `person`, or `event_metadata.` and a path; POST /api/analytics/query/properties"
+            " lists them",
+            "unknown_property",
+        )
+    if len(path) > _PATH_CHARACTERS or any(ord(c) < 32 for c in path) or "" in path.split("."):
+        raise refused(
+            "the path of a property is too long, or part of it is empty or holds control signs",
+            f"at most {_PATH_CHARACTERS} characters, parts joined by single dots",
+            "unknown_property",
+        )
+    return Property(name, "json", "event_metadata." + ".".join(named(part) for part in path.split(".")))

@@ -1,0 +1,78 @@
+"""A statement and its parameters. What a person wrote reaches the engine as a parameter, never as part of the SQL."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from twintrack.event import Tenancy
+from twintrack.store.schema import DATABASE
+
+
+class Statement(NamedTuple):
+    """SQL with `{name:Type}` in it, and the values of those names."""
+
+    sql: str
+    parameters: Mapping[str, Any]
+
+
+class Plan(NamedTuple):
+    """How a question is answered: what to ask, and how the answers to that become one.
+
+    Shape: `statements` by name; `shape` takes the rows of each by the same names.
+    """
+
+    statements: Mapping[str, Statement]
+    definition: str
+    shape: Callable[[Mapping[str, list[Any]]], dict[str, Any]]
+    source: str = "raw"
+
+
+class Parameters:
+    """Collects the values of one statement; each method gives the text that stands for the value in the SQL."""
+
+    def __init__(self, tenancy: Tenancy) -> None:
+        self.values: dict[str, Any] = {"project": tenancy.project, "environment": tenancy.environment}
+
+    def _add(self, value: Any, kind: str) -> str:
+        name = f"p{len(self.values)}"
+        self.values[name] = value
+        return f"{{{name}:{kind}}}"
+
+    def text(self, value: str) -> str:
+        return self._add(value, "String")
+
+    def texts(self, values: list[str]) -> str:
+        return self._add(values, "Array(String)")
+
+    def number(self, value: float) -> str:
+        return self._add(value, "Float64")
+
+    def numbers(self, values: list[float]) -> str:
+        return self._add(values, "Array(Float64)")
+
+    def whole(self, value: int) -> str:
+        return self._add(value, "Int64")
+
+    def day(self, value: str) -> str:
+        """Of an ISO date."""
+        return self._add(value, "Date32")
+
+    def moment(self, milliseconds: int) -> str:
+        """Of milliseconds since 1970: a DateTime64(3) in UTC."""
+        return f"fromUnixTimestamp64Milli({self._add(milliseconds, 'Int64')}, 'UTC')"
+
+    @property
+    def tenancy(self) -> str:
+        """The condition under which every table is read."""
+        return "project = {project:String} AND environment = {environment:String}"
+
+    def statement(self, sql: str) -> Statement:
+        return Statement(sql, dict(self.values))
+
+
+def table(name: str) -> str:
+    return f"{DATABASE}.{name}"
+
+
+def named(identifier: str) -> str:
+    """An identifier as the engine reads it whatever letters it has."""
+    return "`" + identifier.replace("\\", "\\\\").replace("`", "\\`") + "`"

@@ -1,0 +1,58 @@
+"""What every kind of question has in common: range, zone, filter, and what an answer says of itself."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from twintrack.clock import iso
+from twintrack.query.compile.statement import Plan
+from twintrack.query.filters import Filter
+from twintrack.query.period import Bucket, Period, Range, Zone, resolve
+from twintrack.query.scope import Scope, refused
+
+
+class Question(BaseModel):
+    """A kind of question is a subclass in `compile/`, listed in `kinds.py`. Its state is small JSON, fit for a URL."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    def plan(self, scope: Scope) -> Plan:
+        """What to ask the engine and how to read what it says. Pure.
+
+        Raises: RequestError with a hint for a question that cannot be answered.
+        """
+        raise NotImplementedError
+
+
+class RangedQuestion(Question):
+    """A question about a range of time."""
+
+    range: Range = Field(default_factory=lambda: Range.model_validate({"last": 30}))
+    zone: Zone = "UTC"
+    filter: Filter | None = Field(None, description="Which events count at all.")
+    floor: int = Field(
+        0, ge=0, le=1_000, description="Numbers of fewer people than this are withheld (k-anonymity); 0 for none."
+    )
+
+    def period(self, scope: Scope) -> Period:
+        return resolve(self.range, self.zone, scope.now_milliseconds)
+
+
+class EventSelection(BaseModel):
+    """Events of one name, of one of several, or any event; and a filter of their own."""
+
+    model_config = ConfigDict(extra="forbid")
+    event: str | list[str] | None = Field(None, description="A name, alternatives, or nothing for any event.")
+    filter: Filter | None = None
+
+    @property
+    def names(self) -> list[str]:
+        given = self.event if isinstance(self.event, list) else [self.event] if self.event is not None else []
+        if len(given) > 100 or any(not n or len(n) > 500 for n in given) or (given == [] and self.event is not None):
+            raise refused("an event's name is 1 to 500 characters, and there are at most 100", "", "bad_event")
+        return given
+
+
+def shown(buckets: list[Bucket]) -> list[dict[str, Any]]:
+    """Buckets as an answer shows them."""
+    return [{"start": iso(b.start), "end": iso(b.end), "state": b.state} for b in buckets]

@@ -1,0 +1,27 @@
+"""In whose name and at what time a question is asked: all that a plan depends on beside the question itself."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from twintrack.auth import Role
+from twintrack.errors import RequestError
+from twintrack.event import Tenancy
+from twintrack.query.compile.statement import Parameters
+
+# Gives the SELECT of the persons of a cohort, one column; its values go into the parameters of the statement it joins.
+CohortOf = Callable[[Parameters], str]
+
+
+class Scope(NamedTuple):
+    """Shape: instants are milliseconds since 1970; `first_milliseconds` is the hour of the project's first event."""
+
+    tenancy: Tenancy
+    role: Role
+    now_milliseconds: int
+    first_milliseconds: int | None = None
+    cohorts: Mapping[str, CohortOf] = {}
+
+
+def refused(message: str, hint: str, code: str = "bad_question") -> RequestError:
+    """What every question that cannot be answered raises: what is wrong, and what to ask instead."""
+    return RequestError(message, hint=hint, code=code)
