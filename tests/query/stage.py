@@ -1,7 +1,7 @@
 """A store with rows in it and the service that answers questions about them, at a time that stands still."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from twintrack.metrics import Metrics
 from twintrack.query.answer import Answers
 from twintrack.query.execute import Executor
 from twintrack.query.kinds import KINDS
+from twintrack.query.question import Question
 from twintrack.settings import load_settings
 from twintrack.testing import ManualClock
 
@@ -62,8 +63,14 @@ class Stage:
             for _ in range(2):
                 self.store.insert("events", str(UUID(int=self._chunks)), b"\n".join(lines), f"chunk-{self._chunks}")
 
-    def ask(self, kind: str, question: dict[str, Any], principal: Principal = ANALYST) -> dict[str, Any]:
-        return asyncio.run(self.answers.ask(KINDS[kind].model_validate(question), principal))
+    def ask(
+        self,
+        kind: str,
+        question: dict[str, Any],
+        principal: Principal = ANALYST,
+        kinds: Mapping[str, type[Question]] = KINDS,
+    ) -> dict[str, Any]:
+        return asyncio.run(self.answers.ask(kinds[kind].model_validate(question), principal))
 
     def close(self) -> None:
         self.executor.close()

@@ -15,6 +15,7 @@ value of the properties at the first event of that attempt. A bucket of the tren
 
 from collections import defaultdict
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -110,6 +111,6 @@ def answer(all_rows: list[dict[str, Any]], asked: dict[str, Any], now: datetime)
         edges = calendar.starts(start, end, asked["interval"], zone)
         answered["trend"] = [
             counted(list(results(all_rows, asked, max(a, start), min(b, end)).values()), steps)["counts"]
-            for a, b in zip(edges, edges[1:], strict=False)
+            for a, b in pairwise(edges)
         ]
     return answered

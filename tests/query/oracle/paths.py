@@ -56,7 +56,7 @@ def walks(all_rows: list[dict[str, Any]], asked: dict[str, Any], now: datetime) 
 
 
 def answer(all_rows: list[dict[str, Any]], asked: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """`links`: {(place, source, target): walks}; `nodes`: {(place, name): (walks, of which leave or enter here)}; `walks`."""
+    """`links` by (place, source, target); `nodes` by (place, name): walks, and those that leave or enter here; `walks`."""
     found = walks(all_rows, asked, now)
     links: Counter[Any] = Counter()
     nodes: Counter[Any] = Counter()

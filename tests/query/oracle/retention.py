@@ -55,10 +55,14 @@ def members(all_rows: list[dict[str, Any]], asked: dict[str, Any], now: datetime
                     break
                 if bucket is not None and bucket not in starts:
                     starts[bucket] = place
-        returns = [(p, bucket_of(r["event_timestamp"], edges)) for p, r in enumerate(rows) if selected(asked["back"], r)]
+        returns = [
+            (p, bucket_of(r["event_timestamp"], edges)) for p, r in enumerate(rows) if selected(asked["back"], r)
+        ]
         for bucket, place in starts.items():
             if bucket < count:
-                after = {b - bucket for p, b in returns if b is not None and (b > bucket or (b == bucket and p > place))}
+                after = {
+                    b - bucket for p, b in returns if b is not None and (b > bucket or (b == bucket and p > place))
+                }
                 found.append((person, bucket, rows[place], after))
     return found, edges, count
 

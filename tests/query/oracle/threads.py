@@ -12,6 +12,7 @@ A wait runs from a question to the next answer behind it; questions in between s
 
 from collections import defaultdict
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -96,6 +97,6 @@ def answer(all_rows: list[dict[str, Any]], asked: dict[str, Any], now: datetime)
         edges = calendar.starts(*calendar.span(asked["range"], zone, now), asked["interval"], zone)
         answered["trend"] = [
             {name: sum(a <= t["began"] < b and t["outcome"] == name for t in found) for name in OUTCOMES}
-            for a, b in zip(edges, edges[1:], strict=False)
+            for a, b in pairwise(edges)
         ]
     return answered
