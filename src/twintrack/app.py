@@ -30,17 +30,14 @@ from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
-<<<<<<< HEAD
 from twintrack.privacy.audit import Audit
 from twintrack.privacy.audited import Audited, audit_routes
 from twintrack.privacy.erase import Eraser
+from twintrack.privacy.masking import masking_routes
 from twintrack.privacy.retention import retention_routes
 from twintrack.privacy.routes import privacy_routes
 from twintrack.privacy.vendors import GTM, Statsig
 from twintrack.query.answer import Answers
-=======
-from twintrack.privacy.masking import masking_routes
->>>>>>> mask3
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import Admission, query_routes, session_routes
@@ -252,11 +249,8 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
             audited,
         )
     )
-<<<<<<< HEAD
     app.include_router(retention_routes(services, admission))
-=======
     app.include_router(masking_routes(receiver.maskers, admission))
->>>>>>> mask3
     if demo_link is not None:
         app.include_router(
             demo_routes(
@@ -388,14 +382,11 @@ def _gauge(services: Services) -> None:
     metrics.index_bytes.set(sizes.index_bytes)
     metrics.buffer_bytes.set(services.receiver.buffer.held)
     metrics.waiting_requests.set(services.receiver.waiting)
-<<<<<<< HEAD
     head = services.audit.head()
     metrics.audit_sequence.set(head.sequence)
     metrics.audit_head.set(head.number)
     metrics.audit_failures.set(services.audit.failures)
-=======
     metrics.masking_rules_refused.set(bool(services.receiver.maskers.fault))
->>>>>>> mask3
 
 
 def _pages(app: FastAPI, *, demo: bool) -> None:

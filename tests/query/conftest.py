@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.query.oracle.crowd import NOW, crowd
 from tests.query.oracle.rows import ecom, generated
 from tests.query.stage import Stage, staged
 
@@ -32,3 +33,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     rows = ecom()
     with staged(tmp_path_factory.mktemp("shop") / "store", SHOP_NOW, rows) as stage:
         yield Asked(stage, rows, SHOP_NOW)
+
+
+@pytest.fixture(scope="session")
+def many_people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    rows = crowd()
+    with staged(tmp_path_factory.mktemp("crowd") / "store", NOW, rows) as stage:
+        yield Asked(stage, rows, NOW)

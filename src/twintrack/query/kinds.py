@@ -2,6 +2,7 @@
 
 from twintrack.query.compile.actors import Actors
 from twintrack.query.compile.events import Events
+from twintrack.query.compile.funnel import Funnel
 from twintrack.query.compile.properties import Properties
 from twintrack.query.compile.sessions import Sessions
 from twintrack.query.compile.trends import Trends
@@ -15,4 +16,5 @@ KINDS: dict[str, type[Question]] = {
     "events": Events,
     "properties": Properties,
     "actors": Actors,
+    "funnel": Funnel,
 }

@@ -1,0 +1,75 @@
+"""What came first: the events of each person or session in their order, and whole units to count by.
+
+Of two events the earlier moment comes first, then the smaller `sequence`, then the smaller `event_id`: no tie is left to
+the engine's mood. An id is compared as its 16 bytes, since the engine orders the type UUID by its second half.
+"""
+
+from typing import Any, Literal
+
+from twintrack.query.catalog import property_of
+from twintrack.query.compile.statement import Parameters
+from twintrack.query.filters import asks_person, condition
+from twintrack.query.question import EventSelection
+from twintrack.query.scope import Scope, refused
+
+# A moment that never comes, in milliseconds; twice of it still fits.
+NEVER = 1 << 61
+AT = "toUnixTimestamp64Milli(event_timestamp)"
+PLACE = f"({AT}, sequence, UUIDToNum(event_id))"
+TOTAL, OTHER = ["+"], ["*"]
+
+Per = Literal["person", "session"]
+
+
+def unit(per: Per) -> str:
+    """The column that events are gathered by; rows where it is empty belong to nothing that is counted."""
+    return "person" if per == "person" else "session_id"
+
+
+def selected(of: EventSelection, scope: Scope, p: Parameters) -> str:
+    """Whether a row is of the selection: 0 or 1."""
+    one = condition(of.filter, scope, p)
+    return f"(event_name IN {p.texts(of.names)} AND {one})" if of.names else f"({one})"
+
+
+def keys(breakdown: list[str], scope: Scope) -> str:
+    """The values of a breakdown as one array: '' where nothing is set, else '=' and the value."""
+    texts = [property_of(name, scope.role).text for name in breakdown]
+    return "[" + ", ".join(f"ifNull(concat('=', {text}), '')" for text in texts) + "]::Array(String)"
+
+
+def needs_person(per: Per, breakdown: list[str], *filters: Any) -> bool:
+    return per == "person" or "person" in breakdown or any(map(asks_person, filters))
+
+
+def largest(units: str, columns: dict[str, tuple[str, str]], top: int) -> str:
+    """Aggregates of the rows of `units` in all, and by `keys`: the `top` largest groups, and the others as one.
+
+    Shape: `columns` are functions and their arguments by name; the answer has `grouped` and those: `TOTAL` first, then the
+    largest, `OTHER` last. One pass: groups become states, and states are merged.
+    """
+    states = ", ".join(f"{_combined(f, 'State')}({given}) AS {name}" for name, (f, given) in columns.items())
+    merged = ", ".join(f"{_combined(f, 'Merge')}({name})" for name, (f, _) in columns.items())
+    return (
+        f"SELECT grouped, {merged} FROM (SELECT *, row_number() OVER (ORDER BY size DESC, keys) AS place FROM"
+        f" (SELECT keys, count() AS size, {states} FROM ({units}) GROUP BY keys))"
+        f" ARRAY JOIN [{TOTAL}, if(place <= {top}, keys, {OTHER})] AS grouped"
+        f" GROUP BY grouped ORDER BY grouped = {TOTAL} DESC, grouped = {OTHER}, max(size) DESC, grouped"
+    )
+
+
+def _combined(function: str, combinator: str) -> str:
+    """`quantilesIf(0.5)` with `State`: the combinator stands before the parameters."""
+    name, mark, parameters = function.partition("(")
+    return f"{name}{combinator}{mark}{parameters}"
+
+
+def check_breakdown(breakdown: list[str]) -> None:
+    if len(breakdown) > 3 or len(set(breakdown)) != len(breakdown):
+        raise refused("a breakdown is of up to three different properties", "leave some out", "bad_breakdown")
+
+
+def shown_group(group: list[str]) -> dict[str, Any]:
+    if group == OTHER:
+        return {"breakdown": None, "other": True}
+    return {"breakdown": [key[1:] if key else None for key in group], "other": False}
