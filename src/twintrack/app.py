@@ -32,6 +32,7 @@ from twintrack.privacy.audit import Audit
 from twintrack.privacy.audited import Audited, audit_routes
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
+from twintrack.seal import DataKeys
 from twintrack.settings import Settings
 from twintrack.spans import Spans, exported_spans
 from twintrack.spool.kafka.broker import Address, Broker
@@ -106,7 +107,9 @@ def lock_folder(data: Path, wait_seconds: float) -> int:
             time.sleep(0.05)
 
 
-def open_spool(settings: Settings, clock: Clock, metrics: Metrics, reached: Callable[[str], None]) -> WholeSpool:
+def open_spool(
+    settings: Settings, clock: Clock, metrics: Metrics, reached: Callable[[str], None], keys: DataKeys | None
+) -> WholeSpool:
     """The spool that `TWINTRACK_SPOOL` names. Raises: SettingsError, SpoolFormat, Unavailable."""
     sizes = SpoolSizes(
         settings.index_bytes,
@@ -120,7 +123,7 @@ def open_spool(settings: Settings, clock: Clock, metrics: Metrics, reached: Call
     )
     if settings.spool == "local":
         boot = settings.boot or boot_id()
-        return LocalSpool(settings.data / "spool", clock, metrics, sizes, boot=boot, reached=reached)
+        return LocalSpool(settings.data / "spool", clock, metrics, sizes, boot=boot, reached=reached, keys=keys)
     return KafkaSpool(
         settings.data / "kafka",
         Broker(Address.of(settings.spool), settings.kafka_properties),
@@ -130,6 +133,7 @@ def open_spool(settings: Settings, clock: Clock, metrics: Metrics, reached: Call
         sizes,
         timeout_seconds=settings.kafka_timeout_seconds,
         catch_up_messages=settings.kafka_catch_up_messages,
+        keys=keys,
     )
 
 
@@ -146,13 +150,13 @@ def build(
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = Metrics()
     spans = spans or (exported_spans(clock) if settings.spans else None)
-    control = Control(settings.control_url, clock)
+    control = Control(settings.control_url, clock, settings.key_ring)
     audit = Audit(settings.data / "audit", clock)
     store = open_store(settings, metrics.engine_deaths.inc)
     if store.engine == "chdb":
         migrate(store)
     reached = crash_at(settings.crash_point)
-    spool = open_spool(settings, clock, metrics, reached)
+    spool = open_spool(settings, clock, metrics, reached, control.data_keys)
     loader = Loader(
         spool,
         store,

@@ -2,7 +2,7 @@
 runs, in this process where the data folder is free.
 
 Exit codes: 0 done, 1 the command failed, 2 the words were wrong, 3 the data folder is busy or unreachable,
-4 `doctor` or `audit verify` found something.
+4 `doctor` or `audit verify` found something, 5 the encryption key is missing or another one.
 """
 
 import json
@@ -24,7 +24,8 @@ from twintrack.app import lock_folder
 from twintrack.audit_command import audit_app
 from twintrack.auth import Role
 from twintrack.demo import DEMO
-from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
+from twintrack.encryption_command import encryption_app
+from twintrack.errors import DataFolderInUse, EncryptionKeyRefused, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
 from twintrack.masking import mask_command
@@ -45,6 +46,7 @@ rollup_app = typer.Typer(no_args_is_help=True, help="Rollups from raw.")
 app.add_typer(rollup_app, name="rollup")
 app.add_typer(rollout_app, name="rollout")
 app.add_typer(audit_app, name="audit")
+app.add_typer(encryption_app, name="encryption")
 _IMPORT_ROWS = 2_000
 
 
@@ -363,6 +365,8 @@ def main() -> None:
         app()
     except (DataFolderInUse, SpoolFormat) as error:
         _fail(error, 3)
+    except EncryptionKeyRefused as error:
+        _fail(error, 5)
     except StoreError as error:
         _fail(error, 1)
     except TwintrackError as error:

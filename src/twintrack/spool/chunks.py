@@ -14,11 +14,13 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from twintrack.errors import ChunkDamaged
+from twintrack.errors import ChunkDamaged, SealBroken
+from twintrack.seal import DataKeys, is_sealed
 from twintrack.spool.protocol import Chunk, Kind
 from twintrack.spool.segment import Record, sync_folder
 
 _PUT_BACK = "put it back from a copy of the data folder; until then its events are counted as damaged"
+_UNFINISHED = ".sealing"
 _decode_start = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -29,6 +31,13 @@ class Group(NamedTuple):
     month: int
     lookup: bool
     import_id: str
+
+
+class Folder(NamedTuple):
+    """Where chunk files stand, and the keys they are sealed by; None where they are not."""
+
+    path: Path
+    keys: DataKeys | None = None
 
 
 class Frozen(NamedTuple):
@@ -75,14 +84,14 @@ def gather(record: Record, groups: dict[Group, Gathered]) -> None:
         groups.setdefault(group, Gathered()).add(part.lines, part.rows, place, record.received)
 
 
-def write(folder: Path, group: Group, gathered: Gathered) -> Frozen:
+def write(folder: Folder, group: Group, gathered: Gathered) -> Frozen:
     """A durable chunk file. Not a chunk yet: the ledger must name it."""
     chunk_id = str(uuid4())
     content = b"\n".join(gathered.lines)
     token = f"tt1:{chunk_id}:{_digest(content)}"
     try:
         with path(folder, chunk_id).open("xb") as file:
-            file.write(content)
+            file.write(folder.keys.seal(content, chunk_id) if folder.keys is not None else content)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
@@ -101,15 +110,15 @@ def write(folder: Path, group: Group, gathered: Gathered) -> Frozen:
     return Frozen(chunk, len(content), gathered.places)
 
 
-def path(folder: Path, chunk_id: str) -> Path:
-    return folder / f"{chunk_id}.rows"
+def path(folder: Folder, chunk_id: str) -> Path:
+    return folder.path / f"{chunk_id}.rows"
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def content(folder: Path, chunk: Chunk) -> bytes:
+def content(folder: Folder, chunk: Chunk) -> bytes:
     """The rows as they were frozen: the token holds their checksum.
 
     Raises: ChunkDamaged when the file is gone or changed.
@@ -118,12 +127,17 @@ def content(folder: Path, chunk: Chunk) -> bytes:
         found = path(folder, chunk.chunk_id).read_bytes()
     except FileNotFoundError as error:
         raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} is gone", hint=_PUT_BACK) from error
+    if folder.keys is not None:
+        try:
+            found = folder.keys.open(found, chunk.chunk_id)
+        except SealBroken as error:
+            raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} does not open", hint=_PUT_BACK) from error
     if chunk.token.split(":")[2] != _digest(found):
         raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} has changed on the disk", hint=_PUT_BACK)
     return found
 
 
-def read(folder: Path, chunk: Chunk) -> list[bytes]:
+def read(folder: Folder, chunk: Chunk) -> list[bytes]:
     return content(folder, chunk).split(b"\n")
 
 
@@ -133,13 +147,33 @@ def next_token(token: str) -> str:
     return f"{head}:r{int(number) + 1 if found else 1}"
 
 
-def remove_unnamed(folder: Path, named: set[str]) -> int:
+def remove_unnamed(folder: Folder, named: set[str]) -> int:
     """Deletes files that no ledger row names; how many."""
     gone = 0
-    for file in folder.glob("*.rows"):
-        if file.stem not in named:
+    for file in folder.path.iterdir():
+        if file.suffix == _UNFINISHED or (file.suffix == ".rows" and file.stem not in named):
             file.unlink()
             gone += 1
     if gone:
-        sync_folder(folder)
+        sync_folder(folder.path)
     return gone
+
+
+def seal_plain(folder: Folder) -> int:
+    """Seals files that were written before sealing was switched on; how many. A crash in between leaves either form."""
+    assert folder.keys is not None
+    sealed = 0
+    for file in folder.path.glob("*.rows"):
+        with file.open("rb") as opened:
+            if is_sealed(opened.read(16)):
+                continue
+        beside = file.with_suffix(_UNFINISHED)
+        with beside.open("wb") as made:
+            made.write(folder.keys.seal(file.read_bytes(), file.stem))
+            made.flush()
+            os.fsync(made.fileno())
+        beside.replace(file)
+        sealed += 1
+    if sealed:
+        sync_folder(folder.path)
+    return sealed
