@@ -53,6 +53,7 @@ _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
+_ONLY_TLS = (b"strict-transport-security", b"max-age=31536000")
 EVENTS_PATH = "/api/analytics/events"
 _STATIC = Path(__file__).parent / "static"
 
@@ -312,7 +313,8 @@ class _SecurityHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_HEADERS]
+                more = [*_HEADERS, _ONLY_TLS] if scope["scheme"] == "https" else _HEADERS
+                message["headers"] = [*message["headers"], *more]
             await send(message)
 
         await self._app(scope, receive, with_headers)

@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     data: Path = Field(Path("data"), description="Folder of spool, control database and embedded store.")
     host: str = Field("127.0.0.1", description="Address that `serve` binds.")
     port: int = Field(8080, ge=0, le=65535, description="Port that `serve` binds; 0 takes a free one.")
+    tls_certificate: str = Field(
+        "", description="PEM file of the certificate that `serve` shows, with its chain; empty: a proxy speaks TLS."
+    )
+    tls_key: str = Field("", description="PEM file of the certificate's key. Both are read again when they change.")
     store: str = Field("", description="`chdb:///path` (empty: `DATA/store`) or `http(s)://user:password@host:8123`.")
     store_ca_file: str = Field("", description="File of certificates that sign the store's, PEM; empty: the system's.")
     store_verify: bool = Field(True, description="Check the store's certificate on `https`.")
@@ -248,6 +252,12 @@ class Settings(BaseSettings):
                 " (percent-encode what is special in a password)"
             )
         return value
+
+    @model_validator(mode="after")
+    def _certificate_has_a_key(self) -> "Settings":
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("tls_certificate and tls_key go together; set both or none")
+        return self
 
     @model_validator(mode="after")
     def _largest_body_fits(self) -> "Settings":
