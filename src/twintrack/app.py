@@ -41,6 +41,7 @@ from twintrack.query.answer import Answers
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import Admission, query_routes, session_routes
+from twintrack.seal import DataKeys
 from twintrack.settings import Settings
 from twintrack.spans import Spans, exported_spans
 from twintrack.spool.erase import MarksOf
@@ -62,6 +63,7 @@ _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
+_ONLY_TLS = (b"strict-transport-security", b"max-age=31536000")
 EVENTS_PATH = "/api/analytics/events"
 _STATIC = Path(__file__).parent / "static"
 
@@ -119,7 +121,12 @@ def lock_folder(data: Path, wait_seconds: float) -> int:
 
 
 def open_spool(
-    settings: Settings, clock: Clock, metrics: Metrics, reached: Callable[[str], None], marks_of: MarksOf
+    settings: Settings,
+    clock: Clock,
+    metrics: Metrics,
+    reached: Callable[[str], None],
+    marks_of: MarksOf,
+    keys: DataKeys | None,
 ) -> WholeSpool:
     """The spool that `TWINTRACK_SPOOL` names. Raises: SettingsError, SpoolFormat, Unavailable."""
     sizes = SpoolSizes(
@@ -134,7 +141,8 @@ def open_spool(
     )
     if settings.spool == "local":
         boot = settings.boot or boot_id()
-        return LocalSpool(settings.data / "spool", clock, metrics, sizes, boot=boot, reached=reached, marks_of=marks_of)
+        folder = settings.data / "spool"
+        return LocalSpool(folder, clock, metrics, sizes, boot=boot, reached=reached, marks_of=marks_of, keys=keys)
     return KafkaSpool(
         settings.data / "kafka",
         Broker(Address.of(settings.spool), settings.kafka_properties),
@@ -144,6 +152,7 @@ def open_spool(
         sizes,
         timeout_seconds=settings.kafka_timeout_seconds,
         catch_up_messages=settings.kafka_catch_up_messages,
+        keys=keys,
     )
 
 
@@ -162,13 +171,13 @@ def build(
     clear(settings)
     metrics = Metrics()
     spans = spans or (exported_spans(clock) if settings.spans else None)
-    control = Control(settings.control_url, clock)
+    control = Control(settings.control_url, clock, settings.key_ring)
     audit = Audit(settings.data / "audit", clock)
     store = open_store(settings, metrics.engine_deaths.inc)
     if store.engine == "chdb":
         migrate(store)
     reached = crash_at(settings.crash_point)
-    spool = open_spool(settings, clock, metrics, reached, control.tombstones)
+    spool = open_spool(settings, clock, metrics, reached, control.tombstones, control.data_keys)
     statsig = Statsig(settings.statsig_deletion_url, settings.statsig_deletion_key.get_secret_value())
     eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days)
     loader = Loader(
@@ -335,7 +344,8 @@ class _SecurityHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_HEADERS]
+                more = [*_HEADERS, _ONLY_TLS] if scope["scheme"] == "https" else _HEADERS
+                message["headers"] = [*message["headers"], *more]
             await send(message)
 
         await self._app(scope, receive, with_headers)

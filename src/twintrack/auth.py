@@ -22,6 +22,7 @@ _TOKEN_CHARACTERS = 8_192
 # For routes that name roles; a permission says it better.
 MAY_SEND = roles_with(Permission.SEND)
 MAY_QUERY = roles_with(Permission.SQL)
+MAY_ASK = roles_with(Permission.QUERY)
 MAY_LOOK = roles_with(Permission.LOOK)
 MAY_SIGN_IN = roles_with(Permission.SIGN_IN)
 MAY_SEE_KEYS = roles_with(Permission.ACCESS)

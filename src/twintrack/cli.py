@@ -2,7 +2,8 @@
 runs, in this process where the data folder is free.
 
 Exit codes: 0 done, 1 the command failed, 2 the words were wrong, 3 the data folder is busy or unreachable,
-4 `doctor` or `audit verify` found something, 5 `restore` met a running service.
+4 `doctor` or `audit verify` found something, 5 `restore` met a running service,
+6 the encryption key is missing or another one.
 """
 
 import json
@@ -25,8 +26,16 @@ from twintrack.audit_command import audit_app
 from twintrack.auth import Role
 from twintrack.backup_command import backup_command, restore_command
 from twintrack.demo import DEMO
+from twintrack.encryption_command import encryption_app
 from twintrack.erase_command import erase_command
-from twintrack.errors import DataFolderInUse, RequestError, SpoolFormat, StoreError, TwintrackError
+from twintrack.errors import (
+    DataFolderInUse,
+    EncryptionKeyRefused,
+    RequestError,
+    SpoolFormat,
+    StoreError,
+    TwintrackError,
+)
 from twintrack.export_command import export_command
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
@@ -50,6 +59,7 @@ app.add_typer(rollup_app, name="rollup")
 app.add_typer(rollout_app, name="rollout")
 app.add_typer(audit_app, name="audit")
 app.add_typer(retention_app, name="retention")
+app.add_typer(encryption_app, name="encryption")
 _IMPORT_ROWS = 2_000
 
 
@@ -404,6 +414,8 @@ def main() -> None:
         app()
     except (DataFolderInUse, SpoolFormat) as error:
         _fail(error, 3)
+    except EncryptionKeyRefused as error:
+        _fail(error, 6)
     except StoreError as error:
         _fail(error, 1)
     except TwintrackError as error:

@@ -144,6 +144,14 @@ def command_app(services: Services) -> Starlette:
     async def doctor(_: Request) -> Response:
         return JSONResponse(await examine(services))
 
+    async def sealing(_: Request) -> Response:
+        return JSONResponse(services.control.sealing())
+
+    async def new_data_key(_: Request) -> Response:
+        with changing(OPERATOR, "encryption.rotate") as told:
+            told["data_key"] = services.control.new_data_key()
+        return JSONResponse(services.control.sealing())
+
     async def replay(request: Request) -> Response:
         wanted = (await request.json())["event_id"]
         with changing(OPERATOR, "replay", detail={"event_id": str(UUID(wanted))} if wanted else {}) as told:
@@ -231,6 +239,8 @@ def command_app(services: Services) -> Starlette:
             Route("/export/plan", export_plan, methods=["POST"]),
             Route("/export/file", export_file, methods=["POST"]),
             Route("/doctor", doctor),
+            Route("/encryption", sealing),
+            Route("/encryption/rotate", new_data_key, methods=["POST"]),
             Route("/replay", replay, methods=["POST"]),
             Route("/replay", replay_state),
             Route("/backup", backup, methods=["POST"]),

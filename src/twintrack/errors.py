@@ -13,6 +13,8 @@
     ├── ChunkDamaged          a chunk's file is not what was frozen
     ├── DataFolderInUse       another process owns the data folder
     ├── SpoolFormat           the data folder belongs to another version
+    ├── EncryptionKeyRefused  the data is sealed by a key that was not given
+    ├── SealBroken            a sealed piece does not open: altered, or moved from elsewhere
     └── SettingsError         the configuration cannot be used
 
 A message says what, which limit, and what to do. It never holds what a person sent.
@@ -123,6 +125,19 @@ class SpoolFormat(TwintrackError):
 
     code = "spool_format"
     status = 503
+
+
+class EncryptionKeyRefused(TwintrackError):
+    """What is kept here is sealed by another key than the one given, or none was given. Nothing was changed."""
+
+    code = "encryption_key_refused"
+    status = 503
+
+
+class SealBroken(TwintrackError):
+    """A sealed piece does not open: it was altered, or stands where it was not written. Do not retry."""
+
+    code = "seal_broken"
 
 
 class SettingsError(TwintrackError):

@@ -22,6 +22,7 @@ from twintrack.demo import SignInLink
 from twintrack.errors import SettingsError
 from twintrack.logs import configure, loop_exception, watch_process
 from twintrack.settings import Settings
+from twintrack.tls import Certificate
 
 SOCKET = "control.sock"
 LOCK_WAIT_SECONDS = 10.0
@@ -125,26 +126,31 @@ def _allow_files(connections: int) -> None:
 async def _run(services: Services, *, demo: bool) -> None:
     settings = services.settings
     link = SignInLink() if demo else None
+    tls = Certificate(Path(settings.tls_certificate), Path(settings.tls_key)) if settings.tls_certificate else None
     listener = socket.create_server((settings.host, settings.port), backlog=min(settings.most_connections, 1024))
-    address = f"http://{settings.host}:{listener.getsockname()[1]}"
-    public = _Server(
-        uvicorn.Config(
-            create_app(services, demo_link=link),
-            http=connection_class(settings, services.metrics),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=10,
-            proxy_headers=False,
-            server_header=False,
-        )
+    address = f"{'https' if tls else 'http'}://{settings.host}:{listener.getsockname()[1]}"
+    config = uvicorn.Config(
+        create_app(services, demo_link=link),
+        http=connection_class(settings, services.metrics),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=10,
+        proxy_headers=False,
+        server_header=False,
     )
+    config.load()
+    config.ssl = tls.context if tls else None
+    public = _Server(config)
     control = _control_server(services)
     commands = control_socket(settings.data)
     _stop_on_signals(services, public, control)
     print(_welcome(address, link, settings), flush=True)
+    watching = asyncio.create_task(tls.watch()) if tls else None
     await asyncio.gather(public.serve(sockets=[listener]), control.serve(sockets=[commands]))
+    if watching is not None:
+        watching.cancel()
 
 
 async def _run_loader(services: Services) -> None:

@@ -12,12 +12,13 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from twintrack.errors import SettingsError
 from twintrack.event import Limits
 from twintrack.event import limits as contract_limits
+from twintrack.seal import KeyRing, parse_keys
 
 # What both languages hold themselves to; a server may be set lower, or higher up to each setting's ceiling.
 _CONTRACT = contract_limits()
@@ -31,6 +32,10 @@ class Settings(BaseSettings):
     data: Path = Field(Path("data"), description="Folder of spool, control database and embedded store.")
     host: str = Field("127.0.0.1", description="Address that `serve` binds.")
     port: int = Field(8080, ge=0, le=65535, description="Port that `serve` binds; 0 takes a free one.")
+    tls_certificate: str = Field(
+        "", description="PEM file of the certificate that `serve` shows, with its chain; empty: a proxy speaks TLS."
+    )
+    tls_key: str = Field("", description="PEM file of the certificate's key. Both are read again when they change.")
     store: str = Field("", description="`chdb:///path` (empty: `DATA/store`) or `http(s)://user:password@host:8123`.")
     store_ca_file: str = Field("", description="File of certificates that sign the store's, PEM; empty: the system's.")
     store_verify: bool = Field(True, description="Check the store's certificate on `https`.")
@@ -91,6 +96,14 @@ class Settings(BaseSettings):
         "*", description="Comma-separated origins that may send events from a browser; `*` for all."
     )
     keep_full_address: bool = Field(False, description="Store client addresses uncut (default: /24 and /48).")
+    encryption_key: SecretStr = Field(
+        SecretStr(""),
+        description="Seals spool, quarantine, control secrets and backups: 32 random bytes as base64 or hexadecimal"
+        " (`openssl rand -base64 32`). docs/operations/encryption.md tells how it is changed.",
+    )
+    encryption_key_old: SecretStr = Field(
+        SecretStr(""), description="Comma-separated keys that were used before; needed until a start rewrapped all."
+    )
     masking: bool = Field(True, description="Mask personal data before the spool. Only tests switch it off.")
     masking_rules: str = Field(
         "",
@@ -198,6 +211,20 @@ class Settings(BaseSettings):
             ip_network(part)
         return value
 
+    @field_validator("encryption_key", "encryption_key_old")
+    @classmethod
+    def _keys(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        keys = parse_keys(value.get_secret_value())
+        if info.field_name == "encryption_key" and len(keys) > 1:
+            raise ValueError("one key; older ones belong in TWINTRACK_ENCRYPTION_KEY_OLD")
+        return value
+
+    @property
+    def key_ring(self) -> KeyRing | None:
+        """None where nothing is sealed."""
+        keys = parse_keys(self.encryption_key.get_secret_value())
+        return KeyRing(keys[0], parse_keys(self.encryption_key_old.get_secret_value())) if keys else None
+
     @field_validator("spool")
     @classmethod
     def _spool(cls, value: str) -> str:
@@ -233,6 +260,12 @@ class Settings(BaseSettings):
                 " (percent-encode what is special in a password)"
             )
         return value
+
+    @model_validator(mode="after")
+    def _certificate_has_a_key(self) -> "Settings":
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("tls_certificate and tls_key go together; set both or none")
+        return self
 
     @model_validator(mode="after")
     def _largest_body_fits(self) -> "Settings":

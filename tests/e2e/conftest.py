@@ -61,7 +61,7 @@ def start(data: Path, *words: str, **environment: str) -> Running:
         text += line
         if "Stop" in line or "stop " in line:
             break
-    found = re.search(r"http://127\.0\.0\.1:\d+", text)
+    found = re.search(r"https?://127\.0\.0\.1:\d+", text)
     assert found, text
     link = re.search(r"http\S+sign-in\S+", text)
     return Running(process, found.group(), link.group() if link else "", data)

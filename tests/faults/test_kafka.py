@@ -24,6 +24,7 @@ from tests.faults.proxy import Fault, FaultProxy
 from tests.server import Server
 from tests.wire import Wire
 from twintrack.commands import command_app
+from twintrack.seal import is_sealed
 from twintrack.spool.kafka.broker import Address, Broker
 from twintrack.spool.kafka.spool import KafkaSpool
 from twintrack.store.clickhouse import ClickHouse
@@ -413,6 +414,33 @@ def test_quarantined_chunk_is_put_back_by_any_node_and_stored_once(
     )
     cluster.check(ids_of([*events, poison]), 12, node)
     assert doctor(node)["ok"]
+
+
+def test_sealed_topic_fallback_and_quarantine_show_nothing_and_lose_nothing(
+    cluster: Cluster, strict_engine: Callable[[], None]
+) -> None:
+    """What was sent before sealing was switched on is read beside it."""
+    marker, key = "canary-1729", "00" * 16 + "17" * 16
+    plain = cluster.node()
+    events = [wire_event(event_metadata={"note": marker}) for _ in range(10)]
+    plain.send(events[:5])
+    cluster.close(plain)
+    node, loader = cluster.node(encryption_key=key), cluster.node(load=True, encryption_key=key)
+    poison = wire_event(event_value=f"two {marker}")
+    node.send([*events[5:], poison])
+    until(lambda: quarantined(node) == 1 and cluster.count() == 10, "the quarantine")
+    reader = spool_of(node)._broker.reader()
+    with contextlib.closing(reader):
+        ends = spool_of(node).ledger.heads()
+        sent = [value for number, end in ends.items() for _, value in reader.fetch(number, 0, end)]
+    assert sum(is_sealed(value) for value in sent) >= 1
+    assert all(marker.encode() not in value for value in sent if is_sealed(value))
+    kept = b"".join(file.read_bytes() for file in cluster.folder.glob("control.db*"))
+    assert b"two " not in kept and marker.encode() not in kept
+    strict_engine()
+    assert ask(node, "POST", "/replay", {"event_id": poison["event_id"]})["rows"] == 1
+    until(lambda: not ask(node, "GET", "/replay")["waiting"], "the chunk that was put back")
+    cluster.check(ids_of([*events, poison]), 11, loader)
 
 
 def test_row_in_quarantine_that_was_changed_is_named_and_stays(

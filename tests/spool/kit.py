@@ -10,10 +10,12 @@ from uuid import UUID
 
 from twintrack.event import Tenancy
 from twintrack.metrics import Metrics
+from twintrack.seal import DataKeys
 from twintrack.spool.local import LocalSpool, SpoolSizes
 from twintrack.spool.protocol import Delivery, Slab
 from twintrack.testing import ManualClock, uuid7
 
+KEYS = DataKeys(lambda: {7: bytes(range(32))})
 PLACE = Tenancy("demo", "local")
 MONTH = 202601
 SIZES = SpoolSizes(
@@ -34,9 +36,12 @@ def opened(
     *,
     boot: str = "boot-1",
     reached: Callable[[str], None] = lambda _: None,
+    keys: DataKeys | None = None,
     **sizes: Any,
 ) -> LocalSpool:
-    return LocalSpool(folder, clock or ManualClock(), Metrics(), SIZES._replace(**sizes), boot=boot, reached=reached)
+    return LocalSpool(
+        folder, clock or ManualClock(), Metrics(), SIZES._replace(**sizes), boot=boot, reached=reached, keys=keys
+    )
 
 
 def line(event_id: UUID, project: str = PLACE.project, text: str = "") -> bytes:

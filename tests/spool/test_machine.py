@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.spool.kit import opened, send, tally
+from tests.spool.kit import KEYS, opened, send, tally
 from twintrack.load.reconcile import Action, decide
+from twintrack.seal import DataKeys, is_sealed
 from twintrack.spool.protocol import Chunk
 from twintrack.testing import ManualClock, uuid7
 
@@ -46,6 +47,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.accepted: set[Row] = set()
         self.poison: set[bytes] = set()
         self.pool: list[UUID] = []
+        self.keys: DataKeys | None = None
         self.spool = opened(self.folder, self.clock, boot="boot-1", index_bytes=1 << 18)
 
     def teardown(self) -> None:
@@ -93,8 +95,8 @@ class SpoolMachine(RuleBasedStateMachine):
 
     # -- stops ---------------------------------------------------------------------------------------------------
 
-    @rule(garbage=st.binary(max_size=40), reboot=st.booleans(), forgets=st.booleans())
-    def crash(self, garbage: bytes, reboot: bool, forgets: bool) -> None:
+    @rule(garbage=st.binary(max_size=40), reboot=st.booleans(), forgets=st.booleans(), seal=st.booleans())
+    def crash(self, garbage: bytes, reboot: bool, forgets: bool, seal: bool) -> None:
         before = self.folder
         self.generation += 1
         shutil.copytree(before, self.folder)
@@ -107,15 +109,22 @@ class SpoolMachine(RuleBasedStateMachine):
             self.boots += 1
             if forgets:
                 self.shelf.tokens.clear()
-        self.reopen()
+        self.reopen(seal=seal)
 
-    @rule()
-    def stop_and_start(self) -> None:
+    @rule(seal=st.booleans())
+    def stop_and_start(self, seal: bool) -> None:
         self.spool.close()
-        self.reopen()
+        self.reopen(seal=seal)
 
-    def reopen(self) -> None:
-        self.spool = opened(self.folder, self.clock, boot=f"boot-{self.boots}", index_bytes=1 << 18)
+    def reopen(self, *, seal: bool) -> None:
+        """Sealing may be switched on at any start, for good."""
+        if seal:
+            self.keys = KEYS
+        boot = f"boot-{self.boots}"
+        self.spool = opened(self.folder, self.clock, boot=boot, keys=self.keys, index_bytes=1 << 18)
+        if self.keys is not None:
+            assert all(is_sealed(file.read_bytes()) for file in (self.folder / "chunks").iterdir())
+            assert all(file.read_bytes()[:4] == b"TTLS" for file in (self.folder / "log").iterdir())
         if self.spool.reconciling:
             maybe, loaded = self.spool.in_grace()
             again = []

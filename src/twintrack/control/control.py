@@ -17,13 +17,15 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.clock import Clock, iso
+from twintrack.control.data_keys import add, open_secret, seal_secrets, sealed_secret, unlock, wrappers
 from twintrack.control.retention import RetentionRules
 from twintrack.control.rollout import Rollout, changed
 from twintrack.control.tables import keys, projects, rollouts, sessions
 from twintrack.control.tombstones import Marks, Tombstone, read, tombstones
 from twintrack.control.upgrade import upgrade
-from twintrack.errors import RequestError
+from twintrack.errors import EncryptionKeyRefused, RequestError
 from twintrack.event import Tenancy
+from twintrack.seal import KeyRing
 
 _CACHE_SECONDS = 1.0
 _MOST_TRIES = 10
@@ -46,7 +48,8 @@ class Project(NamedTuple):
 
 
 class Control:
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, ring: KeyRing | None = None) -> None:
+        """Raises: EncryptionKeyRefused, before anything is changed."""
         self._engine: Engine = create_engine(url)
         self._clock = clock
         if self._engine.dialect.name == "sqlite":
@@ -57,8 +60,16 @@ class Control:
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("PRAGMA secure_delete=ON")  # what is deleted or blanked is overwritten
 
+        self._ring = ring
+        try:
+            self.data_keys = unlock(self._engine, ring, clock.milliseconds())
+        except EncryptionKeyRefused:
+            self._engine.dispose()
+            raise
         upgrade(self._engine, clock.milliseconds())
         self.retention = RetentionRules(self._engine, clock)
+        if self.data_keys is not None:
+            seal_secrets(self._engine, self.data_keys)
         self._principals: dict[str, Principal] = {}
         self._projects: dict[str, Project] = {}
         self._rollouts: dict[Tenancy, Rollout] = {}
@@ -68,8 +79,25 @@ class Control:
 
     @property
     def engine(self) -> Engine:
-        """The control database, for the nouns that have a file of their own."""
+        """For what keeps tables of its own beside these."""
         return self._engine
+
+    def new_data_key(self) -> int:
+        """What is sealed from now on is sealed by a new data key; its number. Raises: RequestError."""
+        if self._ring is None or self.data_keys is None:
+            raise RequestError(
+                "nothing is sealed here", hint="set TWINTRACK_ENCRYPTION_KEY and start again", code="not_sealed"
+            )
+        number = add(self._engine, self._ring, self._clock.milliseconds())
+        self.data_keys.reload()
+        return number
+
+    def sealing(self) -> dict[str, Any]:
+        """By which keys, as names: none of them says anything about its key."""
+        if self._ring is None or self.data_keys is None:
+            return {"sealed": False}
+        wrapped_by = wrappers(self._engine)
+        return {"sealed": True, "key": self._ring.id, "wrapped_by": wrapped_by, "data_keys": self.data_keys.numbers()}
 
     def close(self) -> None:
         self._engine.dispose()
@@ -86,7 +114,10 @@ class Control:
         if not now and self._clock.monotonic_seconds() - self._read_at < _CACHE_SECONDS:
             return
         with self._engine.connect() as db:
-            self._projects = {row.name: Project(row.name, row.secret) for row in db.execute(select(projects))}
+            self._projects = {
+                row.name: Project(row.name, open_secret(self.data_keys, row.name, row.secret))
+                for row in db.execute(select(projects))
+            }
             self._rollouts = {
                 Tenancy(row.project, row.environment): msgspec.json.decode(row.document, type=Rollout)
                 for row in db.execute(select(rollouts))
@@ -134,7 +165,8 @@ class Control:
         # Another process may make it between our look and our insert; then theirs is the one.
         with contextlib.suppress(IntegrityError), self._engine.begin() as db:
             if db.execute(select(projects.c.number).where(projects.c.name == name)).first() is None:
-                db.execute(insert(projects).values(name=name, secret=secrets.token_bytes(32)))
+                secret = sealed_secret(self.data_keys, name, secrets.token_bytes(32))
+                db.execute(insert(projects).values(name=name, secret=secret))
         self._refresh(now=True)
         return self._projects[name]
 

@@ -7,7 +7,7 @@ set), as a number (NULL where it is none), and whether it is set. An empty text 
 from typing import NamedTuple
 
 from twintrack.auth import Role
-from twintrack.permissions import hidden_from
+from twintrack.permissions import Permission, hidden_from
 from twintrack.query.compile.statement import named
 from twintrack.query.scope import refused
 from twintrack.store.schema import HIDDEN
@@ -94,9 +94,29 @@ class Property(NamedTuple):
         return f"isNotNull({self.text})"
 
 
+def covered(role: Role) -> dict[str, str]:
+    """Columns that this role does not see as they are, and what is shown in their place. A person may be a claimed id."""
+    lacks = hidden_from(role)
+    shown = dict(HIDDEN[Permission.TEXT]["events"]) if Permission.TEXT in lacks else {}
+    if Permission.CLAIMS in lacks:
+        shown["user_id"] = "if(identity = 'claimed', '[CLAIMED]', user_id)"
+        shown[PERSON] = "if(identity = 'claimed' OR user_id = '', '[CLAIMED]', person)"
+    return shown
+
+
 def hidden(role: Role) -> frozenset[str]:
-    """Columns that this role may not ask about: not in answers, and not in filters, which would tell as much."""
-    return frozenset(column for permission in hidden_from(role) for column in HIDDEN[permission].get("events", ()))
+    """Columns that this role may not ask about: a filter would tell as much as an answer."""
+    return frozenset(covered(role))
+
+
+def check_sees_people(role: Role) -> None:
+    """Raises: RequestError where this role may count people but not see who they are."""
+    if Permission.CLAIMS in hidden_from(role):
+        raise refused(
+            f"a {role} may count people, not see who they are",
+            "ask with a role that sees claimed ids: docs/reference/permissions.md",
+            "hidden_people",
+        )
 
 
 def property_of(name: str, role: Role) -> Property:

@@ -17,7 +17,7 @@ PATH = "/api/analytics/query"
 
 def kind_routes(answers: Answers, admission: Admission) -> APIRouter:
     router = APIRouter(tags=["query"])
-    asker = Annotated[auth.Principal, Depends(admission.role(auth.MAY_LOOK))]
+    asker = Annotated[auth.Principal, Depends(admission.role(auth.MAY_ASK))]
 
     def route(model: type[Question]) -> Callable[..., Awaitable[dict[str, Any]]]:
         async def ask(body: model, principal: asker) -> dict[str, Any]:  # type: ignore[valid-type]

@@ -15,11 +15,13 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from twintrack.errors import ChunkDamaged
+from twintrack.errors import ChunkDamaged, SealBroken
+from twintrack.seal import DataKeys, is_sealed
 from twintrack.spool.protocol import Chunk, Kind
 from twintrack.spool.segment import Record, sync_folder
 
 _PUT_BACK = "put it back from a copy of the data folder; until then its events are counted as damaged"
+_UNFINISHED = ".sealing"
 _decode_start = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -30,6 +32,13 @@ class Group(NamedTuple):
     month: int
     lookup: bool
     import_id: str
+
+
+class Folder(NamedTuple):
+    """Where chunk files stand, and the keys they are sealed by; None where they are not."""
+
+    path: Path
+    keys: DataKeys | None = None
 
 
 class Frozen(NamedTuple):
@@ -76,14 +85,14 @@ def gather(record: Record, groups: dict[Group, Gathered]) -> None:
         groups.setdefault(group, Gathered()).add(part.lines, part.rows, place, record.received)
 
 
-def write(folder: Path, group: Group, gathered: Gathered) -> Frozen:
+def write(folder: Folder, group: Group, gathered: Gathered) -> Frozen:
     """A durable chunk file. Not a chunk yet: the ledger must name it."""
     chunk_id = str(uuid4())
     content = b"\n".join(gathered.lines)
     token = f"tt1:{chunk_id}:{_digest(content)}"
     try:
         with path(folder, chunk_id).open("xb") as file:
-            file.write(content)
+            file.write(_sealed(folder, chunk_id, content))
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
@@ -102,15 +111,24 @@ def write(folder: Path, group: Group, gathered: Gathered) -> Frozen:
     return Frozen(chunk, len(content), gathered.places)
 
 
-def path(folder: Path, chunk_id: str) -> Path:
-    return folder / f"{chunk_id}.rows"
+def path(folder: Folder, chunk_id: str) -> Path:
+    return folder.path / f"{chunk_id}.rows"
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def content(folder: Path, chunk: Chunk) -> bytes:
+def _sealed(folder: Folder, chunk_id: str, content: bytes) -> bytes:
+    return content if folder.keys is None else folder.keys.seal(content, chunk_id)
+
+
+def opened(folder: Folder, chunk_id: str, found: bytes) -> bytes:
+    """What a file holds. Raises: SealBroken."""
+    return found if folder.keys is None else folder.keys.open(found, chunk_id)
+
+
+def content(folder: Folder, chunk: Chunk) -> bytes:
     """The rows as they were frozen: the token holds their checksum.
 
     Raises: ChunkDamaged when the file is gone or changed.
@@ -121,42 +139,50 @@ def content(folder: Path, chunk: Chunk) -> bytes:
         found = path(folder, chunk.chunk_id).read_bytes()
     except FileNotFoundError as error:
         raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} is gone", hint=_PUT_BACK) from error
+    try:
+        found = opened(folder, chunk.chunk_id, found)
+    except SealBroken as error:
+        raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} does not open", hint=_PUT_BACK) from error
     if chunk.token.split(":")[2] != _digest(found):
         raise ChunkDamaged(f"the file of chunk {chunk.chunk_id} has changed on the disk", hint=_PUT_BACK)
     return found
 
 
-def amended(folder: Path, chunk_id: str) -> Path:
+def amended(folder: Folder, chunk_id: str) -> Path:
     """Where a chunk's file lies that shall take the place of the present one, once the ledger says so."""
-    return folder / f"{chunk_id}.amended"
+    return folder.path / f"{chunk_id}.amended"
 
 
-def write_amendment(folder: Path, chunk: Chunk, lines: list[bytes]) -> tuple[int, str]:
+def write_amendment(folder: Folder, chunk: Chunk, lines: list[bytes]) -> tuple[int, str]:
     """A durable file beside the chunk's own; its size and a token for it that was never used before.
 
     It counts once the ledger has that token, and takes its place at the next reading.
     """
     content = b"\n".join(lines)
     with amended(folder, chunk.chunk_id).open("wb") as file:
-        file.write(content)
+        file.write(_sealed(folder, chunk.chunk_id, content))
         file.flush()
         os.fsync(file.fileno())
-    sync_folder(folder)
+    sync_folder(folder.path)
     head, chunk_id, _, *number = next_token(chunk.token).split(":")
     return len(content), ":".join([head, chunk_id, _digest(content), *number])
 
 
-def _settle_amendment(folder: Path, chunk: Chunk) -> bool:
+def _settle_amendment(folder: Folder, chunk: Chunk) -> bool:
     """Puts an amendment in place where the ledger names it; whether it does."""
     file = amended(folder, chunk.chunk_id)
-    if _digest(file.read_bytes()) != chunk.token.split(":")[2]:
+    try:
+        found = opened(folder, chunk.chunk_id, file.read_bytes())
+    except SealBroken:
+        return False  # cut short by a crash
+    if _digest(found) != chunk.token.split(":")[2]:
         return False  # the ledger may be about to name it
     os.replace(file, path(folder, chunk.chunk_id))
-    sync_folder(folder)
+    sync_folder(folder.path)
     return True
 
 
-def settle_amendments(folder: Path, named: Iterable[Chunk]) -> None:
+def settle_amendments(folder: Folder, named: Iterable[Chunk]) -> None:
     """At the start: what the ledger names takes its place, the rest of a crash is deleted."""
     for chunk in named:
         file = amended(folder, chunk.chunk_id)
@@ -164,7 +190,7 @@ def settle_amendments(folder: Path, named: Iterable[Chunk]) -> None:
             file.unlink()
 
 
-def read(folder: Path, chunk: Chunk) -> list[bytes]:
+def read(folder: Folder, chunk: Chunk) -> list[bytes]:
     return content(folder, chunk).split(b"\n")
 
 
@@ -174,13 +200,33 @@ def next_token(token: str) -> str:
     return f"{head}:r{int(number) + 1 if found else 1}"
 
 
-def remove_unnamed(folder: Path, named: set[str]) -> int:
+def remove_unnamed(folder: Folder, named: set[str]) -> int:
     """Deletes files that no ledger row names; how many."""
     gone = 0
-    for file in (*folder.glob("*.rows"), *folder.glob("*.amended")):
-        if file.stem not in named:
+    for file in folder.path.iterdir():
+        if file.suffix == _UNFINISHED or (file.suffix in (".rows", ".amended") and file.stem not in named):
             file.unlink()
             gone += 1
     if gone:
-        sync_folder(folder)
+        sync_folder(folder.path)
     return gone
+
+
+def seal_plain(folder: Folder) -> int:
+    """Seals files that were written before sealing was switched on; how many. A crash in between leaves either form."""
+    assert folder.keys is not None
+    sealed = 0
+    for file in folder.path.glob("*.rows"):
+        with file.open("rb") as found:
+            if is_sealed(found.read(16)):
+                continue
+        beside = file.with_suffix(_UNFINISHED)
+        with beside.open("wb") as made:
+            made.write(folder.keys.seal(file.read_bytes(), file.stem))
+            made.flush()
+            os.fsync(made.fileno())
+        beside.replace(file)
+        sealed += 1
+    if sealed:
+        sync_folder(folder.path)
+    return sealed

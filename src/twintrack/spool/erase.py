@@ -9,7 +9,6 @@ Nothing here touches a chunk whose insert may be under way: whoever calls has se
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,7 +17,7 @@ import structlog
 
 from twintrack.clock import Clock
 from twintrack.control.tombstones import Marks
-from twintrack.errors import ChunkDamaged
+from twintrack.errors import ChunkDamaged, SealBroken
 from twintrack.spool import chunks, segment
 from twintrack.spool.balance import Balance, Place
 from twintrack.spool.claims import split_ids
@@ -97,7 +96,7 @@ def without_erased(record: Record, marks: Marks | None) -> Filtered:
 
 
 class Erasing:
-    def __init__(self, folder: Path, ledger: Ledger, balance: Balance, clock: Clock) -> None:
+    def __init__(self, folder: chunks.Folder, ledger: Ledger, balance: Balance, clock: Clock) -> None:
         self._folder, self._ledger, self._balance, self._clock = folder, ledger, balance, clock
 
     def rows(self, *states: str) -> Iterator[tuple[str, Kind, bytes]]:
@@ -155,14 +154,16 @@ class Erasing:
     def _discard(self, chunk: Chunk, names: Iterable[str]) -> int:
         path = chunks.path(self._folder, chunk.chunk_id)
         try:
-            content = path.read_bytes()
+            content = chunks.opened(self._folder, chunk.chunk_id, path.read_bytes())
         except FileNotFoundError:
             return 0
+        except SealBroken:  # nobody can tell what stands in it, so nobody may be promised that they do not
+            content = None
         written = [msgspec.json.encode(name)[1:-1] for name in names]
-        if not any(name in content for name in written):
+        if content is not None and not any(name in content for name in written):
             return 0
         path.unlink()
-        segment.sync_folder(self._folder)
+        segment.sync_folder(self._folder.path)
         log.warning("damaged_chunk_deleted", chunk=chunk.chunk_id, rows=chunk.rows)
         return chunk.rows
 

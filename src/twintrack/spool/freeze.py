@@ -6,13 +6,12 @@ Next: load/loader.py, which settles chunks through spool/settle.py.
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import structlog
 
 from twintrack.spool import chunks, segment
 from twintrack.spool.balance import Balance
-from twintrack.spool.chunks import Frozen, Gathered, Group
+from twintrack.spool.chunks import Folder, Frozen, Gathered, Group
 from twintrack.spool.erase import Filtered, MarksOf, without_erased
 from twintrack.spool.ledger import Ledger
 from twintrack.spool.log import Log
@@ -26,7 +25,7 @@ _MOST_BYTES = 64 << 20
 class Freezer:
     def __init__(
         self,
-        folder: Path,
+        folder: Folder,
         spool_log: Log,
         ledger: Ledger,
         balance: Balance,
@@ -87,7 +86,7 @@ class Freezer:
             for group, gathered in groups.items():
                 written.append(chunks.write(self._folder, group, gathered))
             if written:
-                segment.sync_folder(self._folder)
+                segment.sync_folder(self._folder.path)
         except BaseException:
             self._discard(written)
             raise

@@ -20,6 +20,7 @@ import structlog
 from twintrack.clock import Clock
 from twintrack.errors import ChunkDamaged, TwintrackError
 from twintrack.metrics import Metrics
+from twintrack.seal import DataKeys
 from twintrack.spool import chunks, segment
 from twintrack.spool.accept import Limits, Writer
 from twintrack.spool.balance import Balance
@@ -71,14 +72,16 @@ class LocalSpool:
         boot: str,
         reached: Callable[[str], None] = _nowhere,
         marks_of: MarksOf = _nobody,
+        keys: DataKeys | None = None,
     ) -> None:
-        """`boot` names this run of the machine: what was not synced survives a killed process, not another boot.
+        """`boot` names this run of the machine: what was not synced survives a killed process, not another boot. With
+        `keys` all that holds what people sent is sealed, what is there already too.
 
         Raises: SpoolFormat, OSError.
         """
         self._clock, self._sizes = clock, sizes
-        self._folder, self._chunk_folder = folder, folder / "chunks"
-        for place in (folder, folder / "log", self._chunk_folder):
+        self._folder, self._chunk_folder = folder, chunks.Folder(folder / "chunks", keys)
+        for place in (folder, folder / "log", self._chunk_folder.path):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.ledger = Ledger(folder / "ledger.db")
         for place in (folder, folder.parent):
@@ -90,8 +93,8 @@ class LocalSpool:
         clean = bool(self.ledger.get("clean"))
         same_boot = self.ledger.get("boot") == self._boot
         self.ledger.put("clean", 0)
-        self._log = Log(folder / "log", self.ledger.cursor(), self.ledger.end() if clean else None, reached)
         chunks.settle_amendments(self._chunk_folder, self.ledger.chunks(*STATES))
+        self._log = Log(folder / "log", self.ledger.cursor(), self.ledger.end() if clean else None, reached, keys)
         self.balance = Balance(self.ledger)
         self._settling = Settling(
             self._chunk_folder, self.ledger, self.balance, self.claims, self.known, clock, reached
@@ -125,6 +128,8 @@ class LocalSpool:
         )
         self._erasing = Erasing(self._chunk_folder, self.ledger, self.balance, clock)
         self._renewed = Position(0, 0)
+        if keys is not None:
+            self._seal_what_is_plain()
         if self.balance.oldest_in_log() is not None or self.reconciling or self.rebuilding:
             self._writer.appended.set()
         self._writer.start()
@@ -156,6 +161,17 @@ class LocalSpool:
                     self.known.add_record(record, project_tag(record.project))
             last = self._log.ends[epoch] or last
         self._log.start(last)
+
+    def _seal_what_is_plain(self) -> None:
+        """Sealing was switched on since: chunk files are sealed, and the log is frozen up to its new, sealed segment."""
+        sealed = chunks.seal_plain(self._chunk_folder)
+        while self._log.has_plain():
+            before = self.ledger.cursor()
+            self._freezer.freeze(self._writer.readable)
+            if self.ledger.cursor() == before:
+                break
+        if sealed:
+            log.info("spool_sealed", chunks=sealed)
 
     def close(self) -> None:
         """Answers everything that waits, then marks the folder clean."""

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import structlog
 
+from twintrack.seal import DataKeys
 from twintrack.spool import segment
-from twintrack.spool.segment import HEADER_BYTES, Damage, Position, Record
+from twintrack.spool.segment import HEADER_BYTES, Binding, Damage, Position, Record
 
 log = structlog.get_logger()
 
@@ -22,13 +23,20 @@ log = structlog.get_logger()
 class Log:
     """Appended to by one thread, read by another up to places that it was told."""
 
-    def __init__(self, folder: Path, cursor: Position, last: Position | None, reached: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cursor: Position,
+        last: Position | None,
+        reached: Callable[[str], None],
+        keys: DataKeys | None = None,
+    ) -> None:
         """Opens what is there; `cursor` is frozen before, `last` the end that a clean stop left behind.
 
         The first append follows `start`, which opens an epoch of its own.
         """
-        self._folder, self._reached = folder, reached
-        self._handle, self._salt = -1, b""
+        self._folder, self._reached, self._keys = folder, reached, keys
+        self._handle, self._binding = -1, Binding(b"")
         self.trouble = ""
         self.ends: dict[int, Position | None] = self._find_ends(cursor, last)
         self.end = Position(max([cursor.epoch, *self.ends], default=0), 0)
@@ -36,7 +44,8 @@ class Log:
     def _find_ends(self, cursor: Position, last: Position | None) -> dict[int, Position | None]:
         """Epochs that may hold something unfrozen, and where each ends; None for the one that a crash left open."""
         ends: dict[int, Position | None] = {}
-        headers = {epoch: segment.read_header(self._folder, epoch) for epoch in segment.epochs(self._folder)}
+        keys = self._keys
+        headers = {epoch: segment.read_header(self._folder, epoch, keys) for epoch in segment.epochs(self._folder)}
         told = {opened.before.epoch: opened.before for opened in headers.values() if opened is not None}
         if last is not None:
             told.setdefault(last.epoch, last)
@@ -57,7 +66,13 @@ class Log:
 
     def read(self, start: Position, stop: Position | None = None) -> Iterator[tuple[Position, Record | Damage]]:
         """What stands between two places of one epoch, without `stop` up to the epoch's end."""
-        return segment.read_records(self._folder, start.epoch, start, stop or self.ends.get(start.epoch))
+        end = stop or self.ends.get(start.epoch)
+        return segment.read_records(self._folder, start.epoch, start, end, self._keys)
+
+    def has_plain(self) -> bool:
+        """Whether a segment is not sealed."""
+        headers = (segment.read_header(self._folder, epoch, self._keys) for epoch in self.ends)
+        return any(opened is not None and opened.binding.cipher is None for opened in headers)
 
     def start(self, last: Position) -> None:
         """Opens a new epoch behind `last`, or leaves that to the first append."""
@@ -68,7 +83,7 @@ class Log:
 
     def _open(self) -> None:
         epoch = max([self.end.epoch, *segment.epochs(self._folder)]) + 1
-        self._handle, self._salt = segment.create_segment(self._folder, epoch, self.end)
+        self._handle, self._binding = segment.create_segment(self._folder, epoch, self.end, self._keys)
         if self.end.epoch in self.ends:
             self.ends[self.end.epoch] = self.end
         self.end = self.ends[epoch] = Position(epoch, HEADER_BYTES)
@@ -78,7 +93,7 @@ class Log:
         """Makes records durable; the place behind them. Raises: OSError when nothing of them was kept."""
         if self._handle < 0:
             self._open()
-        data, end = segment.encode_records(records, self._salt, self.end)
+        data, end = segment.encode_records(records, self._binding, self.end)
         try:
             segment.write_all(self._handle, data)
             self._reached("after_write")

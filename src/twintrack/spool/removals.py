@@ -7,7 +7,6 @@ leaves a deletion that is only repeated, and a comparison after it that expects 
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from twintrack.errors import ChunkDamaged
@@ -30,7 +29,7 @@ class _Amendment(NamedTuple):
 class Removals:
     """Called by the loader's thread alone, when no insert is in doubt."""
 
-    def __init__(self, folder: Path, ledger: Ledger, balance: Balance) -> None:
+    def __init__(self, folder: chunks.Folder, ledger: Ledger, balance: Balance) -> None:
         self._folder, self._ledger, self._balance = folder, ledger, balance
 
     # -- rows get other deadlines --------------------------------------------------------------------------------

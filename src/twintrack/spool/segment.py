@@ -9,6 +9,9 @@ header says durably where the one before ended: what a failed write left behind 
 Every checksum starts from the segment's random salt and the record's place, so that no sender can put bytes into an
 event that read as a record. A reader that meets a broken record looks for the next whole one: only the broken one is
 lost, and since each head counts the events before it, how many they were is known.
+
+A sealed segment's magic holds the number of its data key, and each of its bodies is sealed: head and place are bound in.
+Its checksums are those of the sealed bytes, so that a torn tail is told as in a segment that is not sealed.
 """
 
 import os
@@ -20,7 +23,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from twintrack.errors import SealBroken
+from twintrack.seal import Cipher, DataKeys
+
 _MAGIC = b"TTLOG003"
+_SEALED_MAGIC = b"TTLS"  # and four bytes of number
 _HEADER = struct.Struct("<8s8sQQQI")
 HEADER_BYTES = 2 * _HEADER.size  # written twice: without its salt nothing of a segment could be read
 _MARK = b"\xf7\x9c\x00\xe5"  # no UTF-8 and no msgpack that we write
@@ -93,14 +100,21 @@ _decode_head = msgspec.msgpack.Decoder(_Head).decode
 _decode_body = msgspec.msgpack.Decoder(_Body).decode
 
 
-class Opened(NamedTuple):
-    """What a segment's header says, and the salt of its checksums."""
+class Binding(NamedTuple):
+    """What all of a segment's checks start from: its salt, and its cipher where it is sealed."""
 
     salt: bytes
+    cipher: Cipher | None = None
+
+
+class Opened(NamedTuple):
+    """What a segment's header says."""
+
+    binding: Binding
     before: Position  # the end of the epoch before; epoch 0 where there was none
 
 
-def encode_records(records: list[Record], salt: bytes, end: Position) -> tuple[bytes, Position]:
+def encode_records(records: list[Record], binding: Binding, end: Position) -> tuple[bytes, Position]:
     """The bytes that follow `end`, a synced place, and the place behind them."""
     pieces: list[bytes] = []
     offset, before = end.offset, end.events
@@ -108,7 +122,9 @@ def encode_records(records: list[Record], salt: bytes, end: Position) -> tuple[b
         shapes = [(p.kind, p.month, p.late, p.rows, bool(p.ids)) for p in record.parts]
         head = _encode(_Head(*record[:5], shapes, before, end.offset))
         body = _encode(_Body([(p.ids, p.lines) for p in record.parts], record.refused))
-        seed = _seed(salt, offset)
+        if binding.cipher is not None:
+            body = binding.cipher.seal(offset, body, head)
+        seed = _seed(binding.salt, offset)
         body_check = zlib.crc32(body, seed)
         head_check = zlib.crc32(head, zlib.crc32(struct.pack("<III", len(head), len(body), body_check), seed))
         pieces += (_HEAD.pack(_MARK, len(head), len(body), head_check, body_check), head, body)
@@ -138,10 +154,14 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def create_segment(folder: Path, epoch: int, before: Position) -> tuple[int, bytes]:
-    """A new, durable, empty segment; its file descriptor and salt. From now on `before` is where the last one ends."""
+def create_segment(folder: Path, epoch: int, before: Position, keys: DataKeys | None = None) -> tuple[int, Binding]:
+    """A new, durable, empty segment; its file descriptor and what its records are bound to.
+
+    From now on `before` is where the last one ends.
+    """
     path, salt = segment_path(folder, epoch), os.urandom(8)
-    fields = (_MAGIC, salt, before.epoch, before.offset, before.events)
+    magic = _MAGIC if keys is None else _SEALED_MAGIC + keys.newest.to_bytes(4, "big")
+    fields = (magic, salt, before.epoch, before.offset, before.events)
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
         write_all(handle, 2 * _HEADER.pack(*fields, zlib.crc32(_HEADER.pack(*fields, 0)[:-4])))
@@ -151,18 +171,32 @@ def create_segment(folder: Path, epoch: int, before: Position) -> tuple[int, byt
         os.close(handle)
         path.unlink(missing_ok=True)
         raise
-    return handle, salt
+    return handle, Binding(salt, _cipher(keys, magic, salt, epoch))
 
 
-def read_header(folder: Path, epoch: int) -> Opened | None:
-    """What a segment begins with; None where its making was cut short, so that nothing can stand in it."""
+def read_header(folder: Path, epoch: int, keys: DataKeys | None = None) -> Opened | None:
+    """What a segment begins with; None where its making was cut short, so that nothing can stand in it.
+
+    Raises: SealBroken where it is sealed by a key that is not there.
+    """
     with segment_path(folder, epoch).open("rb") as file:
         data = file.read(HEADER_BYTES)
     for copy in (data[: _HEADER.size], data[_HEADER.size :]):
         if len(copy) == _HEADER.size and zlib.crc32(copy[:-4]) == int.from_bytes(copy[-4:], "little"):
             magic, salt, epoch_before, offset, events, _ = _HEADER.unpack(copy)
-            return Opened(salt, Position(epoch_before, offset, events)) if magic == _MAGIC else None
+            if magic != _MAGIC and magic[:4] != _SEALED_MAGIC:
+                return None
+            binding = Binding(salt, _cipher(keys, magic, salt, epoch))
+            return Opened(binding, Position(epoch_before, offset, events))
     return None
+
+
+def _cipher(keys: DataKeys | None, magic: bytes, salt: bytes, epoch: int) -> Cipher | None:
+    if magic == _MAGIC:
+        return None
+    if keys is None:
+        raise SealBroken(f"log segment {epoch} is sealed, and there is no key")
+    return keys.cipher(int.from_bytes(magic[4:], "big"), salt + epoch.to_bytes(8, "big"))
 
 
 def write_all(handle: int, data: bytes) -> None:
@@ -185,7 +219,7 @@ class _Whole(NamedTuple):
 
 
 def read_records(
-    folder: Path, epoch: int, start: Position, end: Position | None
+    folder: Path, epoch: int, start: Position, end: Position | None, keys: DataKeys | None = None
 ) -> Iterator[tuple[Position, Record | Damage]]:
     """Records of a segment from a place on, each with the place behind it.
 
@@ -193,20 +227,20 @@ def read_records(
     the segment is the rest of a crash: a broken record is damage only where a later one says that it had been synced;
     else it is the torn tail of a group that nobody was told about, and reading ends.
     """
-    opened = read_header(folder, epoch)
+    opened = read_header(folder, epoch, keys)
     if opened is None:
         # The header is gone, and with it the salt: nothing of the segment can be told from noise.
         if end is not None and end.events > start.events:
             yield end, _unknown(end.events - start.events)
         return
-    path, salt = segment_path(folder, epoch), opened.salt
+    path, binding = segment_path(folder, epoch), opened.binding
     offset, events = max(start.offset, HEADER_BYTES), start.events
     with path.open("rb") as file:
         file.seek(offset)
         while end is None or offset < end.offset:
-            whole = _read(file.read, salt, offset)
+            whole = _read(file.read, binding, offset)
             if whole is None:
-                found = _resync(path, salt, offset, end)
+                found = _resync(path, binding, offset, end)
                 if found is None:
                     if end is not None and end.events > events:
                         yield end, _unknown(end.events - events)
@@ -217,7 +251,7 @@ def read_records(
                 events = before
                 file.seek(offset)
                 continue
-            if whole.body is None and end is None and not _synced_later(path, salt, offset, whole.end):
+            if whole.body is None and end is None and not _synced_later(path, binding, offset, whole.end):
                 return
             offset = whole.end
             record = _record(whole)
@@ -226,7 +260,7 @@ def read_records(
             yield Position(epoch, offset, events), record if whole.body is not None else Damage(lost, record)
 
 
-def _read(read: Callable[[int], bytes], salt: bytes, offset: int) -> _Whole | None:
+def _read(read: Callable[[int], bytes], binding: Binding, offset: int) -> _Whole | None:
     """The record at an offset; None where there is none that can be read."""
     raw = read(_HEAD.size)
     if len(raw) < _HEAD.size:
@@ -234,13 +268,18 @@ def _read(read: Callable[[int], bytes], salt: bytes, offset: int) -> _Whole | No
     mark, head_bytes, body_bytes, head_check, body_check = _HEAD.unpack(raw)
     if mark != _MARK or head_bytes > _LARGEST_PART_BYTES or body_bytes > _LARGEST_PART_BYTES:
         return None
-    seed = _seed(salt, offset)
+    seed = _seed(binding.salt, offset)
     raw_head = read(head_bytes)
     if zlib.crc32(raw_head, zlib.crc32(struct.pack("<III", head_bytes, body_bytes, body_check), seed)) != head_check:
         return None
     raw_body = read(body_bytes)
     whole = len(raw_body) == body_bytes and zlib.crc32(raw_body, seed) == body_check
     end = offset + _HEAD.size + head_bytes + body_bytes
+    if whole and binding.cipher is not None:
+        try:
+            raw_body = binding.cipher.open(offset, raw_body, raw_head)
+        except SealBroken:
+            whole = False
     return _Whole(end, _decode_head(raw_head), _decode_body(raw_body) if whole else None)
 
 
@@ -256,7 +295,7 @@ def _record(whole: _Whole) -> Record:
     return Record(head.project, head.environment, head.received, head.import_id, head.counts, parts, refused)
 
 
-def _later(path: Path, salt: bytes, start: int, end: int | None) -> Iterator[tuple[int, _Whole]]:
+def _later(path: Path, binding: Binding, start: int, end: int | None) -> Iterator[tuple[int, _Whole]]:
     """Records that stand somewhere behind an offset, found by their mark and proved by their checksum."""
     data = path.read_bytes()[:end]
     found = data.find(_MARK, start)
@@ -267,21 +306,21 @@ def _later(path: Path, salt: bytes, start: int, end: int | None) -> Iterator[tup
             place[0] += size
             return data[place[0] - size : place[0]]
 
-        whole = _read(read, salt, found)
+        whole = _read(read, binding, found)
         if whole is not None:
             yield found, whole
         found = data.find(_MARK, found + 1)
 
 
-def _resync(path: Path, salt: bytes, offset: int, end: Position | None) -> tuple[int, int] | None:
+def _resync(path: Path, binding: Binding, offset: int, end: Position | None) -> tuple[int, int] | None:
     """Where the next record stands, and how many events of the epoch stand before it."""
-    for found, whole in _later(path, salt, offset + 1, end.offset if end else None):
-        if end is not None or whole.head.synced > offset or _synced_later(path, salt, offset, whole.end):
+    for found, whole in _later(path, binding, offset + 1, end.offset if end else None):
+        if end is not None or whole.head.synced > offset or _synced_later(path, binding, offset, whole.end):
             return found, whole.head.before
         return None
     return None
 
 
-def _synced_later(path: Path, salt: bytes, offset: int, start: int) -> bool:
+def _synced_later(path: Path, binding: Binding, offset: int, start: int) -> bool:
     """Whether a record behind `start` says that what stands at `offset` was on disk before it."""
-    return any(whole.head.synced > offset for _, whole in _later(path, salt, start, None))
+    return any(whole.head.synced > offset for _, whole in _later(path, binding, start, None))

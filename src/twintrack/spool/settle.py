@@ -6,13 +6,12 @@ between leaves at most a file that nothing names. The index is told last: a clai
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from twintrack.clock import Clock
 from twintrack.outcomes import Reason
 from twintrack.spool import chunks, segment
 from twintrack.spool.balance import Balance, Place
-from twintrack.spool.chunks import Frozen, Gathered, Group
+from twintrack.spool.chunks import Folder, Frozen, Gathered, Group
 from twintrack.spool.claims import Claims, claim_key
 from twintrack.spool.known import KnownIds
 from twintrack.spool.ledger import Ledger
@@ -24,7 +23,7 @@ _REFUSED_DAYS = 7
 class Settling:
     def __init__(
         self,
-        folder: Path,
+        folder: Folder,
         ledger: Ledger,
         balance: Balance,
         claims: Claims,
@@ -73,7 +72,7 @@ class Settling:
         try:
             for part in parts:
                 written.append(chunks.write(self._folder, group, part))
-            segment.sync_folder(self._folder)
+            segment.sync_folder(self._folder.path)
             self._reached("after_chunk_write")
             with self._ledger as ledger:
                 place = ledger.place(chunk.chunk_id)

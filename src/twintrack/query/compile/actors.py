@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twintrack.query import cursor, kinds
+from twintrack.query.catalog import check_sees_people
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.question import Question, RangedQuestion
 from twintrack.query.scope import Scope, refused
@@ -55,6 +56,7 @@ class Actors(Question):
     after: str = Field("", max_length=800, description="`next` of the page before.")
 
     def plan(self, scope: Scope) -> Plan:
+        check_sees_people(scope.role)
         asked = self.of.question()
         p = Parameters(scope.tenancy)
         people = asked.actors(scope, p, self.point)

@@ -5,13 +5,12 @@ from typing import Any
 from pydantic import Field
 
 from twintrack.query import cursor, words
-from twintrack.query.catalog import COLUMNS, PERSON, hidden
+from twintrack.query.catalog import COLUMNS, PERSON, covered
 from twintrack.query.compile.statement import Parameters, Plan, Statement, named
 from twintrack.query.filters import condition
 from twintrack.query.question import EventSelection, RangedQuestion
 from twintrack.query.scope import Scope, refused
 from twintrack.query.source import events
-from twintrack.store.schema import HIDDEN_FROM_READ
 
 SHOWN = (
     "event_id",
@@ -60,8 +59,8 @@ def page(columns: list[str], where: list[str], after: str, limit: int, scope: Sc
         raise refused(
             f"there is no column {unknown[0][:60]!r}", "name columns of events, or `person`", "unknown_property"
         )
-    covered = {c: e for c, e in HIDDEN_FROM_READ["events"].items() if c in hidden(scope.role)}
-    shown = [f"{covered.get(c) or named(c)} AS {named('shown_' + c)}" for c in columns]
+    instead = covered(scope.role)
+    shown = [f"{instead.get(c) or named(c)} AS {named('shown_' + c)}" for c in columns]
     shown += ["toUnixTimestamp64Milli(event_timestamp) AS place_moment", "toString(event_id) AS place_id"]
     if after:
         moment, event_id = cursor.read(after, int, str)

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from twintrack.query import cursor, words
+from twintrack.query.catalog import check_sees_people
 from twintrack.query.compile.events import SHOWN, page, paged
 from twintrack.query.compile.statement import Parameters, Plan, table
 from twintrack.query.filters import condition
@@ -22,6 +23,7 @@ class Users(RangedQuestion):
     after: str = Field("", max_length=800, description="`next` of the page before.")
 
     def plan(self, scope: Scope) -> Plan:
+        check_sees_people(scope.role)
         period = self.period(scope)
         p = Parameters(scope.tenancy)
         where = [period.within(p), condition(self.filter, scope, p)]

@@ -15,6 +15,7 @@ import structlog
 from twintrack.clock import Clock
 from twintrack.errors import Unavailable
 from twintrack.metrics import Metrics
+from twintrack.seal import DataKeys
 from twintrack.spool.kafka.broker import Sender
 from twintrack.spool.kafka.fallback import Fallback
 from twintrack.spool.kafka.message import Outgoing, delivery_id, split
@@ -30,11 +31,19 @@ class Door:
     """Called from the event loop; `fallback` and `sender` end with it."""
 
     def __init__(
-        self, fallback: Fallback, sender: Sender, clock: Clock, metrics: Metrics, *, ledger: str, partitions: int
+        self,
+        fallback: Fallback,
+        sender: Sender,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        ledger: str,
+        partitions: int,
+        keys: DataKeys | None = None,
     ) -> None:
         self.fallback = fallback
         self._sender, self._clock, self._metrics = sender, clock, metrics
-        self._ledger, self._partitions = ledger, partitions
+        self._ledger, self._partitions, self._keys = ledger, partitions, keys
         self._away = ""  # why messages go to the fallback
         self._imports: dict[str, dict[int, int]] = {}  # import id to the end of what it appended, by partition
         self._drained: dict[int, int] = {}  # newest offset sent out of the fallback, by partition
@@ -56,7 +65,7 @@ class Door:
         if reason:
             raise Unavailable(reason, hint="nothing was kept; send again after Retry-After")
         name = delivery_id(self._clock.milliseconds(), secrets.token_bytes(8))
-        messages = split(delivery, name, self._ledger, self._partitions)
+        messages = split(delivery, name, self._ledger, self._partitions, self._keys)
         left = messages
         if not self._away:
             offsets = await self._send(messages)

@@ -5,6 +5,7 @@ next is a compare-and-set. Whoever is overtaken has decided nothing. A verdict, 
 transaction. Loaders may die, pause and come back in any order: the group's membership only saves work.
 """
 
+import contextlib
 import json
 import secrets
 import zlib
@@ -28,6 +29,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from twintrack.control.upgrade import make_tables
+from twintrack.errors import SealBroken
+from twintrack.seal import DataKeys
 from twintrack.spool.chunks import next_token
 from twintrack.spool.kafka.tables import (
     LEDGER_LENGTH,
@@ -51,8 +54,8 @@ class Overtaken(Exception):
 
 
 class Verdicts:
-    def __init__(self, url: str, topic: str) -> None:
-        self._topic = topic
+    def __init__(self, url: str, topic: str, keys: DataKeys | None = None) -> None:
+        self._topic, self._keys = topic, keys
         sqlite = url.startswith("sqlite")
         self._engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
         if sqlite:
@@ -106,7 +109,18 @@ class Verdicts:
         if partition is not None:
             where &= chunks.c.partition == partition
         with self._engine.connect() as db:
-            return [bytes(row[0]) for row in db.execute(select(chunks.c.content).where(where))]
+            found = db.execute(select(chunks.c.content, chunks.c.chunk_id).where(where))
+            return [self._opened(row.content, row.chunk_id) for row in found]
+
+    def _sealed(self, content: bytes | None, chunk_id: str) -> bytes | None:
+        return content if content is None or self._keys is None else self._keys.seal(content, chunk_id)
+
+    def _opened(self, kept: bytes | None, chunk_id: str) -> bytes:
+        """What does not open comes back sealed: it is not what the chunk's token says, and is found damaged by that."""
+        found = bytes(kept or b"")
+        with contextlib.suppress(SealBroken):
+            return self._keys.open(found, chunk_id) if self._keys is not None else found
+        return found
 
     def unsettled(self, partition: int) -> list[Decided]:
         """Chunks to load, in order."""
@@ -137,7 +151,7 @@ class Verdicts:
                     row.end_offset,
                     zlib.decompress(row.kept),
                     Counter({(p, e): n for p, e, n in json.loads(row.places)}),
-                    bytes(row.content or b""),
+                    self._opened(row.content, row.chunk_id),
                 )
                 for row in found
             ]
@@ -189,7 +203,7 @@ class Verdicts:
             where = (chunks.c.chunk_id == decided.chunk.chunk_id) & (chunks.c.state == "open")
             values = {"state": state, "reason": reason, "settled_milliseconds": now_milliseconds}
             if state != "damaged":  # what is kept of such a chunk stays for whoever can mend it
-                values["content"] = content
+                values["content"] = self._sealed(content, decided.chunk.chunk_id)
             if db.execute(update(chunks).where(where).values(values)).rowcount != 1:
                 raise Overtaken
             self._tally(db, counts)
@@ -274,7 +288,7 @@ class Verdicts:
                 "places": json.dumps([[*who, rows] for who, rows in one.places.items()]),
                 "state": "open",
                 "reason": "",
-                "content": one.content or None,
+                "content": self._sealed(one.content or None, one.chunk.chunk_id),
             }
             for place, one in enumerate(decided)
         ]

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from twintrack.seal import DataKeys
 from twintrack.spool.protocol import Delivery, Kind, Slab
 from twintrack.spool.segment import Part, Record
 
@@ -37,7 +38,13 @@ class Outgoing(NamedTuple):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(Message).decode
+_decode = msgspec.msgpack.Decoder(Message).decode
+_BOUND = "message"
+
+
+def decode(value: bytes, keys: DataKeys | None = None) -> Message:
+    """Raises: msgspec.DecodeError; SealBroken for what is sealed and was altered, or by a key that nobody has."""
+    return _decode(keys.open(value, _BOUND) if keys is not None else value)
 
 
 def delivery_id(milliseconds: int, random: bytes) -> bytes:
@@ -57,7 +64,9 @@ def _check(project: str) -> int:
     return zlib.crc32(project.encode())
 
 
-def split(delivery: Delivery, delivery_id: bytes, ledger: str, partitions: int) -> list[Outgoing]:
+def split(
+    delivery: Delivery, delivery_id: bytes, ledger: str, partitions: int, keys: DataKeys | None = None
+) -> list[Outgoing]:
     """The messages of a delivery: its events by partition, then what it refused and its receipts."""
     check = _check(delivery.tenancy.project)
     pieces: list[tuple[int, list[Part]]] = []
@@ -77,7 +86,10 @@ def split(delivery: Delivery, delivery_id: bytes, ledger: str, partitions: int) 
     outgoing = []
     for piece, (number, record) in enumerate(records):
         key = delivery_id[:14] + piece.to_bytes(2, "big")
-        outgoing.append(Outgoing(number, key, _encode(Message(ledger, key, record)), record.events()))
+        value = _encode(Message(ledger, key, record))
+        if keys is not None:
+            value = keys.seal(value, _BOUND)
+        outgoing.append(Outgoing(number, key, value, record.events()))
     return outgoing
 
 

@@ -17,8 +17,9 @@ import msgspec
 import structlog
 
 from twintrack.clock import Clock
-from twintrack.errors import ChunkDamaged, SettingsError, TwintrackError, Unavailable
+from twintrack.errors import ChunkDamaged, SealBroken, SettingsError, TwintrackError, Unavailable
 from twintrack.metrics import Metrics
+from twintrack.seal import DataKeys
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.claims import claim_key
 from twintrack.spool.kafka.broker import Broker, Member, Reader
@@ -55,12 +56,14 @@ class KafkaSpool(KeptByTopic):
         *,
         timeout_seconds: float,
         catch_up_messages: int,
+        keys: DataKeys | None = None,
     ) -> None:
         self._clock, self._metrics, self._broker = clock, metrics, broker
         self._sizes, self._chunk_rows = sizes, sizes.chunk_rows
         self._window_milliseconds = sizes.window_days * 86_400_000
         self._folder, self._catch_up_messages = folder, catch_up_messages
-        self.ledger = Verdicts(control_url, broker.address.topic)
+        self._keys = keys
+        self.ledger = Verdicts(control_url, broker.address.topic, keys)
         ledger, self._partition_count = self.ledger.opened() or self.ledger.open(broker.partitions())
         self._ledger_id = ledger
         self._clean = folder / "clean"
@@ -82,6 +85,7 @@ class KafkaSpool(KeptByTopic):
             metrics,
             ledger=ledger,
             partitions=self._partition_count,
+            keys=keys,
         )
 
     def close(self) -> None:
@@ -176,7 +180,7 @@ class KafkaSpool(KeptByTopic):
         messages = self._member.poll(most, seconds)
         for number, offset, value in messages:
             if number in self._partitions:
-                self._partitions[number].take(_read(number, offset, value))
+                self._partitions[number].take(_read(number, offset, value, self._keys))
         return len(messages)
 
     def _take_over(self) -> None:
@@ -212,7 +216,7 @@ class KafkaSpool(KeptByTopic):
                 self._partitions.pop(number).close()
 
     def _fetch(self, number: int) -> Fetch:
-        return _fetch(self._member.reader, number)
+        return _fetch(self._member.reader, number, self._keys)
 
     # -- decide and settle ---------------------------------------------------------------------------------------
 
@@ -442,7 +446,7 @@ class KafkaSpool(KeptByTopic):
                         if away is not None:
                             raise away
                         reader.oldest(one.partition)  # a broker that is away is found out sooner than by reading
-                    content_of(one, _fetch(reader, one.partition))
+                    content_of(one, _fetch(reader, one.partition, self._keys))
                 except (ChunkDamaged, Unavailable) as error:
                     faults[one.chunk.chunk_id] = error
                     away = error if isinstance(error, Unavailable) else away
@@ -457,14 +461,14 @@ class KafkaSpool(KeptByTopic):
         return any(heads[n] <= offset for n, offset in ends.items()) or self.ledger.open_imports(import_id)
 
 
-def _fetch(reader: Reader, number: int) -> Fetch:
-    return lambda first, end: (_read(number, offset, value) for offset, value in reader.fetch(number, first, end))
+def _fetch(reader: Reader, number: int, keys: DataKeys | None) -> Fetch:
+    return lambda first, end: (_read(number, offset, value, keys) for offset, value in reader.fetch(number, first, end))
 
 
-def _read(partition: int, offset: int, value: bytes) -> Read:
+def _read(partition: int, offset: int, value: bytes, keys: DataKeys | None) -> Read:
     """A message as sent; where it is none of ours, one that holds nothing: it must not stop the others."""
     try:
-        return Read(offset, decode(value))
-    except msgspec.DecodeError:
+        return Read(offset, decode(value, keys))
+    except (msgspec.DecodeError, SealBroken):
         log.error("message_not_ours", partition=partition, offset=offset)
         return Read(offset, Message("", b"", Record("", "", 0, "", {}, [], [])))

@@ -1,0 +1,95 @@
+"""What sealing at rest costs: the log's records and a chunk's file by themselves, then the whole path, plain and sealed in
+turns in one run, so that whatever else the machine does falls on both.
+
+    python -m benchmarks.sealing [--events 60000] [--rounds 3]
+"""
+
+import argparse
+import asyncio
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.ingest import fresh
+from benchmarks.service import Served, flood, requests
+from twintrack.seal import DataKeys
+from twintrack.spool import chunks, segment
+from twintrack.spool.chunks import Gathered, Group
+from twintrack.spool.protocol import Kind
+from twintrack.spool.segment import HEADER_BYTES, Part, Position, Record
+
+KEYS = DataKeys(lambda: {1: bytes(range(32))})
+ROWS, LINE = 100, b'["demo","local","0198c5e2-7b1a-7c3e-9f00-0123456789ab",' + b'"x' * 280 + b"]"
+
+
+def _best(work: Callable[[], object], times: int = 7) -> float:
+    found = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def records(keys: DataKeys | None) -> float:
+    """Microseconds for each event to encode its part of a record, without the disk."""
+    part = Part("events", 202601, False, ROWS, bytes(16 * ROWS), b"\n".join([LINE] * ROWS))
+    record = Record("demo", "local", 0, "", {"accepted|": ROWS}, [part], [])
+    with tempfile.TemporaryDirectory() as folder:
+        _, binding = segment.create_segment(Path(folder), 1, Position(0, 0), keys)
+        end = Position(1, HEADER_BYTES)
+        taken = _best(lambda: [segment.encode_records([record] * 10, binding, end) for _ in range(20)])
+    return taken / (20 * 10 * ROWS) * 1e6
+
+
+def chunk(keys: DataKeys | None) -> float:
+    """Microseconds for each event to write and read a chunk of 50,000 rows, its sync included."""
+    gathered = Gathered()
+    gathered.add(b"\n".join([LINE] * 50_000), 50_000, ("demo", "local"), 0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = chunks.Folder(Path(name), keys)
+
+        def work() -> None:
+            frozen = chunks.write(folder, Group(Kind.EVENTS, 202601, False, ""), gathered)
+            chunks.content(folder, frozen.chunk)
+            chunks.path(folder, frozen.chunk.chunk_id).unlink()
+
+        return _best(work, 5) / 50_000 * 1e6
+
+
+def whole_path(events: int, seed: int, key: str) -> float:
+    """Events a second until they can be asked for."""
+    served = Served(within=["env", f"TWINTRACK_ENCRYPTION_KEY={key}", "TWINTRACK_LIMIT_PERSON_PER_MINUTE=0"])
+    try:
+        waiting = requests(fresh(events, seed), served.write)
+        started = time.perf_counter()
+        asyncio.run(flood(served.address, waiting))
+        served.wait_for(events)
+        return events / (time.perf_counter() - started)
+    finally:
+        served.stop()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--events", type=int, default=60_000)
+    options.add_argument("--rounds", type=int, default=3)
+    asked = options.parse_args()
+    print(f"{platform.platform()}, Python {platform.python_version()}, {len(LINE)} bytes an event")
+    for name, measure in (("log record", records), ("chunk file", chunk)):
+        plain, sealed = measure(None), measure(KEYS)
+        print(f"{name}: plain {plain:.2f} us an event, sealed {sealed:.2f}, {sealed - plain:+.2f} us")
+    rates: dict[str, list[float]] = {"plain": [], "sealed": []}
+    for seed in range(asked.rounds):
+        for name, key in (("plain", ""), ("sealed", "17" * 32)):
+            rates[name].append(whole_path(asked.events, seed, key))
+            print(f"round {seed + 1} {name}: {rates[name][-1]:,.0f} events/s until they can be asked for", flush=True)
+    ratios = [sealed / plain for plain, sealed in zip(rates["plain"], rates["sealed"], strict=True)]
+    print(f"sealed / plain: {statistics.median(ratios):.3f} (rounds: {', '.join(f'{ratio:.3f}' for ratio in ratios)})")
+
+
+if __name__ == "__main__":
+    main()
