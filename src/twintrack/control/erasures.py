@@ -61,6 +61,7 @@ class Progress(msgspec.Struct):
     hash: str
     removed: dict[str, int] = {}  # place to rows
     months: list[int] = []  # whose rollups are made again
+    copied: list[int] = []  # whose raw is made again, for keys that nobody else has
     vendors: dict[str, dict[str, str]] = {}
     failed_in: str = ""
     error: str = ""

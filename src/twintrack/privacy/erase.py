@@ -24,7 +24,16 @@ from twintrack.control.tombstones import Marks, subject_hash
 from twintrack.errors import RequestError, StoreError, Unavailable
 from twintrack.load.rollup import feeds, first_whole_month
 from twintrack.privacy.certificate import certificate, is_true
-from twintrack.privacy.deletion import count, delete, detached, events_by_place, purge, touched_months
+from twintrack.privacy.deletion import (
+    copy_month,
+    count,
+    delete,
+    detached,
+    events_by_place,
+    months_of_own_keys,
+    purge,
+    touched_months,
+)
 from twintrack.privacy.held import about, held, links
 from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
 from twintrack.privacy.vendors import WAITING, Vendor
@@ -236,8 +245,14 @@ class Eraser:
             place = f"store/{one.table}" + (" (made again)" if one.table in made_again else "")
             request.progress.removed[place] = max(rows, request.progress.removed.get(place, 0))
         request.progress.months = sorted({*request.progress.months, *months})
+        copied = months_of_own_keys(self._store, events.where)
+        request.progress.copied = sorted({*request.progress.copied, *copied})
         self._erasures.keep(request, self._clock.milliseconds())
         yield from delete(self._store, found, first)
+        for month in request.progress.copied:
+            while self._spool.in_grace()[0]:
+                yield False
+            copy_month(self._store, month)
         if count(self._store, "events", events.where):
             raise RuntimeError("rows of the person came back while they were deleted")
         self._spool.settle_erasure(request.id, request.progress.months)

@@ -59,6 +59,7 @@ class Ledger:
             self._check_format()
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
             self._db.executescript(_SCHEMA)
             self.put("format", FORMAT)
         except BaseException:
@@ -316,6 +317,7 @@ class Ledger:
     def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
         with self._lock:
             self._db.executemany("DELETE FROM erased WHERE project = ? AND event_id = ?", list(identities))
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def tokens(self) -> dict[str, str]:
         """Token of every chunk by its id."""
