@@ -82,7 +82,10 @@ class Looked:
 
 def look(data: Path, tables: dict[str, str], ways: Iterable[str], pseudonym: str, ids: dict[str, str]) -> Looked:
     """Reads every byte below the folder of `data`. Shape: `ids` is the event id that was sent by each way."""
-    needles: list[tuple[str, str, bytes]] = [("person", "any", PERSON.encode()), ("pseudonym", "any", pseudonym.encode())]
+    needles: list[tuple[str, str, bytes]] = [
+        ("person", "any", PERSON.encode()),
+        ("pseudonym", "any", pseudonym.encode()),
+    ]
     needles += [(field, way, f"zqx{field}by{way}".encode()) for field in FIELDS for way in ways]
     for way, event_id in ids.items():
         raw = UUID(event_id).bytes

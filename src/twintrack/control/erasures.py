@@ -67,6 +67,13 @@ class Progress(msgspec.Struct):
     error: str = ""
     notes: list[str] = []
 
+    def add(self, place: str, rows: int) -> None:
+        self.removed[place] = self.removed.get(place, 0) + rows
+
+    def most(self, place: str, rows: int) -> None:
+        """What is counted again after a stop may be gone in part."""
+        self.removed[place] = max(rows, self.removed.get(place, 0))
+
 
 class Request(msgspec.Struct):
     id: str

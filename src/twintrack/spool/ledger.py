@@ -306,7 +306,7 @@ class Ledger:
             self._db.execute("DELETE FROM erasures WHERE request = ?", (request,))
 
     def note_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
-        """(project, event id) of events that never reached the store; their receipts may have."""
+        """(project, event id) of events that were taken out of the log or a chunk: receipts of them may be in the store."""
         with self._lock:
             self._db.executemany("INSERT OR IGNORE INTO erased VALUES (?, ?)", list(identities))
 

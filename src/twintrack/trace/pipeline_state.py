@@ -81,6 +81,10 @@ async def pipeline_state(
         if not state["balance"]["holds"] and (question := in_doubt(spool, where)):
             stored -= (await executor.run(question, parameters))["rows"][0][0]
             state = summarise(before, stored, _waiting(before))
+        if (
+            not state["balance"]["holds"] and spool.erasing
+        ):  # rows go one part after another, and are counted at the end
+            state = summarise(before, before.get(("stored", ""), 0), _waiting(before))
         if state["balance"]["holds"]:
             break
     depth = spool.depth()
