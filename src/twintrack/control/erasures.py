@@ -61,10 +61,18 @@ class Progress(msgspec.Struct):
     hash: str
     removed: dict[str, int] = {}  # place to rows
     months: list[int] = []  # whose rollups are made again
+    copied: list[int] = []  # whose raw is made again, for keys that nobody else has
     vendors: dict[str, dict[str, str]] = {}
     failed_in: str = ""
     error: str = ""
     notes: list[str] = []
+
+    def add(self, place: str, rows: int) -> None:
+        self.removed[place] = self.removed.get(place, 0) + rows
+
+    def most(self, place: str, rows: int) -> None:
+        """What is counted again after a stop may be gone in part."""
+        self.removed[place] = max(rows, self.removed.get(place, 0))
 
 
 class Request(msgspec.Struct):

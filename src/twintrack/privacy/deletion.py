@@ -6,7 +6,9 @@ minutes later unless it is told otherwise. It is told, once what shall replace t
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
+import msgspec
 import structlog
 
 from twintrack.clock import Clock
@@ -19,6 +21,11 @@ log = structlog.get_logger()
 # The cleaner looks each few seconds in place of each half a minute and more; it costs nothing where nothing is old.
 _CLEANER = "cleanup_delay_period = 1, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0"
 _SYNCED = "min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1"
+# As the loader inserts: a text stays a text, whatever it looks like.
+_AS_TEXT = (
+    "input_format_try_infer_dates = 0, input_format_try_infer_datetimes = 0, type_json_skip_duplicated_paths = 0,"
+    " insert_deduplicate = 0, deduplicate_insert_select = 'disable'"
+)
 # Of a server we cannot ask that everything be on disk, but systems write back within half a minute.
 _SERVER_PARTS_SECONDS = 60
 
@@ -76,6 +83,69 @@ def delete(store: Store, found: list[Held], first: int) -> Iterator[bool]:
                 f"INSERT INTO {DATABASE}.{one.table} ({names}) SELECT {names} FROM ({again})"
                 " SETTINGS insert_deduplicate = 0, deduplicate_insert_select = 'disable'"
             )
+
+
+def months_of_own_keys(store: Store, where: str) -> list[int]:
+    """Months where the person's metadata has a key, at any depth, that nobody else's has. Raises: StoreError.
+
+    A part keeps the paths of its JSON column also when no row has them any more, through mutations and merges.
+    """
+    keys: dict[int, set[str]] = {}
+    for month, metadata in store.stream(
+        f"SELECT toYYYYMM(date), toJSONString(event_metadata) FROM {DATABASE}.events WHERE {where}"
+    ):
+        _gather(msgspec.json.decode(metadata), keys.setdefault(int(month), set()))
+    return sorted(month for month, mine in keys.items() if not _all_shared(store, where, month, mine))
+
+
+def _gather(value: Any, keys: set[str]) -> None:
+    if isinstance(value, dict):
+        keys.update(value)
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _gather(item, keys)
+
+
+def _all_shared(store: Store, where: str, month: int, keys: set[str]) -> bool:
+    others = f"toYYYYMM(date) = {month} AND NOT ({where})"
+    for key in sorted(keys):
+        found = store.select(
+            f"SELECT 1 FROM {DATABASE}.events WHERE {others}"
+            " AND position(toJSONString(event_metadata), {name:String}) > 0 LIMIT 1",
+            {"name": msgspec.json.encode(key).decode() + ":"},
+        ).rows
+        if not found:
+            return False
+    return True
+
+
+def copy_month(store: Store, month: int) -> None:
+    """Makes a month of raw again from its own rows, so that nothing is left of keys that no row has any more.
+
+    Nobody may insert meanwhile. Raises: StoreError; RuntimeError where the copy is not the same, which then is dropped.
+    """
+    beside, raw = f"{DATABASE}.events_rebuilt", f"{DATABASE}.events"
+    columns = store.select(
+        f"SELECT name, type FROM system.columns WHERE database = '{DATABASE}' AND table = 'events' ORDER BY position"
+    ).rows
+    names = ", ".join(name for name, _ in columns)
+    cells = ", ".join(
+        f"CAST(toJSONString({name}) AS {kind}) AS {name}" if kind.startswith("JSON") else name for name, kind in columns
+    )
+    read = ", ".join(f"toJSONString({name})" if kind.startswith("JSON") else name for name, kind in columns)
+    digest = f"SELECT count(), groupBitXor(cityHash64({read}))"
+    store.command(f"DROP TABLE IF EXISTS {beside} SYNC")
+    store.command(f"CREATE TABLE {beside} AS {raw}")
+    for (day,) in store.select(f"SELECT DISTINCT date FROM {raw} WHERE toYYYYMM(date) = {month} ORDER BY date").rows:
+        store.command(
+            f"INSERT INTO {beside} ({names}) SELECT {cells} FROM {raw} WHERE date = '{day}' SETTINGS {_AS_TEXT}"
+        )
+    before = store.select(f"{digest} FROM {raw} WHERE toYYYYMM(date) = {month}").rows[0]
+    if before != store.select(f"{digest} FROM {beside}").rows[0]:
+        store.command(f"DROP TABLE {beside} SYNC")
+        raise RuntimeError("the copy of a month is not what it was made of")
+    change = f"REPLACE PARTITION {month} FROM {beside}" if before[0] else f"DROP PARTITION {month}"
+    store.command(f"ALTER TABLE {raw} {change}")
+    store.command(f"DROP TABLE {beside} SYNC")
 
 
 def mutations_end(store: Store) -> Iterator[bool]:

@@ -24,8 +24,17 @@ from twintrack.control.tombstones import Marks, subject_hash
 from twintrack.errors import RequestError, StoreError, Unavailable
 from twintrack.load.rollup import feeds, first_whole_month
 from twintrack.privacy.certificate import certificate, is_true
-from twintrack.privacy.deletion import count, delete, detached, events_by_place, purge, touched_months
-from twintrack.privacy.held import about, held, links
+from twintrack.privacy.deletion import (
+    copy_month,
+    count,
+    delete,
+    detached,
+    events_by_place,
+    months_of_own_keys,
+    purge,
+    touched_months,
+)
+from twintrack.privacy.held import Held, about, held, links
 from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
 from twintrack.privacy.vendors import WAITING, Vendor
 from twintrack.spool.chunks import identity_of
@@ -194,11 +203,11 @@ class Eraser:
         return found
 
     def _out_of_spool(self, request: Request) -> Iterator[bool]:
-        subject = _subject(request)
         yield from self._drained(request.changed_at)
+        self._plan(request)
+        subject, erased = _subject(request), set(self._spool.erased_ids())
         secret = self._control.project(request.project).secret
         marks = Marks(secret, tombstones_of(request.project, subject, secret, request.requested_at))
-        erased = set(self._spool.erased_ids())
 
         def of_person(row: bytes) -> bool:
             event = told(row)
@@ -215,34 +224,50 @@ class Eraser:
 
         names = [*subject.users, *(anonymous_id for _, anonymous_id in subject.anonymous)]
         for state, rows in self._spool.remove(gone, names).items():
-            place = f"spool/{state}"
-            request.progress.removed[place] = request.progress.removed.get(place, 0) + rows
+            request.progress.add(f"spool/{state}", rows)
         self._reach(request, State.SPOOL_DONE)
         yield True
 
-    def _out_of_store(self, request: Request) -> Iterator[bool]:
-        never_stored = self._spool.erased_ids()
-        ids = [_text(event_id) for project, event_id in never_stored if project == request.project]
-        about(self._store, _subject(request), ids)
-        found = held(self._store, request.project, request.requested_at)
-        first = first_whole_month(self._spool.complete_since())
+    def _plan(self, request: Request) -> None:
+        """Writes down what the store will lose while all of it is there: what is cut short later is counted by this."""
+        found, first = self._held(request), first_whole_month(self._spool.complete_since())
+        events, progress = _events(found), request.progress
         rolled = feeds(self._store)
-        (events,) = (one for one in found if one.table == "events")
-        months = touched_months(self._store, found, rolled, first)
-        self._spool.plan_erasure(request.id, events_by_place(self._store, events.where))
+        progress.months = sorted({*progress.months, *touched_months(self._store, found, rolled, first)})
+        progress.copied = sorted({*progress.copied, *months_of_own_keys(self._store, events.where)})
+        # Taken out on their way from log to chunk, since the tombstone was written.
+        taken = sum(project == request.project for project, _ in self._spool.erased_ids())
+        progress.removed.setdefault("spool/log", taken)
         made_again = {feed.table for feed in rolled if feed.month != "0"}
         for one in found:
-            rows = count(self._store, one.table, one.where)
             place = f"store/{one.table}" + (" (made again)" if one.table in made_again else "")
-            request.progress.removed[place] = max(rows, request.progress.removed.get(place, 0))
-        request.progress.months = sorted({*request.progress.months, *months})
+            progress.most(place, count(self._store, one.table, one.where))
+        self._spool.plan_erasure(request.id, events_by_place(self._store, events.where))
         self._erasures.keep(request, self._clock.milliseconds())
-        yield from delete(self._store, found, first)
-        if count(self._store, "events", events.where):
-            raise RuntimeError("rows of the person came back while they were deleted")
-        self._spool.settle_erasure(request.id, request.progress.months)
-        self._spool.forget_erased(one for one in never_stored if one[0] == request.project)
         about(self._store, None)
+
+    def _held(self, request: Request) -> list[Held]:
+        """Where the store holds the person, who is named in it from now on."""
+        ids = [_text(event_id) for project, event_id in self._spool.erased_ids() if project == request.project]
+        about(self._store, _subject(request), ids)
+        return held(self._store, request.project, request.requested_at)
+
+    def _out_of_store(self, request: Request) -> Iterator[bool]:
+        never_loaded = self._spool.erased_ids()
+        found = self._held(request)
+        for one in found:
+            if one.by_event:
+                request.progress.most(f"store/{one.table}", count(self._store, one.table, one.where))
+        yield from delete(self._store, found, first_whole_month(self._spool.complete_since()))
+        if count(self._store, "events", _events(found).where):
+            raise RuntimeError("rows of the person came back while they were deleted")
+        about(self._store, None)
+        for month in request.progress.copied:
+            while self._spool.in_grace()[0]:
+                yield False
+            copy_month(self._store, month)
+        self._spool.settle_erasure(request.id, request.progress.months)
+        self._spool.forget_erased(one for one in never_loaded if one[0] == request.project)
         self._reach(request, State.STORE_DONE)
         yield True
 
@@ -289,6 +314,10 @@ def _subject(request: Request) -> Subject:
     if request.subject is None:
         raise RuntimeError("an open request has lost its subject")
     return request.subject
+
+
+def _events(found: list[Held]) -> Held:
+    return next(one for one in found if one.table == "events")
 
 
 def _text(event_id: bytes) -> str:

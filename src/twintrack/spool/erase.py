@@ -141,7 +141,7 @@ class Erasing:
                 ledger.remove_chunk(chunk.chunk_id)
             for place, outcome, reason, events in fates:
                 ledger.tally(*place, outcome, reason, events)
-            if chunk.kind is Kind.EVENTS and state != "loaded":
+            if chunk.kind is Kind.EVENTS:
                 ledger.note_erased([chunks.identity_of(row) for row in set(rows) - set(kept)])
         if kept:
             chunks.content(self._folder, chunk._replace(token=token))  # the new file takes its place

@@ -63,6 +63,7 @@ class Ledger:
             self._check_format()
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
             self._db.executescript(_SCHEMA)
             self.put("format", FORMAT)
         except BaseException:
@@ -304,7 +305,7 @@ class Ledger:
             self._db.execute("DELETE FROM erasures WHERE request = ?", (request,))
 
     def note_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
-        """(project, event id) of events that never reached the store; their receipts may have."""
+        """(project, event id) of events that were taken out of the log or a chunk: receipts of them may be in the store."""
         with self._lock:
             self._db.executemany("INSERT OR IGNORE INTO erased VALUES (?, ?)", list(identities))
 
@@ -315,6 +316,7 @@ class Ledger:
     def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
         with self._lock:
             self._db.executemany("DELETE FROM erased WHERE project = ? AND event_id = ?", list(identities))
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy, without what its free pages still hold. The path must not exist."""

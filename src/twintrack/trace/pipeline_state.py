@@ -85,6 +85,9 @@ async def pipeline_state(
             if question and not state["balance"]["holds"]:
                 stored -= (await executor.run(question, parameters))["rows"][0][0]
                 state = summarise(before, stored, _waiting(before))
+        if not state["balance"]["holds"] and spool.erasing:
+            # Rows go one part after another, and are counted at the end.
+            state = summarise(before, before.get(("stored", ""), 0), _waiting(before))
         if state["balance"]["holds"]:
             break
     depth = spool.depth()
