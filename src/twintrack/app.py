@@ -29,6 +29,7 @@ from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
+from twintrack.privacy.consents import consent_routes
 from twintrack.privacy.retention import retention_routes
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
@@ -219,6 +220,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
         )
     )
     app.include_router(retention_routes(services, admission))
+    app.include_router(consent_routes(services.control, services.executor, services.clock, admission))
     if demo_link is not None:
         app.include_router(
             demo_routes(

@@ -201,6 +201,7 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         masker,
         services.settings.id_window_days,
         services.control.retention.policies().of(batch.project),
+        services.receiver.denials(context.tenancy, project.secret),
     )
     elements: list[WireEvent | Refusal] = []
     ids: list[str] = []

@@ -90,6 +90,18 @@ def test_rows_go_at_their_deadline_and_are_counted_as_expired(tmp_path: Path) ->
         assert doctor(service)["expiry"]["ok"] and doctor(service)["balance"]["ok"]
 
 
+def test_doctor_finds_rows_that_stay_past_their_deadline(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        service.send([event(clock, 0)])
+        keep(service, 1)
+        left(service, 1)
+        service.services.loader.stop()
+        clock.advance(4 * DAY)
+        said = doctor(service)["expiry"]
+        assert not said["ok"] and "1 rows" in said["says"]
+
+
 def test_deadline_that_passed_while_nobody_served_holds_at_the_next_start(tmp_path: Path) -> None:
     clock = ManualClock(NOON)
     with running(tmp_path / "data", clock) as service:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.clock import Clock, iso
+from twintrack.control.consents import Consents
 from twintrack.control.retention import RetentionRules
 from twintrack.control.rollout import Rollout, changed
 from twintrack.control.tables import keys, projects, rollouts, sessions
@@ -57,6 +58,7 @@ class Control:
 
         upgrade(self._engine, clock.milliseconds())
         self.retention = RetentionRules(self._engine, clock)
+        self.consents = Consents(self._engine, clock)
         self._principals: dict[str, Principal] = {}
         self._projects: dict[str, Project] = {}
         self._rollouts: dict[Tenancy, Rollout] = {}
