@@ -32,6 +32,7 @@ from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.privacy.audit import Audit
 from twintrack.privacy.audited import Audited, audit_routes
+from twintrack.privacy.consents import consent_routes
 from twintrack.privacy.erase import Eraser
 from twintrack.privacy.masking import masking_routes
 from twintrack.privacy.retention import retention_routes
@@ -260,6 +261,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     )
     app.include_router(retention_routes(services, admission))
     app.include_router(masking_routes(receiver.maskers, admission))
+    app.include_router(consent_routes(services.control, services.executor, services.clock, admission))
     if demo_link is not None:
         app.include_router(
             demo_routes(

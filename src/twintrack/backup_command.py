@@ -12,7 +12,7 @@ from twintrack.backup.place import settle
 from twintrack.backup.restore import restore
 from twintrack.clock import SystemClock
 from twintrack.errors import DataFolderInUse, RequestError
-from twintrack.terminal import Config, Data, ask, err, out, reach, settings_of
+from twintrack.terminal import Config, Data, ask, err, out, reach, settings_of, unbroken
 
 LIVE = 5  # the exit code of a restore that met a running service
 
@@ -57,6 +57,7 @@ def restore_command(
         err.print(f"error: {error.message}", markup=False, soft_wrap=True)
         err.print("       stop the service first; nothing was changed", markup=False, soft_wrap=True)
         raise typer.Exit(LIVE) from error
+    unbroken()
     try:
         settle(settings.data)
         there = rights_in(settings.data / "control.db")

@@ -412,6 +412,9 @@ def main() -> None:
     configure("error", "auto")  # `serve` sets up its own, from its settings
     try:
         app()
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except (DataFolderInUse, SpoolFormat) as error:
         _fail(error, 3)
     except EncryptionKeyRefused as error:

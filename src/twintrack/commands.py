@@ -295,6 +295,7 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         services.settings.id_window_days,
         services.control.tombstones(batch.project),
         services.control.retention.policies().of(batch.project),
+        services.receiver.denials(context.tenancy, project.secret),
     )
     elements: list[WireEvent | Refusal] = []
     ids: list[str] = []

@@ -5,6 +5,8 @@ The request goes over `DATA/control.sock` where a service runs, and stays in thi
 
 import asyncio
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +48,7 @@ def reach(settings: Settings) -> Iterator[Send]:
                 yield lambda method, path, body: client.request(method, path, json=body)
                 return
     lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
+    unbroken()
     services = build(settings)
     transport = httpx.ASGITransport(app=command_app(services))
     with asyncio.Runner() as runner:
@@ -59,6 +62,15 @@ def reach(settings: Settings) -> Iterator[Send]:
         finally:
             services.close()
             os.close(lock)
+
+
+def unbroken() -> None:
+    """From now on a connection to the engine that is cut is an error, not this command's end.
+
+    Commands die of a closed pipe as filters do; but those that run the services write to more than their output.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def ask(send: Send, method: str, path: str, body: Any = None) -> httpx.Response:

@@ -90,6 +90,18 @@ def test_rows_go_at_their_deadline_and_are_counted_as_expired(tmp_path: Path) ->
         assert doctor(service)["expiry"]["ok"] and doctor(service)["balance"]["ok"]
 
 
+def test_doctor_finds_rows_that_stay_past_their_deadline(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        service.send([event(clock, 0)])
+        keep(service, 1)
+        left(service, 1)
+        service.services.loader.stop()
+        clock.advance(4 * DAY)
+        said = doctor(service)["expiry"]
+        assert not said["ok"] and "1 rows" in said["says"]
+
+
 def test_deadline_that_passed_while_nobody_served_holds_at_the_next_start(tmp_path: Path) -> None:
     clock = ManualClock(NOON)
     with running(tmp_path / "data", clock) as service:
@@ -225,6 +237,26 @@ def test_crash_between_count_and_deletion_ends_in_one_deletion_and_one_count(tmp
         service.send([event(clock, 0)])
         until(lambda: service.rows(COUNT)[0][0] == 2 and not service.services.spool.removing())
         assert balanced(service)["expired"] == 1
+
+
+def test_what_waits_in_quarantine_or_for_a_look_up_expires_too(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock, masking=False) as service:
+        service.send([event(clock, 0)])
+        service.settle()
+        service.make_the_store_refuse_text_values()
+        service.send([event(clock, 0, event_value="TEXTCANARY"), event(clock, 0, event_value="5")])
+        service.settle()
+        assert len(service.services.spool.ledger.chunks("quarantined")) == 1
+        keep(service, 2)
+        until(lambda: rested(service))
+        clock.advance(3 * DAY)
+        left(service, 0)
+        until(lambda: service.services.spool.ledger.chunks("quarantined") == [])
+        state = balanced(service)
+        assert (state["expired"], state["quarantined"], state["stored"]) == (3, 0, 0)
+        assert b"TEXTCANARY" not in everything_in(tmp_path / "data" / "spool" / "chunks")
+        assert service.services.spool.replay() == []
 
 
 def test_rollups_keep_what_expired_and_equal_raw_above_the_watermark(tmp_path: Path) -> None:

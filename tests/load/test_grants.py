@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.conftest import open_service
 from tests.faults.proxy import FaultProxy
+from tests.faults.test_wire import until
 from tests.server import Server
 from twintrack.clock import month_of
 from twintrack.load.reconcile import remove_rows, wait_for_deletions
@@ -20,6 +21,7 @@ _NEEDS = {
     r"\bINSERT INTO analytics": "INSERT",
     r"\bFROM input\(": "CREATE TEMPORARY TABLE",
     r"\bALTER TABLE \S+ DELETE\b": "ALTER DELETE",
+    r"\bALTER TABLE \S+ UPDATE\b": "ALTER UPDATE",
     r"\bALTER TABLE \S+ (?:REPLACE|DROP) PARTITION\b": "ALTER DELETE",
     r"\bCREATE TABLE\b": "CREATE TABLE",
     r"\bDROP TABLE\b": "DROP TABLE",
@@ -40,6 +42,10 @@ def test_service_asks_a_server_for_nothing_beyond_its_grants(tmp_path: Path) -> 
         service.send({"events": [event, old], "receipts": [receipt]})
         service.settle()
         service.fate(event["event_id"])
+        service.services.control.retention.set("demo", "", "", 30)
+        removals = service.services.spool.removals
+        assert removals is not None
+        until(lambda: removals.version() != 0 and not removals.rewrites())
         assert service.sql("SELECT count() FROM events").status_code == 200
         chunk = service.services.spool.in_grace()[1][0]
         remove_rows(service.services.store, [chunk])

@@ -36,7 +36,7 @@ export type Activity = {
   unfinished: boolean;
 };
 
-export type Outcome = "accepted" | "duplicate" | "rejected" | "dropped" | "retry" | "quarantined";
+export type Outcome = "accepted" | "duplicate" | "rejected" | "dropped" | "retry" | "quarantined" | "expired";
 export type Pipeline = {
   as_of: string;
   received: number;
@@ -48,6 +48,7 @@ export type Pipeline = {
   reasons: { outcome: string; reason: string; count: number }[];
   in_spool: number;
   stored: number;
+  expired: number;
   quarantined: number;
   lag_seconds: number;
   spool_bytes: number;
@@ -57,7 +58,7 @@ export type Pipeline = {
   started_at: string;
 };
 
-export type Fate = "stored" | "in_spool" | "quarantined" | "refused" | "dropped" | "duplicate";
+export type Fate = "stored" | "in_spool" | "quarantined" | "expired" | "refused" | "dropped" | "duplicate";
 export type Stage = { name: string; at: string | null; detail: string };
 export type Receipt = { vendor: string; status: string; at: string };
 export type Trace = {

@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Table, create_engine, delete, insert, inspect, select
 
 from twintrack.backup.archive import BackupDamaged
+from twintrack.control.consents import Statement, add, consents
 from twintrack.control.retention import retention
 from twintrack.control.tables import keys, projects
 from twintrack.errors import RequestError
@@ -26,9 +27,10 @@ CARRIED: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (projects, ("name",)),
     (keys, ("id",)),
     (retention, ("project", "event", "field")),
+    (consents, ("project", "environment", "kind", "hash", "purpose", "state", "at", "source")),
 )
 _REPLACED = (retention,)
-_LOCAL = {"projects": ("number",)}  # columns that each database counts for itself
+_LOCAL = {"projects": ("number",), "consents": ("number",)}  # columns that each database counts for itself
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -79,6 +81,8 @@ def carry(engine: Engine, rights: Rights) -> int:
 
 def _carry(db: Connection, table: Table, known_by: Iterable[str], row: dict[str, Any]) -> int:
     values = {name: value for name, value in row.items() if name not in _LOCAL.get(table.name, ())}
+    if table is consents:  # the door asks for the latest word, which is kept beside the history
+        return int(add(db, Statement(**values)))
     same = [table.c[name] == row[name] for name in known_by]
     found = db.execute(select(table).where(*same)).first()
     if found is not None:

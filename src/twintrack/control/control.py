@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.clock import Clock, iso
+from twintrack.control.consents import Consents
 from twintrack.control.data_keys import add, open_secret, seal_secrets, sealed_secret, unlock, wrappers
 from twintrack.control.retention import RetentionRules
 from twintrack.control.rollout import Rollout, changed
@@ -70,6 +71,7 @@ class Control:
         self.retention = RetentionRules(self._engine, clock)
         if self.data_keys is not None:
             seal_secrets(self._engine, self.data_keys)
+        self.consents = Consents(self._engine, clock)
         self._principals: dict[str, Principal] = {}
         self._projects: dict[str, Project] = {}
         self._rollouts: dict[Tenancy, Rollout] = {}

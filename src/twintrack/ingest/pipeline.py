@@ -1,4 +1,4 @@
-"""An event's way in, as a list: kill, consent, validate, expire, verify, sample, then enrich and mask.
+"""An event's way in, as a list: kill, consent, validate, agree, expire, verify, sample, then enrich and mask.
 
 One bad event never sinks its batch.
 
@@ -17,6 +17,7 @@ from twintrack.control.retention import Lifetimes
 from twintrack.control.rollout import Rollout
 from twintrack.control.tombstones import Marks
 from twintrack.event import Limits, RequestContext, Row, WireEvent, uuid7_milliseconds
+from twintrack.ingest.agreed import Denials, agreed
 from twintrack.ingest.enrich import enrich, happened_at, identify
 from twintrack.ingest.mask import mask
 from twintrack.ingest.sample import sample
@@ -39,6 +40,7 @@ class Rules(NamedTuple):
     id_window_days: int
     tombstones: Marks | None = None
     lifetimes: Lifetimes | None = None
+    denials: Denials | None = None  # None where nobody denies
 
 
 class Prepared(NamedTuple):
@@ -63,6 +65,10 @@ def _consent(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal
     if consent is None or (consent if isinstance(consent, str) else consent.state) == "granted":
         return None
     return dropped(Reason.CONSENT, "the event does not say that consent was granted; do not send it")
+
+
+def _agreed(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal | None:
+    return agreed(event, context, rules.denials) if rules.denials is not None else None
 
 
 def _validate(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal | None:
@@ -93,7 +99,7 @@ def _sample(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal 
     return None if context.server_key or context.imported else sample(event, rules.rollout)
 
 
-STEPS: tuple[Step, ...] = (_kill, _consent, _validate, _expired, _verified, _sample)
+STEPS: tuple[Step, ...] = (_kill, _consent, _validate, _agreed, _expired, _verified, _sample)
 
 
 def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, rules: Rules) -> Prepared:

@@ -7,6 +7,7 @@ a small request. The rest of an event's way: admit, decode, validate, enrich, ma
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -24,8 +25,9 @@ from twintrack.clock import Clock, milliseconds_of
 from twintrack.control.control import Control
 from twintrack.control.rollout import Rollout, document
 from twintrack.errors import RequestError, TwintrackError, Unavailable
-from twintrack.event import RequestContext, WireEvent
+from twintrack.event import RequestContext, Tenancy, WireEvent
 from twintrack.ingest.admit import Buffer, Gate
+from twintrack.ingest.agreed import Denials
 from twintrack.ingest.decode import Batch, decode, inflate
 from twintrack.ingest.enrich import client_address, clock_skew, cut_address
 from twintrack.ingest.health import Pages
@@ -326,6 +328,7 @@ class Receiver:
             settings.id_window_days,
             self._control.tombstones(principal.tenancy.project),
             self._control.retention.policies().of(principal.tenancy.project),
+            self.denials(principal.tenancy, project.secret),
         )
         slabs: list[Slab] = []
         places: list[int] = []
@@ -359,6 +362,13 @@ class Receiver:
             refusals,
             ids,
         )
+
+    def denials(self, tenancy: Tenancy, secret: bytes) -> Denials | None:
+        """Who denies analytics here; None where nobody does, which costs nothing."""
+        consents = self._control.consents
+        if not consents.asks(tenancy):
+            return None
+        return Denials(secret, self.maskers.of(tenancy.environment), partial(consents.denied_at, tenancy))
 
     async def _append(self, visit: Visit, judged: _Judged) -> bytes:
         """The answer, once everything that must be durable is."""

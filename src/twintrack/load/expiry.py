@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from twintrack.clock import Clock
+from twintrack.clock import Clock, month_of
 from twintrack.control.retention import Policies
 from twintrack.errors import StoreUnavailable
 from twintrack.load.deadlines import field_is_due, left_of, rewritten, without
@@ -100,10 +100,15 @@ class Expiry:
         """Each step asks for one mutation at most; the next one waits until it is carried out."""
         self._looked_at = self._clock.monotonic_seconds()
         until = self._clock.milliseconds() // 1000
+        # The youngest row that may be past a deadline is a day old.
+        held = removals.expire_held(month_of(until - _DAY_SECONDS), lambda line: left_of(line, policies, until))
+        if held:
+            log.info("expired_in_spool", events=held)
         due = f"expires_at <= {_moment(until)}"
         large = self._looked_at - self._large_at >= _DAY_SECONDS
         for month in self._months_where(due):
-            if large or self._rows(month) <= _SMALL_ROWS:
+            # By its deadline a deletion is known again; one of this second is left to the next pass.
+            if (large or self._rows(month) <= _SMALL_ROWS) and self._known(month, until) is None:
                 self._remove(removals, policies, month, until, due)
                 yield
         due = f"message_expires_at <= {_moment(until)} AND message_content IS NOT NULL"

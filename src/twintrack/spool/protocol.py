@@ -292,6 +292,10 @@ class Removals(Protocol):
         """Chunks of events of a month that are in the store and whose files are still there."""
         ...
 
+    def expire_held(self, until_month: int, change: Callable[[bytes], bytes | None]) -> int:
+        """Takes expired rows out of what the store never had; how many events went."""
+        ...
+
     def amend(self, amended: Iterable[str], change: Callable[[bytes], bytes | None]) -> None:
         """Changes rows in the files of chunks that are in the store; none of them goes."""
         ...

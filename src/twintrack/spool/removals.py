@@ -15,6 +15,7 @@ from twintrack.spool.balance import Balance, Place
 from twintrack.spool.ledger import Ledger
 from twintrack.spool.protocol import Chunk, Kind
 
+_NEVER_INSERTED = ("lookup", "quarantined")
 Change = Callable[[bytes], bytes | None]  # a row as it shall be, None where it goes
 
 
@@ -24,6 +25,7 @@ class _Amendment(NamedTuple):
     size_bytes: int
     places: Counter[Place]
     token: str
+    damaged: bool = False
 
 
 class Removals:
@@ -96,6 +98,39 @@ class Removals:
                 self._write(ledger, amendments)
             self._put_in_place(amendments)
 
+    def expire_held(self, until_month: int, change: Change) -> int:
+        """Takes expired rows out of what the store never had: quarantine, and chunks that wait for a look-up.
+
+        Shape: chunks of months up to `until_month` are read. How many events went.
+        """
+        total = 0
+        for chunk in self._ledger.chunks(*_NEVER_INSERTED):
+            if chunk.kind is Kind.EVENTS and chunk.month <= until_month:
+                total += self._expire(chunk, change)
+        return total
+
+    def _expire(self, chunk: Chunk, change: Change) -> int:
+        state = self._ledger.state(chunk.chunk_id)
+        one = self._amendment(chunk, change)
+        if one is None or one.damaged:  # a damaged one is counted by whoever wants to load it
+            return 0
+        with self._ledger as ledger:
+            if ledger.state(chunk.chunk_id) != state:  # put back by a command meanwhile
+                return 0
+            before = ledger.places(chunk.chunk_id)
+            gone = {place: rows - one.places[place] for place, rows in before.items() if rows > one.places[place]}
+            self._write(ledger, [one])
+            for (project, environment), events in gone.items():
+                if state == "quarantined":
+                    ledger.tally(project, environment, "quarantined", "store_refused_data", -events)
+                ledger.tally(project, environment, "expired", "retention", events)
+        for place, events in gone.items():
+            self._balance.moved([(place, "expired", "retention", events)])
+            if state == "quarantined":
+                self._balance.moved([(place, "quarantined", "store_refused_data", -events)])
+        self._put_in_place([one])
+        return sum(gone.values())
+
     # -- manifests -----------------------------------------------------------------------------------------------
 
     def in_grace(self, month: int) -> list[str]:
@@ -108,21 +143,24 @@ class Removals:
         amendments = []
         wanted = set(amended)
         for chunk in self._ledger.chunks("loaded") if wanted else []:
-            if chunk.chunk_id not in wanted:
-                continue
-            try:
-                rows = chunks.read(self._folder, chunk)
-            except ChunkDamaged:  # it could mend nothing, and its count would be wrong from now on
-                amendments.append(_Amendment(chunk, 0, 0, Counter(), ""))
-                continue
-            kept = [change(row) for row in rows]
-            if kept == rows:
-                continue
-            lines = [row for row in kept if row is not None]
-            places = Counter(chunks.place_of(row) for row in lines)
-            size, token = chunks.write_amendment(self._folder, chunk, lines) if lines else (0, "")
-            amendments.append(_Amendment(chunk, len(lines), size, places, token))
+            one = self._amendment(chunk, change) if chunk.chunk_id in wanted else None
+            if one is not None:
+                amendments.append(one)
         return amendments
+
+    def _amendment(self, chunk: Chunk, change: Change) -> _Amendment | None:
+        """What a chunk becomes, its new file on disk; None where nothing of it changes."""
+        try:
+            rows = chunks.read(self._folder, chunk)
+        except ChunkDamaged:  # it could mend nothing, and its count would be wrong from now on
+            return _Amendment(chunk, 0, 0, Counter(), "", damaged=True)
+        kept = [change(row) for row in rows]
+        if kept == rows:
+            return None
+        lines = [row for row in kept if row is not None]
+        places = Counter(chunks.place_of(row) for row in lines)
+        size, token = chunks.write_amendment(self._folder, chunk, lines) if lines else (0, "")
+        return _Amendment(chunk, len(lines), size, places, token)
 
     @staticmethod
     def _write(ledger: Ledger, amendments: list[_Amendment]) -> None:

@@ -44,6 +44,10 @@ async def fate(event_id: str, tenancy: Tenancy, spool: WholeSpool, executor: Exe
         answer.update(fate="stored", event=row, masked=masked_fields(row["masked"]), stages=_stages(row))
         return answer
     if spool.holds(wanted, tenancy.project):
+        if not spool.depth().events and _expires(spool, tenancy) and not spool.quarantined(wanted, tenancy.project):
+            detail = "it was stored, and the time for which this project keeps it is over"
+            answer.update(fate="expired", stages=[{"name": "expired", "at": None, "detail": detail}])
+            return answer
         fate_now = "quarantined" if spool.quarantined(wanted, tenancy.project) else "in_spool"
         detail = "safe on disk, refused by the store" if fate_now == "quarantined" else "safe on disk, on its way"
         answer.update(fate=fate_now, stages=[{"name": "spooled", "at": None, "detail": detail}])
@@ -63,6 +67,11 @@ async def fate(event_id: str, tenancy: Tenancy, spool: WholeSpool, executor: Exe
         code="outside_the_record",
         status=404,
     )
+
+
+def _expires(spool: WholeSpool, tenancy: Tenancy) -> bool:
+    """Whether anything of a project has expired so far."""
+    return any(o == "expired" and (p, e) == tenancy for p, e, o, _ in spool.tallies())
 
 
 def masked_fields(masked: list[str]) -> list[dict[str, str]]:

@@ -113,6 +113,7 @@ const Flow = ({ pipeline }: { pipeline: Pipeline }) => {
           <Reasons outcome="rejected" value={pipeline.rejected} reasons={reasons} />
           <Reasons outcome="dropped" value={pipeline.dropped} reasons={reasons} />
           <Reasons outcome="retry" value={pipeline.retry} reasons={reasons} />
+          {pipeline.expired > 0 && <Reasons outcome="expired" value={pipeline.expired} reasons={reasons} />}
           <Reasons outcome="quarantined" value={quarantined} reasons={reasons} />
         </div>
         <p className={classes(styles.balance, balance.holds ? styles.good : styles.bad)}>

@@ -12,6 +12,7 @@ const EXITS: Readonly<Record<Exit, { word: string; meaning: string; worrying: bo
   rejected: { word: "Rejected", meaning: "Broken or not allowed. Sending them again would not help.", worrying: true },
   dropped: { word: "Dropped", meaning: "Left out on purpose: consent, sampling, age or a switch.", worrying: false },
   retry: { word: "Retry", meaning: "Put off; the SDK sends them again.", worrying: true },
+  expired: { word: "Expired", meaning: "Were stored until their time of retention was over. Counts in rollups stay.", worrying: false },
   quarantined: { word: "Quarantined", meaning: "Accepted, but the store would not take them. They are kept, and can be replayed.", worrying: true },
 };
 

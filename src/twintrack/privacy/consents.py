@@ -1,0 +1,169 @@
+"""Consent over HTTP: an application says what a person agreed to, a privacy officer asks for the history.
+
+Persons travel in bodies only. A statement about a user holds for the anonymous ids that were first linked to it too, as
+far as the store knows of any. The word that each event carried of itself stands in its row and is told with the rest.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from twintrack import auth
+from twintrack.clock import Clock, iso, milliseconds_of
+from twintrack.control.consents import ANALYTICS, ANONYMOUS, DENIED, GRANTED, USER, Consents, Statement, subject_hash
+from twintrack.control.control import Control
+from twintrack.errors import RequestError, StoreError
+from twintrack.event import Tenancy, limits
+from twintrack.pii import pseudonym
+from twintrack.query.execute import Executor
+from twintrack.query.routes import Admission
+from twintrack.store.schema import DATABASE
+
+PATH = "/api/analytics/privacy/consents"
+_MAY_STATE = auth.MAY_GUARD | {auth.Role.SERVER}
+_MOST_STATEMENTS = 1_000
+_AHEAD_MILLISECONDS = 60_000
+
+
+class Person(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    user_id: str | None = Field(None, description="The person as your application names it.")
+    anonymous_id: str | None = Field(None, description="Or a browser without a user.")
+
+
+class Word(Person):
+    """What one person said about one purpose."""
+
+    purpose: str = Field(ANALYTICS, pattern=r"^[a-z0-9_.-]{1,40}$", description="`analytics` is honoured at ingest.")
+    state: str = Field(pattern=f"^({GRANTED}|{DENIED})$", description="granted or denied")
+    at: AwareDatetime | None = Field(None, description="When the person said so; absent: now.")
+    source: str = Field("api", pattern=r"^[A-Za-z0-9_.:-]{1,40}$", description="By which way, such as banner-3.")
+
+
+class Words(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    statements: list[Word] = Field(min_length=1, max_length=_MOST_STATEMENTS)
+
+
+def named(person: Person) -> tuple[str, str]:
+    """(kind, identifier). Raises: RequestError where not exactly one is named, or it is none."""
+    given = [(kind, i) for kind, i in ((USER, person.user_id), (ANONYMOUS, person.anonymous_id)) if i is not None]
+    most = limits().identifier_characters
+    if len(given) != 1 or not 0 < len(given[0][1]) <= most:
+        raise RequestError(
+            f"name one person of 1 to {most} characters (identifier_characters)",
+            hint="either `user_id` or `anonymous_id`",
+            code="bad_subject",
+        )
+    return given[0]
+
+
+def forms(identifier: str, secret: bytes) -> list[str]:
+    """Every form in which an identifier may be stored: as it is, and as the pseudonym that a rule makes of it."""
+    return [identifier, pseudonym(identifier, secret)]
+
+
+class ConsentHistory:
+    def __init__(self, control: Control, executor: Executor, clock: Clock) -> None:
+        self._control, self._executor, self._clock = control, executor, clock
+
+    @property
+    def _consents(self) -> Consents:
+        return self._control.consents
+
+    async def state(self, words: list[Word], principal: auth.Principal) -> dict[str, Any]:
+        """Durable when it returns, and in force at every door within a second.
+
+        Raises: RequestError for a person or a time that is none; then nothing was recorded.
+        """
+        now, tenancy = self._clock.milliseconds(), principal.tenancy
+        secret = self._control.project(tenancy.project).secret
+        persons = [(word, *named(word)) for word in words]
+        statements: list[Statement] = []
+        for word, kind, identifier in persons:
+            at = now if word.at is None else milliseconds_of(word.at)
+            if at > now + _AHEAD_MILLISECONDS:
+                raise RequestError("`at` lies ahead of now", hint="send when the person said so", code="bad_time")
+            statements += [
+                Statement(
+                    *tenancy, kind, subject_hash(secret, form), word.purpose, word.state, at, word.source,
+                    principal.key_id, now,
+                )
+                for form in forms(identifier, secret)
+            ]  # fmt: skip
+        self._consents.record(statements)
+        linked, known = 0, True
+        for (word, kind, identifier), said in zip(persons, statements[::2], strict=True):
+            if kind == USER and word.purpose == ANALYTICS:
+                try:
+                    owned = await self._owned(tenancy, forms(identifier, secret))
+                except StoreError:
+                    known = False
+                    continue
+                also = [said._replace(kind=ANONYMOUS, hash=subject_hash(secret, one)) for one in owned]
+                linked += len(also)
+                self._consents.record(also)
+        hint = "" if known else "the store is away: anonymous ids of these users are not covered; send the same again"
+        return {"recorded": len(words), "linked_anonymous_ids": linked, "hint": hint}
+
+    async def history(self, person: Person, tenancy: Tenancy) -> dict[str, Any]:
+        """Every statement about a person, oldest first, and what their events said of themselves."""
+        kind, identifier = named(person)
+        secret = self._control.project(tenancy.project).secret
+        stored = forms(identifier, secret)
+        rows = self._consents.history(
+            tenancy.project, [(tenancy.environment, kind, subject_hash(secret, form)) for form in stored]
+        )
+        told: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for row in rows:
+            names = ("purpose", "state", "source", "recorded_by")
+            shown = {name: row[name] for name in names} | {"recorded_at": iso(row["recorded_at"]), "at": iso(row["at"])}
+            told.setdefault((row["purpose"], row["state"], row["at"], row["source"]), shown)
+        return {
+            "subject_hmac": subject_hash(secret, identifier),
+            "statements": list(told.values()),
+            "latest": {word["purpose"]: word["state"] for word in told.values()},
+            "events": await self._stamps(kind, stored, tenancy),
+        }
+
+    async def _stamps(self, kind: str, stored: list[str], tenancy: Tenancy) -> list[dict[str, Any]]:
+        column = "user_id" if kind == USER else "user_id = '' AND anonymous_id"
+        answer = await self._executor.run(
+            "SELECT consent AS state, consent_at AS at, consent_denied AS denied, count() AS events,"
+            f" min(server_timestamp) AS first, max(server_timestamp) AS last FROM {DATABASE}.events"
+            " WHERE project = {project:String} AND environment = {environment:String}"
+            f" AND {column} IN ({{first:String}}, {{second:String}}) AND consent != ''"
+            " GROUP BY state, at, denied ORDER BY first LIMIT 1000",
+            {**tenancy._asdict(), "first": stored[0], "second": stored[-1]},
+        )
+        names = [column["name"] for column in answer["columns"]]
+        return [dict(zip(names, row, strict=True)) for row in answer["rows"]]
+
+    async def _owned(self, tenancy: Tenancy, users: list[str]) -> list[str]:
+        """Anonymous ids that were first linked to one of these users."""
+        answer = await self._executor.run(
+            f"SELECT anonymous_id FROM {DATABASE}.identities"
+            " WHERE project = {project:String} AND environment = {environment:String} AND anonymous_id IN"
+            f" (SELECT anonymous_id FROM {DATABASE}.identities WHERE project = {{project:String}}"
+            "  AND environment = {environment:String} AND user_id IN ({first:String}, {second:String}))"
+            " GROUP BY anonymous_id HAVING argMin(user_id, (first_linked_at, user_id)) IN ({first:String}, {second:String})",
+            {**tenancy._asdict(), "first": users[0], "second": users[-1]},
+        )
+        return [row[0] for row in answer["rows"]]
+
+
+def consent_routes(control: Control, executor: Executor, clock: Clock, admission: Admission) -> APIRouter:
+    router = APIRouter(tags=["privacy"])
+    told = ConsentHistory(control, executor, clock)
+    may_state, may_ask = Depends(admission.role(_MAY_STATE)), Depends(admission.role(auth.MAY_GUARD))
+
+    @router.post(PATH, summary="Record what people agreed to, or took back")
+    async def state(body: Words, principal: Annotated[auth.Principal, may_state]) -> dict[str, Any]:
+        return await told.state(body.statements, principal)
+
+    @router.post(f"{PATH}/history", summary="Everything one person ever said, and what their events said")
+    async def history(body: Person, principal: Annotated[auth.Principal, may_ask]) -> dict[str, Any]:
+        return await told.history(body, principal.tenancy)
+
+    return router

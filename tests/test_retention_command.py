@@ -1,0 +1,93 @@
+"""`twintrack retention` and imports under a rule: with a service running and without."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import start
+from tests.test_commands import command, data
+
+__all__ = ["data"]
+OLD, YOUNG = "2020-01-01T00:00:00Z", "2099-01-01T00:00:00Z"
+
+
+def rows_of(folder: Path) -> Path:
+    file = folder.parent / "rows.jsonl"
+    lines = [{"event": "buy", "time": "2026-11-01T00:00:00Z", "n": n} for n in range(3)]
+    lines += [{"event": name, "time": OLD, "n": n} for n in range(4) for name in ("buy", "move")]
+    file.write_text("\n".join(json.dumps(line) for line in lines))
+    return file
+
+
+def test_rule_is_set_shown_and_taken_away(data: Path) -> None:
+    command(data, "keys", "create", "--role", "owner")
+    nothing = command(data, "retention", "show")
+    assert nothing.returncode == 0 and "Nothing expires" in nothing.stderr
+    done = command(data, "retention", "set", "--days", "90")
+    assert done.returncode == 0 and "every other event, the whole row: 90 days" in done.stdout, done.stderr
+    command(data, "retention", "set", "--days", "forever", "--event", "buy")
+    command(data, "retention", "set", "--days", "7", "--field", "message")
+    shown = command(data, "retention", "show", "--project", "default").stdout
+    assert "buy, the whole row: forever" in shown and "every other event, message: 7 days" in shown
+    command(data, "retention", "off", "--field", "message")
+    assert "message" not in command(data, "retention", "show").stdout
+    for words in (["set", "--days", "soon"], ["set", "--days", "0"], ["off", "--event", "nothing"]):
+        refused = command(data, "retention", *words)
+        assert refused.returncode == 1 and refused.stderr.startswith("error: "), words
+    unknown = command(data, "retention", "set", "--days", "5", "--project", "nowhere")
+    assert unknown.returncode == 1 and "no project nowhere" in unknown.stderr
+
+
+def test_import_of_rows_past_their_deadline_says_how_many_and_does_as_told(data: Path) -> None:
+    command(data, "keys", "create", "--role", "owner")
+    command(data, "retention", "set", "--days", "3650")
+    command(data, "retention", "set", "--days", "30", "--event", "move")
+    command(data, "retention", "set", "--days", "365", "--event", "buy")
+    file = rows_of(data)
+    asked = command(data, "import", str(file))
+    assert asked.returncode == 1
+    assert "8 rows of this file are past the retention of project default" in asked.stderr
+    assert "--keep" in asked.stderr and "--drop-expired" in asked.stderr
+    dropped = command(data, "import", str(file), "--drop-expired")
+    assert dropped.stdout == "11 rows read: 3 new, 0 already there, 0 refused, 8 expired\n", dropped.stderr
+    kept = command(data, "import", str(file), "--keep")
+    assert kept.stdout == "11 rows read: 8 new, 3 already there, 0 refused\n", kept.stderr
+    asked_for = "SELECT count() FROM events WHERE expires_at > now() + toIntervalDay(29) AND date = '2020-01-01'"
+    counted = command(data, "query", asked_for, "--format", "csv").stdout
+    assert counted.split() == ['"count()"', "8"]
+    report = json.loads(command(data, "doctor", "--json").stdout)
+    assert report["ok"], report
+
+
+def test_import_without_a_rule_asks_for_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    assert command(folder, "import", str(rows_of(folder))).stdout.startswith("11 rows read: 11 new")
+
+
+@pytest.mark.parametrize("wait", [False])
+def test_kill_dash_nine_while_rows_expire_ends_with_each_of_them_gone_once(tmp_path: Path, wait: bool) -> None:
+    """The balance says it: what is counted as expired is what the store lacks."""
+    folder = tmp_path / "data"
+    file = tmp_path / "many.jsonl"
+    lines = [{"event": "move", "time": f"2020-{m:02}-03T00:00:00Z", "n": n} for n in range(300) for m in range(1, 13)]
+    file.write_text("\n".join(json.dumps(line) for line in lines))
+    assert "3600 new" in command(folder, "import", str(file)).stdout
+    served = start(folder)
+    assert "3600" in served.command("query", "SELECT count() FROM events", "--format", "csv")
+    # Set through the socket, then killed at some moment of twelve rewrites and twelve deletions.
+    for _ in range(4):
+        served.command("retention", "set", "--days", "30")
+        served.process.kill()
+        served.process.wait()
+        served = start(folder)
+    try:
+        while "3,600 events expired" not in served.command("retention", "show"):
+            pass
+        while json.loads(served.command("doctor", "--json"))["ok"] is False:
+            pass
+        counted = served.command("query", "SELECT count() FROM events", "--format", "csv").split()
+        assert counted == ['"count()"', "0"]
+    finally:
+        assert served.stop() == 0
