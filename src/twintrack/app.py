@@ -23,6 +23,7 @@ from twintrack.backup.place import settle
 from twintrack.backup.snapshot import clear
 from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
+from twintrack.control.saved import SavedQueries
 from twintrack.crash import crash_at
 from twintrack.demo import SignInLink, demo_routes
 from twintrack.errors import DataFolderInUse, RequestError, SettingsError, TwintrackError, Unavailable
@@ -42,6 +43,7 @@ from twintrack.query.answer import Answers
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import Admission, query_routes, session_routes
+from twintrack.query.sql_routes import sql_routes
 from twintrack.seal import DataKeys
 from twintrack.settings import Settings
 from twintrack.spans import Spans, exported_spans
@@ -243,6 +245,8 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
         session_routes(services.control, services.settings, admission, audited, demo=demo_link is not None)
     )
     app.include_router(query_routes(services.executor, admission, audited))
+    saved = SavedQueries(services.control.engine, services.clock)
+    app.include_router(sql_routes(services.executor, saved, admission, audited))
     app.include_router(kind_routes(Answers(services.executor, services.clock), admission))
     app.include_router(audit_routes(audited, admission.role(MAY_AUDIT)))
     app.include_router(privacy_routes(services.eraser, admission))

@@ -14,13 +14,14 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from twintrack.app import Services
-from twintrack.auth import Role
+from twintrack.auth import Principal, Role
 from twintrack.backup.carry import rights_of, write_file
 from twintrack.backup.snapshot import take
 from twintrack.control.rollout import Rollout
@@ -35,6 +36,8 @@ from twintrack.outcomes import Reason, Refusal
 from twintrack.privacy.audit import OPERATOR, SOCKET, Detail, Who, operator
 from twintrack.privacy.retention import change_retention, retention_state
 from twintrack.privacy.shape import shape
+from twintrack.query.answer import Answers
+from twintrack.query.kinds import KINDS
 from twintrack.spool.protocol import Delivery, Refused
 
 _FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "json": "JSONEachRow", "table": "JSONCompact"}
@@ -111,15 +114,33 @@ def command_app(services: Services) -> Starlette:
         asked: Detail = {"sql": shape(body["sql"])}
         try:
             if body["format"] == "table":
-                answer = await services.executor.sql(body["sql"], {}, None)
+                answer = await services.executor.sql(body["sql"], body.get("parameters", {}), None)
                 record(OPERATOR, "sql", rows=len(answer["rows"]), detail=asked)
                 return JSONResponse(answer)
-            content = await services.executor.export(body["sql"], _FORMATS[body["format"]], None)
+            content = await services.executor.export(
+                body["sql"], _FORMATS[body["format"]], None, body.get("parameters", {})
+            )
         except (RequestError, StoreError) as error:
             record(OPERATOR, "sql", outcome=error.code, detail=asked)
             raise
         record(OPERATOR, "sql", detail={**asked, "format": body["format"], "bytes": len(content)})
         return Response(content, media_type="application/octet-stream")
+
+    async def ask(request: Request) -> Response:
+        body = await request.json()
+        model = KINDS.get(body["kind"])
+        if model is None:
+            raise RequestError("there is no such kind of question", hint=f"the kinds are {', '.join(sorted(KINDS))}")
+        try:
+            asked = model.model_validate(body["question"])
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+            raise RequestError(faults, hint="see docs/reference/http.md", code="invalid") from None
+        tenancy = Tenancy(body["project"], body["environment"])
+        operator_ = Principal("operator", Role.OWNER, tenancy)
+        answer = await Answers(services.executor, services.clock).ask(asked, operator_)
+        record(OPERATOR, f"query.{body['kind']}")
+        return JSONResponse(answer)
 
     async def import_rows(request: Request) -> Response:
         batch = msgspec.json.decode(await request.body(), type=ImportBatch)
@@ -234,6 +255,7 @@ def command_app(services: Services) -> Starlette:
             Route("/rollouts", rollouts),
             Route("/rollouts", rollout_change, methods=["POST"]),
             Route("/query", query, methods=["POST"]),
+            Route("/ask", ask, methods=["POST"]),
             Route("/import", import_rows, methods=["POST"]),
             Route("/import/finish", import_finish, methods=["POST"]),
             Route("/export/plan", export_plan, methods=["POST"]),

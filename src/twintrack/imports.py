@@ -18,8 +18,6 @@ from typing import IO, Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
-import pyarrow
-import pyarrow.parquet
 
 from twintrack.clock import milliseconds_of
 from twintrack.errors import RequestError
@@ -140,7 +138,9 @@ def _open(path: Path) -> IO[bytes]:
         return gzip.open(path, "rb")  # type: ignore[return-value]
     if first == b"\x28\xb5\x2f\xfd":
         # Not by zstandard: its reader takes a file that breaks off for one that ends.
-        return io.BufferedReader(pyarrow.input_stream(path, compression="zstd"))
+        from pyarrow import input_stream  # where it is needed: it takes the third of a second to load
+
+        return io.BufferedReader(input_stream(path, compression="zstd"))
     return path.open("rb")
 
 
@@ -165,8 +165,6 @@ def read_rows(path: Path, given: dict[str, str], zone: tzinfo) -> Iterator[Row |
     try:
         with _open(path) as file:
             yield from _rows(file, kind_of(path), given, zone)
-    except pyarrow.ArrowException as error:
-        raise RequestError("the file is no whole Parquet file", hint="copy it again") from error
     except (EOFError, zlib.error, OSError) as error:
         raise RequestError(
             "the file is zipped and breaks off", hint="copy it again; rows before the break are brought in already"
@@ -225,9 +223,19 @@ def _records(file: IO[bytes], kind: str) -> Iterator[tuple[int, dict[str, Any] |
 def _parquet_records(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """A few thousand rows at a time. A column that is named twice would hide one of its values.
 
-    Raises: RequestError, ArrowException.
+    Raises: RequestError.
     """
-    whole = pyarrow.parquet.ParquetFile(file)
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        whole = ParquetFile(file)
+        yield from _batches(whole)
+    except ArrowException as error:
+        raise RequestError("the file is no whole Parquet file", hint="copy it again") from error
+
+
+def _batches(whole: Any) -> Iterator[tuple[int, dict[str, Any] | str]]:
     names = whole.schema_arrow.names
     if len(set(names)) != len(names):
         raise RequestError("the file has two columns of one name", hint="rename one", code="bad_map")

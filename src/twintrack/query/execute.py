@@ -4,7 +4,7 @@ import asyncio
 import base64
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -104,10 +104,56 @@ class Executor:
             "sql": judged,
         }
 
-    async def export(self, sql: str, output_format: str, tenancy: Tenancy | None) -> bytes:
+    async def explain(
+        self, sql: str, parameters: Mapping[str, Any], tenancy: Tenancy, *, hidden: Collection[Permission] = ()
+    ) -> list[str]:
+        """What the engine would read and in which order, line by line; nothing is read. Raises: as `sql`."""
+        judged = scope(sql, tenancy, hidden=hidden)
+        given = {**parameters, **(salts() if hidden else {})}
+        answer = await self.run(f"EXPLAIN indexes = 1 {judged}", given, locks(tenancy))
+        return [str(row[0]) for row in answer["rows"]]
+
+    async def pieces(
+        self,
+        sql: str,
+        output_format: str,
+        parameters: Mapping[str, Any],
+        tenancy: Tenancy,
+        *,
+        hidden: Collection[Permission] = (),
+    ) -> AsyncIterator[bytes]:
+        """The answer as a file, piece by piece; the first one is there when this returns.
+
+        Raises: RequestError for a refused statement, StoreError with the engine's words or the limit met; later pieces
+        raise where the answer breaks off.
+        """
+        judged = scope(sql, tenancy, hidden=hidden)
+        bounds = {**self.bounds(), "max_result_rows": self._settings.query_file_rows, **locks(tenancy)}
+        given = {**parameters, **(salts() if hidden else {})}
+        found = self._store.pieces(judged, output_format, bounds, given)
+        first = await self._ask(lambda: _next(found))
+
+        async def all_of_it() -> AsyncIterator[bytes]:
+            piece = first
+            try:
+                while piece:
+                    yield piece
+                    piece = await self._ask(lambda: _next(found))
+            finally:
+                found.close()
+
+        return all_of_it()
+
+    async def export(
+        self, sql: str, output_format: str, tenancy: Tenancy | None, parameters: Mapping[str, Any] | None = None
+    ) -> bytes:
         judged = scope(sql, tenancy)
         bounds = {**self.bounds(), **locks(tenancy)}
-        return await self._ask(lambda: self._store.export(judged, output_format, bounds))
+        return await self._ask(lambda: self._store.export(judged, output_format, bounds, parameters))
+
+
+def _next(pieces: Iterator[bytes]) -> bytes:
+    return next(pieces, b"")
 
 
 def plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """What the rest of Twintrack may ask of the engine. `store/clickhouse.py` and `store/embedded.py` are its only drivers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -44,6 +44,16 @@ class Store(Protocol):
         parameters: Mapping[str, Any] | None = None,
     ) -> bytes:
         """The answer as the engine formats it (CSVWithNames, JSON, Parquet)."""
+        ...
+
+    def pieces(
+        self,
+        sql: str,
+        output_format: str,
+        settings: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Generator[bytes, None, None]:
+        """The same in pieces, so that a long answer is never whole in memory here. An answer that breaks off raises."""
         ...
 
     def stream(self, sql: str) -> Iterator[Sequence[Any]]:

@@ -1,0 +1,90 @@
+"""SQL beside the JSON answer: as a file in pieces, explained before it runs, and kept under a name."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import StreamingResponse
+
+from twintrack import auth
+from twintrack.control.saved import MOST_SAVED, Saved, SavedQueries
+from twintrack.errors import RequestError
+from twintrack.permissions import Permission, hidden_from, roles_with
+from twintrack.privacy.audit import Who
+from twintrack.privacy.audited import Audited
+from twintrack.privacy.shape import shape
+from twintrack.query.execute import Executor
+from twintrack.query.guard import scope
+from twintrack.query.routes import Admission, SqlRequest
+
+Format = Literal["csv", "jsonl", "parquet"]
+_FILES = {
+    "csv": ("CSVWithNames", "text/csv; charset=utf-8"),
+    "jsonl": ("JSONEachRow", "application/x-ndjson"),
+    "parquet": ("Parquet", "application/vnd.apache.parquet"),
+}
+
+
+class SaveRequest(BaseModel):
+    """A statement under a name. It is judged when it is saved, and again each time it runs."""
+
+    model_config = ConfigDict(extra="forbid")
+    sql: str = Field(max_length=50_000)
+    description: str = Field("", max_length=1_000)
+
+
+class RunRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    parameters: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+
+
+def sql_routes(executor: Executor, saved: SavedQueries, admission: Admission, audited: Audited) -> APIRouter:
+    router = APIRouter(tags=["query"])
+    asker = Annotated[auth.Principal, Depends(admission.role(auth.MAY_QUERY))]
+    taker = Annotated[auth.Principal, Depends(admission.role(roles_with(Permission.EXPORT)))]
+
+    @router.post(
+        "/api/analytics/sql/explain", summary="How the engine would run one SELECT: parts and keys it would read"
+    )
+    async def explain(body: SqlRequest, principal: asker) -> dict[str, Any]:
+        hidden = hidden_from(principal.role)
+        plan = await executor.explain(body.sql, body.parameters, principal.tenancy, hidden=hidden)
+        return {"plan": plan, "sql": scope(body.sql, principal.tenancy, hidden=hidden)}
+
+    @router.post("/api/analytics/sql/{output}", summary="The answer of one SELECT as a file: csv, jsonl or parquet")
+    async def file(output: Format, body: SqlRequest, request: Request, principal: taker) -> Response:
+        name, media_type = _FILES[output]
+        async with audited.read(request, principal, "sql.file", {"sql": shape(body.sql), "format": output}):
+            pieces = await executor.pieces(
+                body.sql, name, body.parameters, principal.tenancy, hidden=hidden_from(principal.role)
+            )
+        headers = {"Content-Disposition": f'attachment; filename="answer.{output}"'}
+        return StreamingResponse(pieces, media_type=media_type, headers=headers)
+
+    @router.get("/api/analytics/saved", summary="The project's saved queries")
+    def listed(principal: asker) -> dict[str, Any]:
+        return {"saved": [one._asdict() for one in saved.all(principal.tenancy.project)], "most": MOST_SAVED}
+
+    @router.put("/api/analytics/saved/{name}", summary="Keep one SELECT under a name")
+    def keep(name: str, body: SaveRequest, request: Request, principal: asker) -> dict[str, Any]:
+        scope(body.sql, principal.tenancy, hidden=hidden_from(principal.role))
+        audited.audit.record(Who.of(principal), "saved.put", where=audited.where(request), detail={"name": name})
+        return saved.put(Saved(name, body.sql, body.description), principal.tenancy.project)._asdict()
+
+    @router.delete("/api/analytics/saved/{name}", status_code=204, summary="Forget a saved query")
+    def forget(name: str, request: Request, principal: asker) -> Response:
+        audited.audit.record(Who.of(principal), "saved.delete", where=audited.where(request), detail={"name": name})
+        saved.remove(principal.tenancy.project, name)
+        return Response(status_code=204)
+
+    @router.post("/api/analytics/saved/{name}", summary="Run a saved query")
+    async def run(name: str, body: RunRequest, request: Request, principal: asker) -> dict[str, Any]:
+        one = saved.get(principal.tenancy.project, name)
+        if one is None:
+            raise RequestError("there is no saved query of that name", hint="GET /api/analytics/saved", status=404)
+        async with audited.read(request, principal, "sql", {"sql": shape(one.sql), "saved": name}) as read:
+            answer = await executor.sql(one.sql, body.parameters, principal.tenancy, hidden=hidden_from(principal.role))
+            read.rows = len(answer["rows"])
+        return answer
+
+    return router
