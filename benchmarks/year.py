@@ -1,7 +1,7 @@
-"""A year of a shop's events, the same in three places: Twintrack's tables, the plan's own schema, Parquet files for DuckDB.
+"""A year of a shop's events in three places: Twintrack's tables, the plan's own schema, Parquet files for DuckDB.
 
-Made inside the engine from hashes, so a year is the same on every machine. One person in ten was anonymous on the first day and
-signed in later. The other two places get the person resolved already, which is in their favour.
+Made inside the engine from hashes, so a year is the same on every machine. One person in ten is not signed in during the
+first month. The other two places get the person resolved already, which is in their favour.
 """
 
 import time
@@ -47,7 +47,8 @@ def _day(index: int, rows: int, people: int) -> str:
         " {names}[1 + cityHash64(h, 2) % 100], at,"
         " if(unknown, '', concat('user-', toString(who))), concat('anon-', toString(who)),"
         " concat('s-', toString(who), '-{i}-', toString(intDiv(toHour(at), 6))), number,"
-        " concat('{{\"plan\":\"', ['free','free','pro','team'][1 + who % 4], '\",\"price\":', toString(cityHash64(h, 3) % 20000 / 100),"
+        " concat('{{\"plan\":\"', ['free','free','pro','team'][1 + who % 4], '\",\"price\":',"
+        " toString(cityHash64(h, 3) % 20000 / 100),"
         " ',\"feature\":\"f', toString(cityHash64(h, 4) % 12), '\"}}')::JSON, at, at"
         " FROM numbers({rows})"
     ).format(

@@ -154,7 +154,8 @@ def sql_page() -> str:
         f"## Tables\n\n{tables}\n\nTheir columns stand in [tables](schema.md). `FINAL` and `SAMPLE` are not needed, each"
         " table is exact without them; `SETTINGS`, `FORMAT` and `INTO OUTFILE` are ours.\n\n"
         "## Functions\n\nA closed list, in any case of letters; table functions, and those that read files, the network,"
-        f" dictionaries, settings or the server, are not on it.\n\n{listed(FUNCTIONS)}\n\n## Aggregates\n\n{listed(AGGREGATES)}"
+        f" dictionaries, settings or the server, are not on it.\n\n{listed(FUNCTIONS)}"
+        f"\n\n## Aggregates\n\n{listed(AGGREGATES)}"
         f"\n\nEach also with {listed(COMBINATORS)} at its end, such as `sumIf` or `uniqExactMerge`.\n"
     )
 
