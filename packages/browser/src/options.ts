@@ -31,7 +31,7 @@ export interface BackendStats {
   elsewhere: number;
   /** Stored by the service, duplicates among them. */
   sent: number;
-  /** Found unfit by the service, event by event. */
+  /** Found unfit by the service, event by event, or unreadable on disk. */
   rejected: number;
   /** Left out on purpose, by the service or already here: rollout, sampling, a kill switch; consent, there. */
   excluded: number;

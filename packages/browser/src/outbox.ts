@@ -137,7 +137,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
 
   const settle = async (standing?: Standing): Promise<void> => {
     // A store that can be had again gets what waits in memory.
-    if (!stored) for (const { part } of rows) changed.add(part as Part);
+    if (!stored) for (const { part } of rows as { part: Part }[]) if (!part.kept) changed.add(part);
     const slices = [...changed];
     if (!slices.length && !standing) return;
     changed.clear();

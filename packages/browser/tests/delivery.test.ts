@@ -115,6 +115,16 @@ describe("an outage", () => {
     expect(analytics.stats()).toMatchObject({ queued: 0, sent: 2 });
   });
 
+  it("is not asked about sooner than whatever stands before it wants", async () => {
+    const stage = createStage();
+    stage.respond(() => refuse(502, { "Retry-After": "60" }));
+    stage.open().trackEvent({ name: "a" });
+    await stage.pass(55_000);
+    expect(stage.sent).toHaveLength(1);
+    await stage.pass(10_000);
+    expect(stage.sent).toHaveLength(2);
+  });
+
   it("does not silence the SDK when the page flushes during the wait", async () => {
     const stage = createStage();
     const analytics = stage.open({ batchSize: 1 });
