@@ -92,6 +92,7 @@ def test_rules_in_force_are_told_with_their_actions_and_text_that_would_go_is_no
     with running(tmp_path / "data", masking_rules=str(rules)) as service:
         told = service.get("/api/analytics/privacy/masking").json()
         actions = {rule["name"]: rule["action"] for rule in told["rules"]}
+        assert not any(rule["own"] for rule in told["rules"]) and "passport" in actions
         assert told["from_file"] and told["fault"] is None and "shop" in told["version"]
         assert (actions["card"], actions["email"], actions["ip"]) == ("last_four", "drop_field", "token")
         gone = ask(service, {"text": f"mail {MAIL} now"}).json()
