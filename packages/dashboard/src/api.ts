@@ -82,6 +82,16 @@ export type Key = {
   write_key: string | null;
 };
 
+export type Found = { rule: string; start: number; end: number; action: string };
+export type Tried = { masked: string; found: Found[]; dropped: boolean; quarantined: boolean; version: string };
+export type MaskingRules = {
+  version: string;
+  environment: string;
+  from_file: boolean;
+  fault: string | null;
+  rules: { name: string; token: string; action: string; own: boolean }[];
+};
+
 /** Why a question has no answer. `status` is 0 where no answer came at all. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
@@ -175,5 +185,8 @@ export const api = {
   pipeline: (signal?: AbortSignal) => ask<Pipeline>("/api/analytics/pipeline", { signal }),
   trace: (eventId: string, signal?: AbortSignal) =>
     ask<Trace>(`/api/analytics/events/${encodeURIComponent(eventId)}`, { signal }),
+  masking: (signal?: AbortSignal) => ask<MaskingRules>("/api/analytics/privacy/masking", { signal }),
+  mask: (text: string, signal?: AbortSignal) =>
+    ask<Tried>("/api/analytics/privacy/mask", { method: "POST", body: { text }, signal }),
   keys: (signal?: AbortSignal) => ask<{ keys: Key[] }>("/api/keys", { signal }),
 } as const;

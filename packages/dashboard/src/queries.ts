@@ -96,6 +96,20 @@ export const queries = {
       },
     }),
 
+  masking: () =>
+    queryOptions({ queryKey: ["masking"], queryFn: ({ signal }) => api.masking(signal), refetchInterval: every(2000) }),
+
+  /** Asked again when the rules changed. Forgotten as soon as the page shows another text. */
+  tried: (text: string, version: string | undefined) =>
+    queryOptions({
+      queryKey: ["tried", text, version],
+      queryFn: ({ signal }) => api.mask(text, signal),
+      enabled: text.trim() !== "" && version !== undefined,
+      placeholderData: (before) => before,
+      refetchOnWindowFocus: false,
+      gcTime: 0,
+    }),
+
   /** Asked only for those who may see keys: a refusal on each visit would teach nobody anything. */
   keys: (session: Session | null | undefined) =>
     queryOptions({

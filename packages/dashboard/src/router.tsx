@@ -1,6 +1,7 @@
 import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
 import { EventPage } from "./pages/EventPage";
 import { LivePage } from "./pages/LivePage";
+import { MaskingPage } from "./pages/MaskingPage";
 import { MissingPage } from "./pages/MissingPage";
 import { SetupPage } from "./pages/SetupPage";
 import { Shell } from "./parts/Shell";
@@ -24,8 +25,10 @@ const setup = createRoute({
   component: SetupPage,
 });
 
+const masking = createRoute({ getParentRoute: () => root, path: "/masking", component: MaskingPage });
+
 export const router = createRouter({
-  routeTree: root.addChildren([live, event, setup]),
+  routeTree: root.addChildren([live, event, setup, masking]),
   scrollRestoration: true,
   defaultPreload: false,
 });

@@ -7,7 +7,7 @@ Reading order: rules.toml, rules.py, fold.py, engine.py; then the judges of cand
 from twintrack.pii.engine import Finding, Masked, Masker, pseudonym
 from twintrack.pii.live import LiveMaskers
 from twintrack.pii.maskers import Maskers, default
-from twintrack.pii.rules import Action, built_in, load
+from twintrack.pii.rules import Action, built_in_names
 
 __all__ = [
     "Action",
@@ -16,8 +16,7 @@ __all__ = [
     "Masked",
     "Masker",
     "Maskers",
-    "built_in",
+    "built_in_names",
     "default",
-    "load",
     "pseudonym",
 ]

@@ -165,6 +165,11 @@ def built_in() -> RuleSet:
     return RuleSet(version, tuple(rule for given, rule in rules if given.on), {}, frozenset(), ())
 
 
+def built_in_names() -> frozenset[str]:
+    """Of every rule that comes with us, switched on or not."""
+    return frozenset(given.name for given, _ in _built_in()[1])
+
+
 def load(path: Path) -> dict[str, RuleSet]:
     """The rule sets of a file by environment; `""` is every other one.
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from twintrack import auth
 from twintrack.errors import RequestError
-from twintrack.pii import LiveMaskers, Masker, built_in
+from twintrack.pii import LiveMaskers, Masker, built_in_names
 from twintrack.query.routes import Admission
 
 _MOST_CHARACTERS = 20_000
@@ -49,7 +49,7 @@ def masking_routes(maskers: LiveMaskers, admission: Admission) -> APIRouter:
     @router.get("/masking", summary="Which masking rules are in force, and what is wrong with their file")
     def rules(principal: Annotated[auth.Principal, looker]) -> dict[str, Any]:
         masker = in_force(principal)
-        known = {rule.name for rule in built_in().rules}
+        known = built_in_names()
         return {
             "version": masker.version,
             "environment": principal.tenancy.environment,

@@ -99,6 +99,9 @@ const Frame = ({ session }: { session: Session }) => {
             <Link to="/" activeOptions={{ exact: true, includeSearch: false }} className={styles.page}>
               Live
             </Link>
+            <Link to="/masking" className={styles.page}>
+              Masking
+            </Link>
             <Link to="/setup" activeOptions={{ includeSearch: false }} className={styles.page}>
               Setup
             </Link>
