@@ -16,6 +16,7 @@ from twintrack.query.compile.order import (
     PLACE,
     Per,
     check_breakdown,
+    check_floor,
     keys,
     largest,
     needs_person,
@@ -68,6 +69,7 @@ def _check(asked: Funnel) -> None:
             "the window is 1 second to 366 days", f"window_seconds is 1 to {_MOST_WINDOW_SECONDS}", "bad_funnel"
         )
     check_breakdown(asked.breakdown)
+    check_floor(asked.per, asked.floor)
 
 
 def attempts(asked: Funnel, scope: Scope, p: Parameters, of: Period) -> str:

@@ -64,6 +64,11 @@ def _combined(function: str, combinator: str) -> str:
     return f"{name}{combinator}{mark}{parameters}"
 
 
+def check_floor(per: Per, floor: int) -> None:
+    if floor and per == "session":
+        raise refused("a floor is of people", "ask per person, or without a floor", "bad_floor")
+
+
 def check_breakdown(breakdown: list[str]) -> None:
     if len(breakdown) > 3 or len(set(breakdown)) != len(breakdown):
         raise refused("a breakdown is of up to three different properties", "leave some out", "bad_breakdown")
