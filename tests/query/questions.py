@@ -49,9 +49,7 @@ def generated_filters() -> st.SearchStrategy[Json]:
         _condition(property="event_metadata.plan", operator=st.sampled_from(["=", "!="]), value=st.booleans()),
         _condition(property="is_bot", value=st.booleans()),
         _condition(property=times, operator=order, value=moments, type="time"),
-        _condition(
-            property="person", operator=st.sampled_from(["=", "!="]), value=st.sampled_from(["u1", "a3", "a10"])
-        ),
+        _condition(property="person", operator=st.sampled_from(["=", "!="]), value=st.sampled_from(["u1", "u6", "a0"])),
     )
     return st.recursive(
         leaf,

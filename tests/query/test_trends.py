@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from tests.query.questions import (
     sent,
     shop_filters,
 )
+from twintrack.query.kinds import KINDS
 
 many = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 few = settings(many, max_examples=12)
@@ -85,13 +87,64 @@ def nothing(asked: dict[str, Any], got: dict[str, Any], name: str) -> tuple[list
     return [None if b["state"] == "gap" else empty for b in got["buckets"]], empty
 
 
+def check(of: Asked, asked: dict[str, Any], kinds: Any = KINDS) -> None:
+    same(of.stage.ask("trends", asked, kinds=kinds), oracle.answer(of.rows, asked, of.now), asked)
+
+
 @many
 @given(asked=questions(NAMES, GENERATED_PROPERTIES, generated_filters(), RANGES))
 def test_trends_of_generated_events_equal_the_slow_computation(made: Asked, asked: dict[str, Any]) -> None:
-    same(made.stage.ask("trends", asked), oracle.answer(made.rows, asked, made.now), asked)
+    check(made, asked)
 
 
 @few
 @given(asked=questions(["purchase", "cart", "home"], SHOP_PROPERTIES, shop_filters(), SHOP_RANGES))
 def test_trends_of_the_shop_equal_the_slow_computation(shop: Asked, asked: dict[str, Any]) -> None:
-    same(shop.stage.ask("trends", asked), oracle.answer(shop.rows, asked, shop.now), asked)
+    check(shop, asked)
+
+
+_SPRING = {"from": "2024-03-29", "to": "2024-04-02"}
+_YEAR = {"from": "2024-02-15", "to": "2024-11-10"}
+# Questions that between them touch every part; the mutants are told by these.
+CASES: list[dict[str, Any]] = [
+    {
+        "range": _YEAR,
+        "interval": "week",
+        "zone": "Asia/Kathmandu",
+        "series": [{"measure": "persons"}, {"event": "buy", "measure": "per person"}],
+        "rolling": 3,
+    },
+    {
+        "range": _SPRING,
+        "interval": "day",
+        "zone": "Europe/Berlin",
+        "series": [{"measure": "sessions", "event": ["buy", "it's"]}, {"measure": "persons"}],
+        "breakdown": ["event_metadata.plan"],
+        "top": 2,
+        "cumulative": True,
+    },
+    {
+        "range": _YEAR,
+        "interval": "month",
+        "zone": "Asia/Tehran",
+        "series": [
+            {"measure": "sum", "property": "event_metadata.amount"},
+            {"measure": "median", "property": "event_value", "filter": {"property": "is_bot", "value": False}},
+        ],
+        "compare": "previous period",
+    },
+    {
+        "range": {"last": 10},
+        "interval": "day",
+        "zone": "America/New_York",
+        "series": [{}],
+        "compare": {"from": "2024-10-24"},
+    },
+    {"range": _YEAR, "interval": "month", "series": [{"event": ["view", "buy"]}], "breakdown": ["person"], "top": 20},
+    {"range": {"last": 40, "unit": "hour"}, "interval": "hour", "series": [{"measure": "persons"}]},
+]
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_trends_in_every_shape_equal_the_slow_computation(made: Asked, case: int) -> None:
+    check(made, CASES[case])

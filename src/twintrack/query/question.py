@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from twintrack.clock import iso
-from twintrack.query.compile.statement import Plan
+from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.filters import Filter
 from twintrack.query.period import Bucket, Period, Range, Zone, resolve
 from twintrack.query.scope import Scope, refused
@@ -22,6 +22,13 @@ class Question(BaseModel):
         Raises: RequestError with a hint for a question that cannot be answered.
         """
         raise NotImplementedError
+
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        """A SELECT of one column `person`: each person behind one number of the answer, once.
+
+        Shape: `point` is a `compile.actors.Point`. Raises: RequestError where the kind or the number has none.
+        """
+        raise refused("no people stand behind this kind of answer", "ask about trends, for one", "no_actors")
 
 
 class RangedQuestion(Question):

@@ -74,7 +74,7 @@ def generated(seed: int = 1, count: int = 1_500) -> list[dict[str, Any]]:
                 "event_timestamp": moment.replace(microsecond=moment.microsecond // 1000 * 1000),
                 # Some sign in, some never do; a browser is shared by two; a few events carry no id at all.
                 "user_id": f"u{person}" if known < 0.4 and person < 9 else "",
-                "anonymous_id": f"a{person % 11}" if known < 0.95 else "",
+                "anonymous_id": f"a{person % 6}" if known < 0.95 else "",
                 "session_id": f"s{person}-{source.randrange(6)}" if source.random() < 0.9 else "",
                 "event_value": source.choice([None, "", "5", "12.5", "nan", "inf", "big", "1e2", "-3"]),
                 "thread_id": source.choice([None, "", "t1", "t2"]),
@@ -84,4 +84,6 @@ def generated(seed: int = 1, count: int = 1_500) -> list[dict[str, Any]]:
                 "event_metadata": metadata,
             }
         )
+    # The first to sign in on a shared browser is not the first by name.
+    rows[0].update(event_timestamp=datetime(2024, 2, 19, 9, tzinfo=UTC), user_id="u7", anonymous_id="a1")
     return rows

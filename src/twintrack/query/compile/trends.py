@@ -85,6 +85,9 @@ class Trends(RangedQuestion):
     def plan(self, scope: Scope) -> Plan:
         return _plan(self, scope)
 
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        return _actors(self, scope, p, point)
+
 
 class _Span(NamedTuple):
     """A period with its buckets, and how many more are read before them."""
@@ -179,9 +182,7 @@ def _statement(asked: Trends, scope: Scope, span: _Span, ranked_by: _Span) -> St
     rows = _source(asked, scope, p, [*columns, bucket], wanted, span.read)
     keys = "keys"
     if asked.breakdown:
-        counted = _source(asked, scope, p, columns, wanted, ranked_by.period)
-        first = _merged(asked.series[0], 0, "")[0]
-        largest = f"SELECT keys FROM ({counted}) GROUP BY keys ORDER BY {first} DESC NULLS LAST, keys LIMIT {asked.top}"
+        largest = _largest(asked, scope, p, columns, wanted, ranked_by.period)
         keys = f"if(keys IN ({largest}), keys, {OTHER})"
     states = [f"{s} AS state_{n}_{m}" for n, a in enumerate(asked.series) for m, s in enumerate(_states(asked, a, n))]
     merged = [m for n, a in enumerate(asked.series) for m in _merges(asked, a, n)]
@@ -195,13 +196,47 @@ def _statement(asked: Trends, scope: Scope, span: _Span, ranked_by: _Span) -> St
     )
 
 
+def _actors(asked: Trends, scope: Scope, p: Parameters, point: Any) -> str:
+    """The persons of the rows behind one cell."""
+    number = _LETTERS[: len(asked.series)].find(point.series)
+    if len(point.series) != 1 or number < 0:
+        raise refused("there is no such series", "name one by its letter; a formula has no people", "no_actors")
+    main = _span(asked, asked.period(scope), scope)
+    span = (_other(asked, main, scope) if point.comparison else main) or main
+    columns, wanted = _columns(asked, scope, p)
+    bucket = f"{period.index(p, span.unit, span.first, span.period.zone)} - {span.lead} AS bucket"
+    rows = events(p, [*columns, bucket], _where(asked, scope, p, wanted, span.read))
+    where = [f"in_{number}", "person != ''", "bucket >= 0"]
+    if point.step is not None:
+        if point.step >= len(span.buckets):
+            raise refused("there is no such step", f"the answer has {len(span.buckets)}", "no_actors")
+        least = 0 if asked.cumulative else point.step - span.lead
+        where[2] = f"bucket BETWEEN {least} AND {point.step}"
+    if asked.breakdown and (point.group is not None or point.other):
+        if not point.other:
+            where.append(f"keys = {p.texts(['' if key is None else '=' + key for key in point.group])}")
+        else:
+            where.append(f"keys NOT IN ({_largest(asked, scope, p, columns, wanted, main.period)})")
+    return f"SELECT DISTINCT person FROM ({rows}) WHERE {' AND '.join(where)}"
+
+
+def _largest(asked: Trends, scope: Scope, p: Parameters, columns: list[str], wanted: list[str], of: Period) -> str:
+    """A SELECT of the groups that are shown by name."""
+    counted = _source(asked, scope, p, columns, wanted, of)
+    first = _merged(asked.series[0], 0, "")[0]
+    return f"SELECT keys FROM ({counted}) GROUP BY keys ORDER BY {first} DESC NULLS LAST, keys LIMIT {asked.top}"
+
+
 def _source(asked: Trends, scope: Scope, p: Parameters, columns: list[str], wanted: list[str], of: Period) -> str:
-    names = [name for series in asked.series for name in series.names]
-    every = all(series.names for series in asked.series)
+    return events(p, columns, _where(asked, scope, p, wanted, of), person=_needs_person(asked))
+
+
+def _where(asked: Trends, scope: Scope, p: Parameters, wanted: list[str], of: Period) -> list[str]:
     where = [of.within(p), condition(asked.filter, scope, p), "(" + " OR ".join(wanted) + ")"]
-    if every:
-        where.insert(0, f"event_name IN {p.texts(sorted(set(names)))}")
-    return events(p, columns, where, person=_needs_person(asked))
+    if all(series.names for series in asked.series):
+        names = {name for series in asked.series for name in series.names}
+        where.insert(0, f"event_name IN {p.texts(sorted(names))}")
+    return where
 
 
 def _needs_person(asked: Trends) -> bool:

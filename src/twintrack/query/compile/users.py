@@ -1,0 +1,87 @@
+"""People: a search over them, and the timeline of one, with the anonymous past joined."""
+
+from typing import Any
+
+from pydantic import Field
+
+from twintrack.query import cursor, words
+from twintrack.query.compile.events import SHOWN, page, paged
+from twintrack.query.compile.statement import Parameters, Plan, table
+from twintrack.query.filters import condition
+from twintrack.query.question import RangedQuestion
+from twintrack.query.scope import Scope
+from twintrack.query.source import events
+
+
+class Users(RangedQuestion):
+    """People with what they did in the range; with `person`, the timeline of one."""
+
+    search: str = Field("", max_length=200, description="Part of a person's id, or of an id that led to them.")
+    person: str = Field("", max_length=500, description="Whose timeline; newest first.")
+    limit: int = Field(100, ge=1, le=1_000)
+    after: str = Field("", max_length=800, description="`next` of the page before.")
+
+    def plan(self, scope: Scope) -> Plan:
+        period = self.period(scope)
+        p = Parameters(scope.tenancy)
+        where = [period.within(p), condition(self.filter, scope, p)]
+        if self.person:
+            where += one(p, self.person)
+            definition = (
+                f"Events of one person, the anonymous past joined, newest first; {words.conditions(self, period)}."
+            )
+            ids = p.statement(
+                "SELECT arraySort(groupUniqArrayIf(anonymous_id, anonymous_id != '')), count(),"
+                " toUnixTimestamp64Milli(min(event_timestamp)), toUnixTimestamp64Milli(max(event_timestamp)),"
+                " uniqExactIf(session_id, session_id != '')"
+                f" FROM ({events(p, ['anonymous_id', 'session_id', 'event_timestamp'], where)})"
+            )
+            rows = page(list(SHOWN), where, self.after, self.limit, scope, p)
+            return Plan({"main": rows, "summary": ids}, definition, self._timeline)
+        where.append("person != ''")
+        if self.search:
+            part = p.text(self.search)
+            where.append(
+                f"(positionCaseInsensitiveUTF8(person, {part}) > 0 OR positionCaseInsensitiveUTF8(anonymous_id, {part}) > 0)"
+            )
+        after = ""
+        if self.after:
+            last, person = cursor.read(self.after, int, str)
+            after = f"HAVING (last, person) < ({p.whole(last)}, {p.text(person)})"
+        read = events(p, ["event_timestamp", "session_id", "event_name", "user_id"], where)
+        main = p.statement(
+            "SELECT person, toUnixTimestamp64Milli(min(event_timestamp)) AS first,"
+            " toUnixTimestamp64Milli(max(event_timestamp)) AS last, count() AS events,"
+            " uniqExactIf(session_id, session_id != '') AS sessions, countIf(user_id != '') > 0 AS signed_in"
+            f" FROM ({read}) GROUP BY person {after} ORDER BY last DESC, person DESC LIMIT {self.limit + 1}"
+        )
+        definition = f"People by their last event, the latest first; {words.conditions(self, period)}."
+        return Plan({"main": main}, definition, self._people)
+
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        where = [self.period(scope).within(p), condition(self.filter, scope, p)]
+        return f"SELECT DISTINCT person FROM ({events(p, [], where)}) WHERE person != ''"
+
+    def _people(self, rows: Any) -> dict[str, Any]:
+        found = rows["main"]
+        further, shown = len(found) > self.limit, found[: self.limit]
+        names = ["person", "first_milliseconds", "last_milliseconds", "events", "sessions", "signed_in"]
+        return {
+            "columns": names,
+            "rows": [[*row[:5], bool(row[5])] for row in shown],
+            "next": cursor.made(shown[-1][2], shown[-1][0]) if further else None,
+        }
+
+    def _timeline(self, rows: Any) -> dict[str, Any]:
+        ((ids, count, first, last, sessions),) = rows["summary"]
+        summary = {"anonymous_ids": ids, "events": count, "sessions": sessions}
+        if count:
+            summary |= {"first_milliseconds": first, "last_milliseconds": last}
+        return {"person": self.person, "summary": summary, **paged(list(SHOWN), rows["main"], self.limit)}
+
+
+def one(p: Parameters, person: str) -> list[str]:
+    """Conditions of one person's events; those before the last let the engine's indexes find them."""
+    who = p.text(person)
+    anonymous = f"SELECT anonymous_id FROM {table('identities')} WHERE {p.tenancy} AND user_id = {who}"
+    return [f"(user_id = {who} OR anonymous_id = {who} OR anonymous_id IN ({anonymous}))", f"person = {who}"]
