@@ -8,6 +8,7 @@ from twintrack.query.compile.paths import Paths
 from twintrack.query.compile.properties import Properties
 from twintrack.query.compile.retention import Retention
 from twintrack.query.compile.sessions import Sessions
+from twintrack.query.compile.threads import Threads
 from twintrack.query.compile.trends import Trends
 from twintrack.query.compile.users import Users
 from twintrack.query.question import Question
@@ -19,6 +20,7 @@ KINDS: dict[str, type[Question]] = {
     "lifecycle": Lifecycle,
     "stickiness": Stickiness,
     "paths": Paths,
+    "threads": Threads,
     "sessions": Sessions,
     "users": Users,
     "events": Events,

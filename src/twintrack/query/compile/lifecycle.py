@@ -6,7 +6,7 @@ from pydantic import Field
 
 from twintrack.clock import iso
 from twintrack.query import period, words
-from twintrack.query.compile.order import selected
+from twintrack.query.compile.order import place_of, selected
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.filters import condition
 from twintrack.query.period import Bucket, Period
@@ -21,21 +21,41 @@ STATES: tuple[State, ...] = ("new", "returning", "resurrecting", "dormant")
 class Lifecycle(RangedQuestion):
     """Who is new, who stays, who comes back after a pause, and who stays away: people by bucket of time."""
 
-    selection: EventSelection = Field(default_factory=EventSelection, description="What counts as being active.")
+    selection: EventSelection = Field(
+        default_factory=lambda: EventSelection.model_validate({}), description="What counts as being active."
+    )
     interval: Literal["day", "week", "month"] = "week"
 
     def plan(self, scope: Scope) -> Plan:
         return _lifecycle(self, scope)
 
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        """`step` is a place in `buckets`, `outcome` a state."""
+        found = whole(self, scope)
+        step = place_of(point.step, len(found), "bucket")
+        if point.outcome not in STATES:
+            raise refused("there is no such state", f"an outcome is one of {', '.join(STATES)}", "no_actors")
+        state = p.text(point.outcome)
+        return f"SELECT person FROM ({states(self, scope, p, found)}) WHERE bucket_shown = {step} AND state = {state}"
+
 
 class Stickiness(RangedQuestion):
     """On how many days, weeks or months of the range people were active."""
 
-    selection: EventSelection = Field(default_factory=EventSelection, description="What counts as being active.")
+    selection: EventSelection = Field(
+        default_factory=lambda: EventSelection.model_validate({}), description="What counts as being active."
+    )
     interval: Literal["hour", "day", "week", "month"] = "day"
 
     def plan(self, scope: Scope) -> Plan:
         return _stickiness(self, scope)
+
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        """`step` is a place in `exactly`, or in `at_least` with the outcome `at_least`."""
+        found = stick_buckets(self, scope)
+        step = place_of(point.step, len(found), "number of buckets")
+        least = ">=" if point.outcome == "at_least" else "="
+        return f"SELECT person FROM ({active(self, scope, p, found)}) WHERE n {least} {step + 1}"
 
 
 def whole(asked: Lifecycle, scope: Scope) -> list[Bucket]:

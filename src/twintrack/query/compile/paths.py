@@ -32,6 +32,9 @@ class Paths(RangedQuestion):
     def plan(self, scope: Scope) -> Plan:
         return _plan(self, scope)
 
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        return _actors(self, scope, p, point)
+
 
 def _check(asked: Paths) -> None:
     if not 2 <= asked.steps <= _MOST_STEPS:
@@ -87,6 +90,22 @@ def walks(asked: Paths, scope: Scope, p: Parameters) -> str:
         f" length(kept) <= {asked.steps} AS uncut"
         f" FROM (SELECT unit, whose, {kept} AS kept FROM ({gathered}) WHERE {found})"
     )
+
+
+def _actors(asked: Paths, scope: Scope, p: Parameters, point: Any) -> str:
+    """`step` is a place, counted back from the asked event with `to`; `group` a name there, or the source and target of a
+    link from there (null for other)."""
+    walked = walks(asked, scope, p)
+    names = point.group or []
+    if len(names) > 2 or (point.step is None) != (not names):
+        raise refused("a point of paths is a place and a name, or two", "send `step` and `group`", "no_actors")
+    where = ["person != ''"]
+    if names:
+        at = f"{point.step + 1}" if asked.end is None else f"toInt64(length(places)) - {point.step}"
+        where += [f"{at} >= 1", f"{at} + {len(names) - 1} <= length(places)"]
+        for n, name in enumerate(names):
+            where.append(f"places[{at} + {n}] = {p.text('' if name is None else '=' + name)}")
+    return f"SELECT DISTINCT person FROM ({walked}) WHERE {' AND '.join(where)}"
 
 
 def _main(asked: Paths, scope: Scope) -> Statement:

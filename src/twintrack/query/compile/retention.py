@@ -16,6 +16,8 @@ from twintrack.query.compile.order import (
     TOTAL,
     check_breakdown,
     keys,
+    of_group,
+    place_of,
     selected,
     shown_group,
 )
@@ -34,9 +36,12 @@ class Retention(RangedQuestion):
     """How many of those who began in a day, week or month come back in the ones after it."""
 
     start: EventSelection = Field(
-        default_factory=EventSelection, description="What makes a person belong to a bucket; by default any event."
+        default_factory=lambda: EventSelection.model_validate({}),
+        description="What makes a person belong to a bucket; by default any event.",
     )
-    back: EventSelection = Field(default_factory=EventSelection, description="What counts as coming back.")
+    back: EventSelection = Field(
+        default_factory=lambda: EventSelection.model_validate({}), description="What counts as coming back."
+    )
     kind: Literal["first-time", "recurring"] = Field(
         "first-time", description="By the first start event ever, or by every bucket that holds one."
     )
@@ -48,6 +53,9 @@ class Retention(RangedQuestion):
 
     def plan(self, scope: Scope) -> Plan:
         return _plan(self, scope)
+
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        return _actors(self, scope, p, point)
 
 
 def buckets(asked: Retention, scope: Scope) -> list[Bucket]:
@@ -123,6 +131,19 @@ def members(asked: Retention, scope: Scope, p: Parameters, found: list[Bucket]) 
 
 def _inside(p: Parameters, span: Period) -> str:
     return f"event_timestamp >= {p.moment(span.start)} AND event_timestamp < {p.moment(span.end)}"
+
+
+def _actors(asked: Retention, scope: Scope, p: Parameters, point: Any) -> str:
+    """`row` is a place in `cohorts`; `step` one in `returned`, without it all of the cohort; dropped: not back there."""
+    found = buckets(asked, scope)
+    row = place_of(point.row, len(found) - asked.periods, "cohort")
+    all_members = members(asked, scope, p, found)
+    where = [f"cohort = {row}", of_group(all_members, asked.breakdown, asked.top, p, point)]
+    if point.step is not None:
+        step = place_of(point.step, asked.periods + 1, "period")
+        back = f"arrayMax(after) >= {step} AND notEmpty(after)" if asked.unbounded else f"has(after, {step})"
+        where.append(f"NOT ({back})" if point.outcome == "dropped" else f"({back})")
+    return f"SELECT DISTINCT person FROM ({all_members}) WHERE {' AND '.join(where)}"
 
 
 def _plan(asked: Retention, scope: Scope) -> Plan:
