@@ -79,7 +79,11 @@ def check_users(of: Asked, asked: dict[str, Any], kinds: Any = KINDS) -> None:
     assert pages(of, "users", asked, kinds) == lists.people(of.rows, asked, of.now), asked
 
 
-USERS: list[dict[str, Any]] = [{"range": YEAR, "search": "A", "limit": 2}, {"range": {"last": 3}, "limit": 3}]
+USERS: list[dict[str, Any]] = [
+    {"range": YEAR, "search": "A", "limit": 2},
+    {"range": {"last": 3}, "limit": 3},
+    {"range": YEAR, "search": "U1", "limit": 9},
+]
 
 
 @few
@@ -157,12 +161,12 @@ ACTORS: list[dict[str, Any]] = [
     {
         "of": {
             "kind": "trends",
-            "range": YEAR,
-            "interval": "month",
+            "range": {"from": "2024-03-29", "to": "2024-04-02"},
+            "interval": "hour",
             "zone": "Asia/Kathmandu",
             "series": [{}, {"event": "buy"}],
         },
-        "point": {"series": "B", "step": 2},
+        "point": {"series": "B", "step": 53},
     },
     {
         "of": {

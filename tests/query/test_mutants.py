@@ -49,7 +49,7 @@ MUTANTS = [
     Mutant("events", "compile/events.py", "(event_timestamp < {", "(event_timestamp <= {"),
     Mutant("properties", "compile/properties.py", "positionCaseInsensitiveUTF8", "positionUTF8"),
     Mutant("properties", "compile/properties.py", "ORDER BY events DESC", "ORDER BY events ASC"),
-    Mutant("properties", "compile/properties.py", '"Float64": "number"', '"Float64": "text"'),
+    Mutant("properties", "compile/properties.py", '"Int64": "number", "UInt64"', '"Int64": "text", "UInt64"'),
     Mutant("actors", "compile/actors.py", "person > {", "person >= {"),
     Mutant("actors", "compile/trends.py", "BETWEEN {least} AND {point.step}", "BETWEEN {least} AND {point.step} + 1"),
     Mutant("actors", "compile/trends.py", '[f"in_{number}", ', '["true", '),
