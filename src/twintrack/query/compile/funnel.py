@@ -16,19 +16,22 @@ from twintrack.query.compile.order import (
     PLACE,
     Per,
     check_breakdown,
+    check_floor,
     keys,
     largest,
     needs_person,
+    of_group,
+    place_of,
     selected,
     shown_group,
     unit,
 )
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import condition
-from twintrack.query.period import Period, Unit
+from twintrack.query.period import Period, Range, Unit
 from twintrack.query.question import EventSelection, RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
-from twintrack.query.source import events
+from twintrack.query.source import NOBODY, events
 
 _MOST_STEPS = 20
 _MOST_WINDOW_SECONDS = 366 * 86_400
@@ -55,6 +58,9 @@ class Funnel(RangedQuestion):
     def plan(self, scope: Scope) -> Plan:
         return _plan(self, scope)
 
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        return _actors(self, scope, p, point)
+
 
 def _check(asked: Funnel) -> None:
     if not 2 <= len(asked.steps) <= _MOST_STEPS:
@@ -68,11 +74,12 @@ def _check(asked: Funnel) -> None:
             "the window is 1 second to 366 days", f"window_seconds is 1 to {_MOST_WINDOW_SECONDS}", "bad_funnel"
         )
     check_breakdown(asked.breakdown)
+    check_floor(asked.per, asked.floor)
 
 
-def attempts(asked: Funnel, scope: Scope, p: Parameters, of: Period) -> str:
-    """A SELECT of (unit, tries): the attempts of each unit in order, each a tuple of a moment for each step, the values of
-    the breakdown at its first event, and the person of that.
+def attempts(asked: Funnel, scope: Scope, p: Parameters, of: Period, *, whose: bool = False) -> str:
+    """A SELECT of (unit, tries): the attempts of each unit in order, each a tuple of a moment for each step and the values
+    of the breakdown at its first event; with `whose` the person of that too, which is empty where nobody asks.
 
     Raises: RequestError.
     """
@@ -87,8 +94,8 @@ def attempts(asked: Funnel, scope: Scope, p: Parameters, of: Period) -> str:
         if all(step.names for step in asked.steps):
             where.insert(0, f"event_name IN {p.texts(names)}")
     filters = [asked.filter, *(step.filter for step in asked.steps)]
-    whose = needs_person(asked.per, asked.breakdown, *filters)
     by = unit(asked.per)
+    person = whose or needs_person(asked.per, asked.breakdown, *filters)
     rows = events(
         p,
         [
@@ -96,19 +103,21 @@ def attempts(asked: Funnel, scope: Scope, p: Parameters, of: Period) -> str:
             f"{PLACE} AS place",
             f"toUInt32({mask}) AS mask",
             f"{keys(asked.breakdown, scope)} AS keys",
+            f"{'person' if whose else NOBODY} AS who",
         ],
         where,
-        person=whose,
+        person=person,
     )
     gathered = (
-        f"SELECT {by} AS unit, arraySort(groupArray((place, mask, keys))) AS sorted"
+        f"SELECT {by} AS unit, arraySort(groupArray((place, mask, keys, who))) AS sorted"
         f" FROM ({rows}) WHERE {by} != '' GROUP BY unit"
     )
     begins = "mask != 0" if asked.order == "any" else "bitTest(mask, 0)"
     chain = _any(count) if asked.order == "any" else _chain(count, fill=asked.order == "ordered")
     made = (
         f"arrayFilter((try, mask) -> {begins} AND try.1 < {p.whole(of.end)},"
-        f" arrayMap((at, ahead, keys) -> ({_links('at', 'ahead', count)}, keys), ats, {chain}, sorted.3), masks)"
+        f" arrayMap((at, ahead, keys, who) -> ({_links('at', 'ahead', count)}, keys, who),"
+        f" ats, {chain}, sorted.3, sorted.4), masks)"
     )
     return (
         f"SELECT unit, {made} AS tries FROM (SELECT unit, sorted, sorted.1.1 AS ats, sorted.2 AS masks FROM ({gathered}))"
@@ -155,25 +164,45 @@ def _depth(attempt: str, asked: Funnel, p: Parameters) -> str:
     return "1 + " + " + ".join(f"({attempt}.{k} - {attempt}.1 <= {window})" for k in range(2, len(asked.steps) + 1))
 
 
-def best(asked: Funnel, scope: Scope, p: Parameters, of: Period) -> str:
-    """A SELECT of (unit, keys, depth, try): the attempt of each unit that went furthest, of several the first."""
+def best(asked: Funnel, scope: Scope, p: Parameters, of: Period, *, whose: bool = False) -> str:
+    """A SELECT of (unit, keys, person, depth, try): the attempt of each unit that went furthest, of several the first."""
     depths = f"arrayMap(try -> {_depth('try', asked, p)}, tries)"
     return (
         f"SELECT unit, arrayMax(depths) AS depth, tries[indexOf(depths, depth)] AS try,"
-        f" try.{len(asked.steps) + 1} AS keys"
-        f" FROM (SELECT unit, tries, {depths} AS depths FROM ({attempts(asked, scope, p, of)}))"
+        f" try.{len(asked.steps) + 1} AS keys, try.{len(asked.steps) + 2} AS person"
+        f" FROM (SELECT unit, tries, {depths} AS depths FROM ({attempts(asked, scope, p, of, whose=whose)}))"
     )
 
 
 def reached(asked: Funnel, scope: Scope, p: Parameters, step: int, *, dropped: bool = False) -> str:
-    """A SELECT of the units that reached step 1, 2, ..., or that reached it and went no further.
+    """A SELECT of (person, keys): those whose attempt reached step 1, 2, ..., or reached it and went no further.
 
     Raises: RequestError.
     """
-    if not 1 <= step <= len(asked.steps) or (dropped and step == len(asked.steps)):
-        raise refused("the funnel has no such step", "steps count from 1; nobody drops out at the last", "bad_funnel")
-    found = best(asked, scope, p, asked.period(scope))
-    return f"SELECT unit FROM ({found}) WHERE depth {'=' if dropped else '>='} {step}"
+    if not 1 <= step <= len(asked.steps):
+        raise refused("the funnel has no such step", f"its steps are 1 to {len(asked.steps)}", "bad_funnel")
+    found = best(asked, scope, p, asked.period(scope), whose=True)
+    return f"SELECT person, keys FROM ({found}) WHERE person != '' AND depth {'=' if dropped else '>='} {step}"
+
+
+def _actors(asked: Funnel, scope: Scope, p: Parameters, point: Any) -> str:
+    """`step` is a place in `steps`; `row` one in `buckets`, for a point of the trend; dropped: came here and no further."""
+    if point.outcome not in (None, "converted", "dropped"):
+        raise refused(
+            "an outcome is `converted` or `dropped`", "leave it out for those who came to the step", "no_actors"
+        )
+    step = place_of(point.step, len(asked.steps), "step") + 1
+    if point.row is not None:
+        if asked.interval is None:
+            raise refused("the answer has no trend", "ask with an `interval`", "no_actors")
+        of = asked.period(scope)
+        found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+        bucket = found[place_of(point.row, len(found), "bucket")]
+        until = Range.model_validate({"from": iso(max(bucket.start, of.start)), "to": iso(min(bucket.end, of.end))})
+        asked = asked.model_copy(update={"range": until})
+    group = of_group(best(asked, scope, p, asked.period(scope)), asked.breakdown, asked.top, p, point)
+    people = reached(asked, scope, p, step, dropped=point.outcome == "dropped")
+    return f"SELECT DISTINCT person FROM ({people}) WHERE {group}"
 
 
 def _plan(asked: Funnel, scope: Scope) -> Plan:

@@ -64,6 +64,35 @@ def _combined(function: str, combinator: str) -> str:
     return f"{name}{combinator}{mark}{parameters}"
 
 
+def of_group(units: str, breakdown: list[str], top: int, p: Parameters, point: Any) -> str:
+    """The condition on `keys` that a row belongs to the group of a `compile.actors.Point`; `units` are all rows.
+
+    Raises: RequestError.
+    """
+    if not breakdown or (point.group is None and not point.other):
+        return "true"
+    if point.other:
+        largest = f"SELECT keys FROM ({units}) GROUP BY keys ORDER BY count() DESC, keys LIMIT {top}"
+        return f"keys NOT IN ({largest})"
+    if len(point.group) != len(breakdown):
+        raise refused(
+            "the group has another number of values than the breakdown", "send `breakdown` as shown", "no_actors"
+        )
+    return f"keys = {p.texts(['' if key is None else '=' + key for key in point.group])}"
+
+
+def place_of(given: int | None, count: int, what: str) -> int:
+    """A place in the answer that a point names. Raises: RequestError where there is none."""
+    if given is None or given >= count:
+        raise refused(f"there is no such {what}", f"the answer has {count}, from 0", "no_actors")
+    return given
+
+
+def check_floor(per: Per, floor: int) -> None:
+    if floor and per == "session":
+        raise refused("a floor is of people", "ask per person, or without a floor", "bad_floor")
+
+
 def check_breakdown(breakdown: list[str]) -> None:
     if len(breakdown) > 3 or len(set(breakdown)) != len(breakdown):
         raise refused("a breakdown is of up to three different properties", "leave some out", "bad_breakdown")

@@ -1,0 +1,179 @@
+"""Lifecycle and stickiness: both ask in which buckets of time each person was active."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from twintrack.clock import iso
+from twintrack.query import period, words
+from twintrack.query.compile.order import place_of, selected
+from twintrack.query.compile.statement import Parameters, Plan
+from twintrack.query.filters import condition
+from twintrack.query.period import Bucket, Period
+from twintrack.query.question import EventSelection, RangedQuestion, shown
+from twintrack.query.scope import Scope, refused
+from twintrack.query.source import events
+
+State = Literal["new", "returning", "resurrecting", "dormant"]
+STATES: tuple[State, ...] = ("new", "returning", "resurrecting", "dormant")
+
+
+class Lifecycle(RangedQuestion):
+    """Who is new, who stays, who comes back after a pause, and who stays away: people by bucket of time."""
+
+    selection: EventSelection = Field(
+        default_factory=lambda: EventSelection.model_validate({}), description="What counts as being active."
+    )
+    interval: Literal["day", "week", "month"] = "week"
+
+    def plan(self, scope: Scope) -> Plan:
+        return _lifecycle(self, scope)
+
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        """`step` is a place in `buckets`, `outcome` a state."""
+        found = whole(self, scope)
+        step = place_of(point.step, len(found), "bucket")
+        if point.outcome not in STATES:
+            raise refused("there is no such state", f"an outcome is one of {', '.join(STATES)}", "no_actors")
+        state = p.text(point.outcome)
+        return f"SELECT person FROM ({states(self, scope, p, found)}) WHERE bucket_shown = {step} AND state = {state}"
+
+
+class Stickiness(RangedQuestion):
+    """On how many days, weeks or months of the range people were active."""
+
+    selection: EventSelection = Field(
+        default_factory=lambda: EventSelection.model_validate({}), description="What counts as being active."
+    )
+    interval: Literal["hour", "day", "week", "month"] = "day"
+
+    def plan(self, scope: Scope) -> Plan:
+        return _stickiness(self, scope)
+
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        """`step` is a place in `exactly`, or in `at_least` with the outcome `at_least`."""
+        found = stick_buckets(self, scope)
+        step = place_of(point.step, len(found), "number of buckets")
+        least = ">=" if point.outcome == "at_least" else "="
+        return f"SELECT person FROM ({active(self, scope, p, found)}) WHERE n {least} {step + 1}"
+
+
+def whole(asked: Lifecycle, scope: Scope) -> list[Bucket]:
+    """The range's buckets, widened to whole ones.
+
+    Raises: RequestError.
+    """
+    found = period.buckets(asked.period(scope), asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+    return [b._replace(state="whole") if b.state == "cut" else b for b in found]
+
+
+def states(asked: Lifecycle, scope: Scope, p: Parameters, found: list[Bucket]) -> str:
+    """A SELECT of (person, bucket, state): a row for each bucket that a person was active in, or in the one before."""
+    before = period.following(found[0].start, asked.interval, asked.zone, -1)
+    bucket = period.index(p, asked.interval, before, asked.zone)
+    # Whether a person is new is known only from all that came before.
+    where = [
+        f"event_timestamp < {p.moment(found[-1].end)}",
+        condition(asked.filter, scope, p),
+        selected(asked.selection, scope, p),
+    ]
+    if asked.selection.names:
+        where.insert(0, f"event_name IN {p.texts(asked.selection.names)}")
+    at = f"if(event_timestamp < {p.moment(before)}, -1, {bucket})"
+    rows = events(p, [f"{at} AS bucket"], where)
+    of = (
+        "multiIf(NOT has(buckets, bucket), 'dormant', bucket = first, 'new', has(buckets, bucket - 1), 'returning',"
+        " 'resurrecting')"
+    )
+    return (
+        f"SELECT person, bucket - 1 AS bucket_shown, {of} AS state FROM"
+        " (SELECT person, groupUniqArray(bucket) AS buckets, arrayMin(buckets) AS first"
+        f" FROM ({rows}) WHERE person != '' GROUP BY person)"
+        " ARRAY JOIN arrayDistinct(arrayConcat(buckets, arrayMap(b -> b + 1, buckets))) AS bucket"
+        f" WHERE bucket BETWEEN 1 AND {len(found)}"
+    )
+
+
+def _lifecycle(asked: Lifecycle, scope: Scope) -> Plan:
+    found = whole(asked, scope)
+    p = Parameters(scope.tenancy)
+    main = p.statement(
+        f"SELECT bucket_shown, state, count() FROM ({states(asked, scope, p, found)})"
+        " GROUP BY bucket_shown, state ORDER BY bucket_shown, state"
+    )
+
+    def shape(rows: Any) -> dict[str, Any]:
+        counts = {(bucket, state): count for bucket, state, count in rows["main"]}
+
+        def value(bucket: int, state: str) -> int | None:
+            n = counts.get((bucket, state), 0)
+            return None if found[bucket].state == "gap" or 0 < n < asked.floor else n
+
+        return {
+            "interval": asked.interval,
+            "zone": asked.zone,
+            "range": {"from": iso(found[0].start), "to": iso(found[-1].end)},
+            "buckets": shown(found),
+            "states": {state: [value(n, state) for n in range(len(found))] for state in STATES},
+        }
+
+    unit = asked.interval
+    said = [
+        f"persons with {words.selection(asked.selection)}, for each whole {unit}",
+        f"new: for the first time ever; returning: also in the {unit} before; resurrecting: before, but not in the {unit}"
+        f" before; dormant: in the {unit} before and not in this one",
+        words.conditions(asked, Period(found[0].start, found[-1].end, asked.zone)),
+    ]
+    return Plan({"main": main}, "; ".join(said) + ".", shape)
+
+
+def active(asked: Stickiness, scope: Scope, p: Parameters, found: list[Bucket]) -> str:
+    """A SELECT of (person, n): in how many of the buckets each person was active."""
+    of = asked.period(scope)
+    bucket = period.index(p, asked.interval, found[0].start, asked.zone)
+    where = [of.within(p), condition(asked.filter, scope, p), selected(asked.selection, scope, p)]
+    if asked.selection.names:
+        where.insert(0, f"event_name IN {p.texts(asked.selection.names)}")
+    rows = events(p, [f"{bucket} AS bucket"], where)
+    return f"SELECT person, uniqExact(bucket) AS n FROM ({rows}) WHERE person != '' GROUP BY person"
+
+
+def stick_buckets(asked: Stickiness, scope: Scope) -> list[Bucket]:
+    found = period.buckets(asked.period(scope), asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+    if len(found) > 400:
+        raise refused(
+            f"{len(found)} steps of one {asked.interval} are too many", "ask for a longer interval", "too_many_buckets"
+        )
+    return found
+
+
+def _stickiness(asked: Stickiness, scope: Scope) -> Plan:
+    found = stick_buckets(asked, scope)
+    p = Parameters(scope.tenancy)
+    main = p.statement(f"SELECT n, count() FROM ({active(asked, scope, p, found)}) GROUP BY n ORDER BY n")
+
+    def shape(rows: Any) -> dict[str, Any]:
+        counts = dict(rows["main"])
+        exactly = [counts.get(n, 0) for n in range(1, len(found) + 1)]
+        least = [sum(exactly[n:]) for n in range(len(found))]
+
+        def kept(values: list[int]) -> list[int | None]:
+            return [None if 0 < n < asked.floor else n for n in values]
+
+        of = asked.period(scope)
+        return {
+            "interval": asked.interval,
+            "zone": asked.zone,
+            "range": {"from": iso(of.start), "to": iso(of.end)},
+            "exactly": kept(exactly),
+            "at_least": kept(least),
+            "persons": kept([sum(exactly)])[0],
+            "average": sum(n * count for n, count in enumerate(exactly, 1)) / sum(exactly) if any(exactly) else None,
+        }
+
+    said = [
+        f"persons with {words.selection(asked.selection)} in exactly n (at least n) of the range's {len(found)}"
+        f" {asked.interval}s",
+        words.conditions(asked, asked.period(scope)),
+    ]
+    return Plan({"main": main}, "; ".join(said) + ".", shape)

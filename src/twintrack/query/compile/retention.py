@@ -1,0 +1,240 @@
+"""Retention: who comes back, so many days, weeks or months after they began. Buckets are whole ones of the zone.
+
+One pass over the events: what each person did in each bucket. Then each bucket in which somebody began is joined with those
+in which the same person came back.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from twintrack.clock import iso
+from twintrack.query import period, words
+from twintrack.query.compile.order import (
+    OTHER,
+    PLACE,
+    TOTAL,
+    check_breakdown,
+    keys,
+    of_group,
+    place_of,
+    selected,
+    shown_group,
+)
+from twintrack.query.compile.statement import Parameters, Plan, Statement
+from twintrack.query.filters import condition
+from twintrack.query.period import Bucket, Period
+from twintrack.query.question import EventSelection, RangedQuestion, shown
+from twintrack.query.scope import Scope, refused
+from twintrack.query.source import events
+
+_MOST_PERIODS = 366
+_MOST_CELLS = 50_000
+
+
+class Retention(RangedQuestion):
+    """How many of those who began in a day, week or month come back in the ones after it."""
+
+    start: EventSelection = Field(
+        default_factory=lambda: EventSelection.model_validate({}),
+        description="What makes a person belong to a bucket; by default any event.",
+    )
+    back: EventSelection = Field(
+        default_factory=lambda: EventSelection.model_validate({}), description="What counts as coming back."
+    )
+    kind: Literal["first-time", "recurring"] = Field(
+        "first-time", description="By the first start event ever, or by every bucket that holds one."
+    )
+    interval: Literal["day", "week", "month"] = "week"
+    periods: int = Field(8, description="So many buckets after the first; 1 to 366.")
+    unbounded: bool = Field(False, description="Back in that bucket or in any later one until now.")
+    breakdown: list[str] = Field(default_factory=list, description="Of up to three properties of the start event.")
+    top: int = Field(10, ge=1, le=100)
+
+    def plan(self, scope: Scope) -> Plan:
+        return _plan(self, scope)
+
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        return _actors(self, scope, p, point)
+
+
+def buckets(asked: Retention, scope: Scope) -> list[Bucket]:
+    """The cohorts' buckets, widened to whole ones, and behind them those in which people come back.
+
+    Raises: RequestError.
+    """
+    if not 1 <= asked.periods <= _MOST_PERIODS:
+        raise refused(f"`periods` is 1 to {_MOST_PERIODS}", "ask for fewer, or for a longer interval", "bad_retention")
+    check_breakdown(asked.breakdown)
+    of = asked.period(scope)
+    found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+    if len(found) * (asked.periods + 1) * (asked.top + 2 if asked.breakdown else 1) > _MOST_CELLS:
+        raise refused(
+            "the answer would hold too many numbers", "fewer periods or groups, or a longer interval", "bad_retention"
+        )
+    end = period.following(found[-1].start, asked.interval, of.zone, asked.periods + 1)
+    whole = Period(found[0].start, end, of.zone)
+    widened = period.buckets(whole, asked.interval, scope.now_milliseconds, None)
+    return [bucket._replace(state=_state(bucket, scope)) for bucket in widened]
+
+
+def _state(bucket: Bucket, scope: Scope) -> str:
+    if bucket.start > scope.now_milliseconds:
+        return "gap"
+    return "unfinished" if bucket.end > scope.now_milliseconds else "whole"
+
+
+def members(asked: Retention, scope: Scope, p: Parameters, found: list[Bucket]) -> str:
+    """A SELECT of (person, cohort, keys, after): a row for each bucket in which a person began; `after` are the numbers of
+    the buckets of return, counted from it."""
+    cohorts, zone = len(found) - asked.periods, asked.zone
+    until = scope.now_milliseconds + 1 if asked.unbounded else found[-1].end
+    span = Period(found[0].start, max(until, found[0].start + 1), zone)
+    bucket = period.index(p, asked.interval, found[0].start, zone)
+    first = asked.kind == "first-time"
+    where = [condition(asked.filter, scope, p), "(started OR came)"]
+    if not first:
+        where.insert(0, span.within(p))
+    elif asked.start.names and asked.back.names:
+        where.insert(0, f"event_name IN {p.texts(sorted({*asked.start.names, *asked.back.names}))}")
+    rows = events(
+        p,
+        [
+            f"{PLACE} AS place",
+            f"if({_inside(p, span)}, {bucket}, -1) AS bucket" if first else f"{bucket} AS bucket",
+            f"{selected(asked.start, scope, p)} AS started",
+            f"{selected(asked.back, scope, p)} AS came",
+            f"{keys(asked.breakdown, scope)} AS keys",
+        ],
+        where,
+    )
+    if first:
+        rows = f"SELECT * FROM ({rows}) WHERE bucket >= 0 OR started"
+    by_bucket = (
+        "SELECT person, bucket, max(started) AS starts, minIf(place, started) AS began,"
+        " argMinIf(keys, place, started) AS keys, max(came) AS comes, maxIf(place, came) AS last"
+        f" FROM ({rows}) WHERE person != '' GROUP BY person, bucket"
+    )
+    # The bucket of the start itself counts as one of return only by an event behind the one that began it.
+    by_person = (
+        "SELECT person, groupArrayIf((bucket, began, last, comes, keys), starts) AS all_begins,"
+        f" {'arraySlice(arraySort(b -> b.2, all_begins), 1, 1)' if first else 'all_begins'} AS begins,"
+        " groupArrayIf(bucket, comes AND bucket >= 0) AS returns"
+        f" FROM ({by_bucket}) GROUP BY person"
+    )
+    return (
+        f"SELECT person, begin.1 AS cohort, begin.5 AS keys,"
+        f" arrayMap(b -> b - cohort, arrayFilter(b -> b > cohort OR (b = cohort AND begin.3 > begin.2), returns)) AS after"
+        f" FROM ({by_person}) ARRAY JOIN begins AS begin WHERE cohort >= 0 AND cohort < {cohorts}"
+    )
+
+
+def _inside(p: Parameters, span: Period) -> str:
+    return f"event_timestamp >= {p.moment(span.start)} AND event_timestamp < {p.moment(span.end)}"
+
+
+def _actors(asked: Retention, scope: Scope, p: Parameters, point: Any) -> str:
+    """`row` is a place in `cohorts`; `step` one in `returned`, without it all of the cohort; dropped: not back there."""
+    found = buckets(asked, scope)
+    row = place_of(point.row, len(found) - asked.periods, "cohort")
+    all_members = members(asked, scope, p, found)
+    where = [f"cohort = {row}", of_group(all_members, asked.breakdown, asked.top, p, point)]
+    if point.step is not None:
+        step = place_of(point.step, asked.periods + 1, "period")
+        back = f"arrayMax(after) >= {step} AND notEmpty(after)" if asked.unbounded else f"has(after, {step})"
+        where.append(f"NOT ({back})" if point.outcome == "dropped" else f"({back})")
+    return f"SELECT DISTINCT person FROM ({all_members}) WHERE {' AND '.join(where)}"
+
+
+def _plan(asked: Retention, scope: Scope) -> Plan:
+    found = buckets(asked, scope)
+    cohorts = len(found) - asked.periods
+
+    def shape(rows: Any) -> dict[str, Any]:
+        sizes: dict[tuple[str, ...], dict[int, int]] = {}
+        cells: dict[tuple[str, ...], dict[tuple[int, int], int]] = {}
+        for grouped, cohort, after, count in rows["main"]:
+            group = tuple(grouped)
+            sizes.setdefault(group, {}), cells.setdefault(group, {})
+            if after < 0:
+                sizes[group][cohort] = count
+            else:
+                cells[group][cohort, after] = count
+        total = tuple(TOTAL)
+        answer: dict[str, Any] = {
+            "interval": asked.interval,
+            "zone": asked.zone,
+            "range": {"from": iso(found[0].start), "to": iso(found[cohorts - 1].end)},
+            **_table(asked, found, sizes.get(total, {}), cells.get(total, {})),
+        }
+        if asked.breakdown:
+            groups = sorted(sizes.keys() - {total}, key=lambda g: (g == tuple(OTHER), -sum(sizes[g].values()), g))
+            answer["groups"] = [{**shown_group(list(g)), **_table(asked, found, sizes[g], cells[g])} for g in groups]
+        return answer
+
+    return Plan({"main": _main(asked, scope, found)}, _definition(asked, found), shape)
+
+
+def _main(asked: Retention, scope: Scope, found: list[Bucket]) -> Statement:
+    p = Parameters(scope.tenancy)
+    # -1 stands for belonging to the cohort at all, the last number of return for all up to it where it is unbounded.
+    reach = f"arrayFilter(n -> n <= {asked.periods}, after)"
+    if asked.unbounded:
+        reach = f"if(empty(after), [], range(0, toUInt64(least(arrayMax(after), {asked.periods}) + 1)))"
+    ranked = "SELECT *, row_number() OVER (ORDER BY arraySum(c -> c.3, cells) DESC, keys) AS rank"
+    grouped = (
+        "SELECT keys, groupArray((cohort, n, people)) AS every, arrayFilter(c -> c.2 < 0, every) AS cells FROM"
+        " (SELECT keys, cohort, n, count() AS people"
+        f" FROM ({members(asked, scope, p, found)})"
+        f" ARRAY JOIN arrayConcat([toInt64(-1)], arrayMap(n -> toInt64(n), {reach})) AS n GROUP BY keys, cohort, n)"
+        " GROUP BY keys"
+    )
+    return p.statement(
+        f"SELECT grouped, cell.1 AS cohort, cell.2 AS n, sum(cell.3) AS people FROM ({ranked} FROM ({grouped}))"
+        f" ARRAY JOIN [{TOTAL}, if(rank <= {asked.top}, keys, {OTHER})] AS grouped"
+        " ARRAY JOIN every AS cell GROUP BY grouped, cohort, n ORDER BY grouped, cohort, n"
+    )
+
+
+def _table(
+    asked: Retention, found: list[Bucket], sizes: dict[int, int], cells: dict[tuple[int, int], int]
+) -> dict[str, Any]:
+    lines = []
+    sums = [[0, 0] for _ in range(asked.periods + 1)]
+
+    def kept(n: int) -> int | None:
+        return None if 0 < n < asked.floor else n
+
+    for cohort in range(len(found) - asked.periods):
+        size = sizes.get(cohort, 0)
+        told, states = [], []
+        for n in range(asked.periods + 1):
+            state = found[cohort + n].state
+            count = cells.get((cohort, n), 0)
+            if state == "whole":
+                sums[n][0] += count
+                sums[n][1] += size
+            states.append(state)
+            told.append(None if state == "gap" else kept(count))
+        first = shown([found[cohort]])[0]
+        lines.append({**first, "size": kept(size), "returned": told, "states": states})
+    # Of whole buckets only: one that still runs would pull the share down.
+    shares = [back / size if size and (not asked.floor or back >= asked.floor) else None for back, size in sums]
+    return {"cohorts": lines, "shares": shares}
+
+
+def _definition(asked: Retention, found: list[Bucket]) -> str:
+    whole = Period(found[0].start, found[len(found) - asked.periods - 1].end, asked.zone)
+    unit = asked.interval
+    begin = "for the first time ever" if asked.kind == "first-time" else "at all"
+    again = f"in that {unit} or a later one until now" if asked.unbounded else f"in that {unit}"
+    said = [
+        f"of the persons who had {words.selection(asked.start)} {begin} in a {unit}, those with"
+        f" {words.selection(asked.back)} so many {unit}s later, {again}; 0 is the same {unit}, after the first start event",
+        f"shares are of all whole {unit}s together, people who could not yet be back left out",
+    ]
+    if asked.breakdown:
+        said.append(
+            f"for each {' and '.join(asked.breakdown)} of the start event: the {asked.top} largest, others as one"
+        )
+    return "; ".join([*said, words.conditions(asked, whole)]) + "."

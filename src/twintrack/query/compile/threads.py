@@ -1,0 +1,227 @@
+"""Threads: conversations as wholes, with what became of each; and one of them, in order, in its masked words."""
+
+from typing import Any
+
+from pydantic import Field
+
+from twintrack.clock import iso
+from twintrack.query import period, words
+from twintrack.query.catalog import hidden, property_of
+from twintrack.query.compile.order import PLACE, place_of, selected
+from twintrack.query.compile.statement import Parameters, Plan, Statement
+from twintrack.query.filters import condition
+from twintrack.query.period import Period, Unit
+from twintrack.query.question import EventSelection, RangedQuestion, shown
+from twintrack.query.scope import Scope, refused
+from twintrack.query.source import events
+from twintrack.store.schema import HIDDEN_FROM_READ
+
+OUTCOMES = ("created", "continued", "completed", "abandoned")
+_MOST_IDLE_SECONDS = 366 * 86_400
+_MOST_EVENTS = 5_000
+_COLUMNS = ("event_id", "at", "event_name", "role", "person", "message_content", "message_length")
+_LISTED = ("thread_id", "person", "began", "last", "outcome", "messages", "answers", "waiting")
+
+
+def _named(name: str) -> Any:
+    return Field(default_factory=lambda: EventSelection.model_validate({"event": name}))
+
+
+class Threads(RangedQuestion):
+    """Conversations: how they end, how long an answer takes, how long they are; or one of them in order."""
+
+    thread: str | None = Field(None, max_length=500, description="Only this one, event by event.")
+    message: EventSelection = _named("message_sent")
+    completed: EventSelection = _named("thread_completed")
+    abandoned: EventSelection = _named("thread_abandoned")
+    idle_seconds: int = Field(86_400, description="A thread that was quiet for longer is abandoned; up to 366 days.")
+    interval: Unit | None = Field(None, description="Also the outcomes of each such bucket, by the first event.")
+    limit: int = Field(50, ge=0, le=1_000, description="So many of the newest threads are listed.")
+
+    def plan(self, scope: Scope) -> Plan:
+        if not 1 <= self.idle_seconds <= _MOST_IDLE_SECONDS:
+            raise refused(
+                "a thread is idle after 1 second to 366 days",
+                f"idle_seconds is 1 to {_MOST_IDLE_SECONDS}",
+                "bad_threads",
+            )
+        return _plan(self, scope) if self.thread is None else _one(self, scope, self.thread)
+
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        """`outcome` is one of the four, without it all; `step` a place in `buckets`."""
+        of = self.period(scope)
+        where = ["person != ''"]
+        if point.outcome is not None:
+            if point.outcome not in OUTCOMES:
+                raise refused("there is no such outcome", f"name one of {', '.join(OUTCOMES)}", "no_actors")
+            where.append(f"outcome = {p.text(point.outcome)}")
+        if point.step is not None:
+            if self.interval is None:
+                raise refused("the answer has no trend", "ask with an `interval`", "no_actors")
+            found = period.buckets(of, self.interval, scope.now_milliseconds, scope.first_milliseconds)
+            bucket = found[place_of(point.step, len(found), "bucket")]
+            where.append(f"began >= {p.whole(bucket.start)} AND began < {p.whole(bucket.end)}")
+        return f"SELECT DISTINCT person FROM ({threads(self, scope, p, of)}) WHERE {' AND '.join(where)}"
+
+
+def _kind(asked: Threads, scope: Scope, p: Parameters) -> str:
+    """1 for a question, 2 for an answer, 0 for what is no message."""
+    role = property_of("event_metadata.role", scope.role).text
+    return f"if({selected(asked.message, scope, p)}, if(ifNull({role}, 'user') = 'user', 1, 2), 0)"
+
+
+def threads(asked: Threads, scope: Scope, p: Parameters, of: Period) -> str:
+    """A SELECT of the threads that began in the period: a row each, moments in milliseconds."""
+    rows = events(
+        p,
+        [
+            "assumeNotNull(thread_id) AS thread",
+            f"{PLACE} AS place",
+            f"toUInt8({_kind(asked, scope, p)}) AS kind",
+            f"{selected(asked.completed, scope, p)} AS done",
+            f"{selected(asked.abandoned, scope, p)} AS gave_up",
+            "message_length",
+        ],
+        ["ifNull(thread_id, '') != ''", condition(asked.filter, scope, p)],
+    )
+    gathered = (
+        "SELECT thread, min(place).1 AS began, max(place).1 AS last, argMin(person, place) AS person, max(done) AS done,"
+        " max(gave_up) AS gave_up, countIf(kind = 1) AS questions, countIf(kind = 2) AS answers,"
+        " groupArrayIf(assumeNotNull(message_length), kind > 0 AND message_length IS NOT NULL) AS lengths,"
+        " arraySort(groupArrayIf((place, kind), kind > 0)) AS said"
+        f" FROM ({rows}) GROUP BY thread HAVING began >= {p.whole(of.start)} AND began < {p.whole(of.end)}"
+    )
+    # The first of each run of questions, and of each run of answers: a wait is from one to the other.
+    turns = "arrayFilter((turn, before) -> turn.2 != before, said, arrayPopBack(arrayPushFront(said.2, 0)))"
+    waits = (
+        "arrayFilter(wait -> wait >= 0, arrayMap((turn, next) -> if(turn.2 = 1, next.1.1 - turn.1.1, -1),"
+        " arrayPopBack(turns), arrayPopFront(turns)))"
+    )
+    idle = f"{p.whole(scope.now_milliseconds)} - last > {p.whole(asked.idle_seconds * 1000)}"
+    return (
+        "SELECT thread, began, last, person, questions + answers AS messages, questions, answers, lengths,"
+        f" {turns} AS turns, {waits} AS waits, notEmpty(turns) AND turns[-1].2 = 1 AS waiting,"
+        f" multiIf(done, 'completed', gave_up OR {idle}, 'abandoned', questions >= 2, 'continued', 'created') AS outcome"
+        f" FROM ({gathered})"
+    )
+
+
+def _plan(asked: Threads, scope: Scope) -> Plan:
+    of = asked.period(scope)
+    statements = {"main": _main(asked, scope, of)}
+    found = None
+    if asked.interval is not None:
+        found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+        statements["trend"] = _trend(asked, scope, of, found[0].start)
+    if asked.limit:
+        p = Parameters(scope.tenancy)
+        statements["list"] = p.statement(
+            "SELECT thread, person, began, last, outcome, messages, answers, waiting"
+            f" FROM ({threads(asked, scope, p, of)}) ORDER BY began DESC, thread LIMIT {asked.limit}"
+        )
+
+    def shape(rows: Any) -> dict[str, Any]:
+        row = rows["main"][0]
+        n = len(OUTCOMES)
+        people = row[1]
+        outcomes = dict(zip(OUTCOMES, row[2 : 2 + n], strict=True))
+        held = {name: 0 < count < asked.floor for name, count in zip(OUTCOMES, row[2 + n : 2 + 2 * n], strict=True)}
+        rest = row[2 + 2 * n :]
+        withheld = 0 < people < asked.floor
+        answer: dict[str, Any] = {
+            "zone": asked.zone,
+            "range": {"from": iso(of.start), "to": iso(of.end)},
+            "threads": None if withheld else row[0],
+            "persons": None if withheld else people,
+            "outcomes": {name: None if withheld or held[name] else count for name, count in outcomes.items()},
+        }
+        names = ("messages", "answers", "waiting")
+        answer |= {name: None if withheld else value for name, value in zip(names, rest[:3], strict=True)}
+        spreads = ("seconds_to_answer", "messages_per_thread", "seconds_per_thread", "characters_per_message")
+        for k, name in enumerate(spreads):
+            average, (median, p90) = rest[3 + 2 * k : 5 + 2 * k]
+            known = average is not None and not withheld
+            answer[name] = {"average": average, "median": median, "p90": p90} if known else None
+        if found is not None:
+            counts = {(bucket, outcome): (c, who) for bucket, outcome, c, who in rows["trend"]}
+            answer["interval"], answer["buckets"] = asked.interval, shown(found)
+            answer["trend"] = {name: [_cell(asked, b.state, counts.get((k, name))) for k, b in enumerate(found)]
+                               for name in OUTCOMES}  # fmt: skip
+        if asked.limit and not asked.floor:
+            answer["columns"] = list(_LISTED)
+            answer["rows"] = [[r[0], r[1], iso(r[2]), iso(r[3]), *r[4:7], bool(r[7])] for r in rows["list"]]
+        return answer
+
+    return Plan(statements, _definition(asked, of), shape)
+
+
+def _cell(asked: Threads, state: str, counted: tuple[int, int] | None) -> int | None:
+    if state == "gap":
+        return None
+    count, people = counted or (0, 0)
+    return None if 0 < people < asked.floor else count
+
+
+def _main(asked: Threads, scope: Scope, of: Period) -> Statement:
+    p = Parameters(scope.tenancy)
+    outcomes = ", ".join(f"countIf(outcome = '{name}')" for name in OUTCOMES)
+    persons = ", ".join(f"uniqExactIf(person, outcome = '{name}' AND person != '')" for name in OUTCOMES)
+
+    def spread(values: str, array: str = "") -> str:
+        return f"avg{array}({values}), quantilesExactInclusive{array}(0.5, 0.9)({values})"
+
+    return p.statement(
+        f"SELECT count(), uniqExactIf(person, person != ''), {outcomes}, {persons}, sum(messages), sum(answers),"
+        f" countIf(waiting), {spread('arrayMap(wait -> wait / 1000, waits)', 'Array')}, {spread('messages')},"
+        f" {spread('(last - began) / 1000')}, {spread('lengths', 'Array')} FROM ({threads(asked, scope, p, of)})"
+    )
+
+
+def _trend(asked: Threads, scope: Scope, of: Period, first: int) -> Statement:
+    p = Parameters(scope.tenancy)
+    assert asked.interval is not None
+    bucket = period.index(p, asked.interval, first, of.zone, "fromUnixTimestamp64Milli(began, 'UTC')")
+    return p.statement(
+        f"SELECT {bucket} AS bucket, outcome, count(), uniqExactIf(person, person != '')"
+        f" FROM ({threads(asked, scope, p, of)}) GROUP BY bucket, outcome ORDER BY bucket, outcome"
+    )
+
+
+def _one(asked: Threads, scope: Scope, thread: str) -> Plan:
+    p = Parameters(scope.tenancy)
+    text = "message_content"
+    if text in hidden(scope.role):
+        text = HIDDEN_FROM_READ["events"][text]
+    role = property_of("event_metadata.role", scope.role).text
+    rows = events(
+        p,
+        [f"{PLACE} AS place", "event_id", "event_name", f"{role} AS role", f"{text} AS said", "message_length"],
+        [f"thread_id = {p.text(thread)}", condition(asked.filter, scope, p)],
+    )
+    main = p.statement(
+        f"SELECT event_id, place.1, event_name, role, person, said, message_length FROM ({rows})"
+        f" ORDER BY place LIMIT {_MOST_EVENTS + 1}"
+    )
+
+    def shape(found: Any) -> dict[str, Any]:
+        told = found["main"][:_MOST_EVENTS]
+        return {
+            "thread": thread,
+            "columns": list(_COLUMNS),
+            "rows": [[row[0], iso(row[1]), *row[2:]] for row in told],
+            "complete": len(found["main"]) <= _MOST_EVENTS,
+        }
+
+    return Plan({"main": main}, "The events of one thread in order; texts as they are stored, masked.", shape)
+
+
+def _definition(asked: Threads, of: Period) -> str:
+    said = [
+        "threads whose first event lies in the range, with all their events until now",
+        f"messages: {words.selection(asked.message)}; an answer is one whose event_metadata.role is set and not user",
+        f"completed: holds {words.selection(asked.completed)}; abandoned: holds {words.selection(asked.abandoned)}, or was"
+        f" quiet for more than {asked.idle_seconds} seconds; continued: two questions or more; created: the rest",
+        "time to answer: from a question to the next answer, questions in between start none",
+        words.conditions(asked, of),
+    ]
+    return "; ".join(said) + "."
