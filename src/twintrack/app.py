@@ -18,6 +18,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twintrack import __version__
+from twintrack.access.admission import Admission
+from twintrack.access.guesses import Guesses
+from twintrack.access.people_routes import people_routes
+from twintrack.access.session_routes import session_routes
 from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
 from twintrack.crash import crash_at
@@ -28,7 +32,7 @@ from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.query.execute import Executor
-from twintrack.query.routes import Admission, query_routes, session_routes
+from twintrack.query.routes import query_routes
 from twintrack.settings import Settings
 from twintrack.spans import Spans, exported_spans
 from twintrack.spool.kafka.broker import Address, Broker
@@ -142,6 +146,7 @@ def build(
     metrics = Metrics()
     spans = spans or (exported_spans(clock) if settings.spans else None)
     control = Control(settings.control_url, clock)
+    control.sessions.idle_milliseconds = settings.session_idle_minutes * 60_000
     store = open_store(settings, metrics.engine_deaths.inc)
     if store.engine == "chdb":
         migrate(store)
@@ -197,8 +202,11 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     for path in (EVENTS_PATH, "/api/analytics/config"):
         app.add_route(path, receiver.preflight, methods=["OPTIONS"])
     app.add_route(EVENTS_PATH, _only_post, methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
-    admission = Admission(services.control)
-    app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
+    control, settings = services.control, services.settings
+    admission = Admission(control, settings, services.metrics)
+    guesses = Guesses(services.clock)
+    app.include_router(session_routes(control, settings, admission, guesses, demo=demo_link is not None))
+    app.include_router(people_routes(control, settings, admission, services.clock))
     app.include_router(query_routes(services.executor, admission))
     app.include_router(
         trace_routes(
@@ -215,7 +223,13 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     if demo_link is not None:
         app.include_router(
             demo_routes(
-                services.control, services.settings, services.spool, services.executor, services.clock, demo_link
+                services.control,
+                services.settings,
+                services.spool,
+                services.executor,
+                services.clock,
+                admission,
+                demo_link,
             )
         )
     _health(app, services)

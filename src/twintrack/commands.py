@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from twintrack.access.commands import access_commands
 from twintrack.app import Services
-from twintrack.auth import Role
 from twintrack.control.rollout import Rollout
 from twintrack.doctor import examine
 from twintrack.errors import RequestError, TwintrackError
@@ -59,18 +59,6 @@ class ImportBatch(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def command_app(services: Services) -> Starlette:
-    async def keys_create(request: Request) -> Response:
-        body = await request.json()
-        key = services.control.create_key(Role(body["role"]), body["project"], body["environment"])
-        return JSONResponse({"key": key})
-
-    async def keys_list(_: Request) -> Response:
-        return JSONResponse({"keys": services.control.list_keys()})
-
-    async def keys_revoke(request: Request) -> Response:
-        services.control.revoke_key((await request.json())["id"])
-        return JSONResponse({})
-
     async def rollouts(_: Request) -> Response:
         return JSONResponse({"rollouts": [_told(*each) for each in services.control.list_rollouts()]})
 
@@ -130,9 +118,7 @@ def command_app(services: Services) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/keys", keys_list),
-            Route("/keys", keys_create, methods=["POST"]),
-            Route("/keys/revoke", keys_revoke, methods=["POST"]),
+            *access_commands(services.control, services.settings, services.clock),
             Route("/rollouts", rollouts),
             Route("/rollouts", rollout_change, methods=["POST"]),
             Route("/query", query, methods=["POST"]),

@@ -16,13 +16,14 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse, RedirectResponse
 
+from twintrack.access.admission import Admission
 from twintrack.auth import Role
 from twintrack.clock import Clock, iso
 from twintrack.control.control import Control
+from twintrack.control.sessions import Session
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
 from twintrack.query.execute import Executor
-from twintrack.query.routes import set_cookie
 from twintrack.settings import Settings
 from twintrack.spool.protocol import WholeSpool
 from twintrack.trace.fate import fate
@@ -123,7 +124,13 @@ class SignInLink:
 
 
 def demo_routes(
-    control: Control, settings: Settings, spool: WholeSpool, executor: Executor, clock: Clock, link: SignInLink
+    control: Control,
+    settings: Settings,
+    spool: WholeSpool,
+    executor: Executor,
+    clock: Clock,
+    admission: Admission,
+    link: SignInLink,
 ) -> APIRouter:
     router = APIRouter(tags=["demo"], include_in_schema=False)
     sandbox = Sandbox(clock)
@@ -137,7 +144,8 @@ def demo_routes(
         principal = control.principal(owner)
         assert principal is not None
         response = RedirectResponse("/", 303)
-        set_cookie(response, request, control.open_session(principal.key_id, settings.session_days), settings)
+        session = Session(principal.key_id, "", principal.tenancy)
+        admission.set_cookie(response, request, control.sessions.open(session, settings.session_days))
         return response
 
     @router.get("/demo/config.json")

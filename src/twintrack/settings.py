@@ -182,6 +182,14 @@ class Settings(BaseSettings):
     query_result_rows: int = Field(100_000, ge=1, description="Most rows of one SQL answer.")
     query_memory_bytes: int = Field(2 << 30, ge=1 << 20, description="Most memory of one SQL query.")
     session_days: int = Field(14, ge=1, description="Life of a dashboard session, days.")
+    session_idle_minutes: int = Field(
+        720, ge=1, description="A dashboard session that was not used for so long ends, minutes."
+    )
+    public_url: str = Field(
+        "",
+        description="Where browsers reach the dashboard, such as `https://analytics.example.com`; for links, and for"
+        " cookies of https where a proxy speaks it.",
+    )
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -189,6 +197,16 @@ class Settings(BaseSettings):
         for part in filter(None, (p.strip() for p in value.split(","))):
             ip_network(part)
         return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (
+            parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or "@" in value
+        ):
+            raise ValueError("must be http(s)://host[:port]")
+        return value.rstrip("/")
 
     @field_validator("spool")
     @classmethod

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from twintrack import auth
+from twintrack.access.admission import Admission
 from twintrack.clock import Clock
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
+from twintrack.permissions import Permission, hidden_from
 from twintrack.query.execute import Executor
-from twintrack.query.routes import Admission
 from twintrack.spool.protocol import WholeSpool
 from twintrack.trace.fate import fate
 from twintrack.trace.live import activity, live
@@ -27,7 +28,7 @@ def trace_routes(
     started_milliseconds: int,
 ) -> APIRouter:
     router = APIRouter(prefix="/api/analytics", tags=["trace"])
-    looker = Depends(admission.role(auth.MAY_LOOK))
+    looker = Depends(admission.may(Permission.LOOK))
 
     @router.get("/live", summary="The last events in the store, newest first")
     async def live_events(
@@ -35,7 +36,7 @@ def trace_routes(
         after: Annotated[str, Query(max_length=100)] = "",
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
     ) -> dict[str, Any]:
-        return await live(principal.tenancy, executor, clock, after, limit)
+        return await live(principal.tenancy, executor, clock, after, limit, hidden_from(principal.role))
 
     @router.get("/activity", summary="Events per minute by name")
     async def per_minute(
@@ -60,6 +61,6 @@ def trace_routes(
 
     @router.get("/events/{event_id}", summary="Where is my event?")
     async def one(event_id: str, principal: Annotated[auth.Principal, looker]) -> dict[str, Any]:
-        return await fate(event_id, principal.tenancy, spool, executor)
+        return await fate(event_id, principal.tenancy, spool, executor, hidden_from(principal.role))
 
     return router
