@@ -41,7 +41,7 @@ _UNITS = {
     "limit_address_per_minute": "requests/min",
     "limit_address_burst": "requests",
 }
-_ENDINGS = {"bytes": "bytes", "milliseconds": "ms", "seconds": "s", "days": "days", "rows": "rows"}
+_ENDINGS = {"bytes": "bytes", "milliseconds": "ms", "seconds": "s", "days": "days", "rows": "rows", "minutes": "min"}
 
 
 def unit(name: str, default: object) -> str:
@@ -153,9 +153,9 @@ def sql_page() -> str:
         " a name such as `claimed-7a8ad4f2115f0818`, which is the same within one answer and another in the next.\n\n"
         f"## Tables\n\n{tables}\n\nTheir columns stand in [tables](schema.md). `FINAL` and `SAMPLE` are not needed, each"
         " table is exact without them; `SETTINGS`, `FORMAT` and `INTO OUTFILE` are ours.\n\n"
-        "## Functions\n\nA closed list, in any case of letters; table functions, and those that read files, the network,"
-        f" dictionaries, settings or the server, are not on it.\n\n{listed(FUNCTIONS)}"
-        f"\n\n## Aggregates\n\n{listed(AGGREGATES)}"
+        "## Functions\n\nA closed list, in any case of letters; table functions, and those that read files, network,"
+        f" dictionaries, settings or the server, are not on it.\n\n{listed(FUNCTIONS)}\n\n"
+        f"## Aggregates\n\n{listed(AGGREGATES)}"
         f"\n\nEach also with {listed(COMBINATORS)} at its end, such as `sumIf` or `uniqExactMerge`.\n"
     )
 

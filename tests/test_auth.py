@@ -14,6 +14,7 @@ from tests.conftest import running
 from twintrack import auth
 from twintrack.auth import Role, key_hash, new_key, subject_of
 from twintrack.event import limits
+from twintrack.permissions import Permission, roles_with
 from twintrack.testing import ManualClock, wire_event
 
 SECRET = "test-secret-that-is-long-enough-for-hs256"
@@ -142,5 +143,5 @@ def test_hash_of_a_key_is_not_the_key_and_takes_any_text() -> None:
 
 def test_roles_that_send_do_not_read_and_the_other_way_round() -> None:
     assert not auth.MAY_SEND & (auth.MAY_QUERY | auth.MAY_LOOK)
-    assert auth.MAY_SIGN_IN < auth.MAY_LOOK
-    assert auth.MAY_SEE_KEYS < auth.MAY_SIGN_IN
+    assert roles_with(Permission.SIGN_IN) < roles_with(Permission.LOOK)
+    assert roles_with(Permission.ACCESS) < roles_with(Permission.SIGN_IN)

@@ -18,7 +18,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twintrack import __version__
-from twintrack.auth import MAY_AUDIT
+from twintrack.access.admission import Admission
+from twintrack.access.guesses import Guesses
+from twintrack.access.people_routes import people_routes
+from twintrack.access.session_routes import session_routes
 from twintrack.backup.place import settle
 from twintrack.backup.snapshot import clear
 from twintrack.clock import Clock, SystemClock, boot_id
@@ -31,6 +34,7 @@ from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
+from twintrack.permissions import Permission
 from twintrack.privacy.audit import Audit
 from twintrack.privacy.audited import Audited, audit_routes
 from twintrack.privacy.consents import consent_routes
@@ -42,7 +46,7 @@ from twintrack.privacy.vendors import GTM, Statsig
 from twintrack.query.answer import Answers
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
-from twintrack.query.routes import Admission, query_routes, session_routes
+from twintrack.query.routes import query_routes
 from twintrack.query.sql_routes import sql_routes
 from twintrack.seal import DataKeys
 from twintrack.settings import Settings
@@ -176,6 +180,7 @@ def build(
     spans = spans or (exported_spans(clock) if settings.spans else None)
     control = Control(settings.control_url, clock, settings.key_ring)
     audit = Audit(settings.data / "audit", clock)
+    control.sessions.idle_milliseconds = settings.session_idle_minutes * 60_000
     store = open_store(settings, metrics.engine_deaths.inc)
     if store.engine == "chdb":
         migrate(store)
@@ -239,16 +244,17 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     for path in (EVENTS_PATH, "/api/analytics/config"):
         app.add_route(path, receiver.preflight, methods=["OPTIONS"])
     app.add_route(EVENTS_PATH, _only_post, methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
-    admission = Admission(services.control)
-    audited = Audited(services.audit, services.settings)
-    app.include_router(
-        session_routes(services.control, services.settings, admission, audited, demo=demo_link is not None)
-    )
+    control, settings = services.control, services.settings
+    admission = Admission(control, settings, services.metrics)
+    audited = Audited(services.audit, settings)
+    guesses = Guesses(services.clock)
+    app.include_router(session_routes(control, settings, admission, guesses, audited, demo=demo_link is not None))
+    app.include_router(people_routes(control, settings, admission, services.clock, audited))
     app.include_router(query_routes(services.executor, admission, audited))
-    saved = SavedQueries(services.control.engine, services.clock)
+    saved = SavedQueries(control.engine, services.clock)
     app.include_router(sql_routes(services.executor, saved, admission, audited))
     app.include_router(kind_routes(Answers(services.executor, services.clock), admission))
-    app.include_router(audit_routes(audited, admission.role(MAY_AUDIT)))
+    app.include_router(audit_routes(audited, admission.may(Permission.AUDIT)))
     app.include_router(privacy_routes(services.eraser, admission))
     app.include_router(
         trace_routes(
@@ -274,6 +280,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
                 services.spool,
                 services.executor,
                 services.clock,
+                admission,
                 demo_link,
                 audited,
             )

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import jwt
 import msgspec
 
+from twintrack.bounds import UNBOUND, Bounds
 from twintrack.event import Tenancy, limits
-from twintrack.permissions import Permission, roles_with
+from twintrack.permissions import PERMISSIONS, Permission, roles_with
 from twintrack.permissions import Role as Role
 
 # Clocks of the application that signs and of this service may differ by this much.
@@ -19,23 +20,26 @@ _LEEWAY_SECONDS = 30
 _TOKEN_CHARACTERS = 8_192
 
 
-# For routes that name roles; a permission says it better.
 MAY_SEND = roles_with(Permission.SEND)
-MAY_QUERY = roles_with(Permission.SQL)
-MAY_ASK = roles_with(Permission.QUERY)
-MAY_LOOK = roles_with(Permission.LOOK)
-MAY_SIGN_IN = roles_with(Permission.SIGN_IN)
-MAY_SEE_KEYS = roles_with(Permission.ACCESS)
-MAY_AUDIT = roles_with(Permission.AUDIT)
-MAY_ERASE = MAY_GUARD = roles_with(Permission.PRIVACY)  # erase, consent, retention
 
 
 class Principal(NamedTuple):
-    """A key that was found valid: its public id, what it may do, and where."""
+    """Who was found to ask: a key's public id or a person's, what they may do, where, and the bounds of the key."""
 
     key_id: str
     role: Role
     tenancy: Tenancy
+    bounds: Bounds = UNBOUND
+    person: str = ""  # the e-mail address of a person who signed in
+
+    def may(self, permission: Permission) -> bool:
+        return permission in PERMISSIONS[self.role]
+
+
+def permission_key(principal: Principal) -> str:
+    """What a kept answer is filed under: who asked, where, and everything they may. Another role is another key."""
+    parts = (principal.key_id, *principal.tenancy, *sorted(PERMISSIONS[principal.role]))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def new_key(role: Role) -> str:

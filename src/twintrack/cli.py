@@ -23,7 +23,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from twintrack import __version__
 from twintrack.app import lock_folder
 from twintrack.audit_command import audit_app
-from twintrack.auth import Role
 from twintrack.backup_command import backup_command, restore_command
 from twintrack.demo import DEMO
 from twintrack.encryption_command import encryption_app
@@ -38,8 +37,10 @@ from twintrack.errors import (
 )
 from twintrack.export_command import export_command
 from twintrack.imports import BadRow, read_rows, zone_of
+from twintrack.keys_command import keys_app
 from twintrack.logs import configure
 from twintrack.masking import mask_command
+from twintrack.people_command import people_app
 from twintrack.retention_command import expired_rows, retention_app
 from twintrack.rollout_command import rollout_app
 from twintrack.sample import ECOM
@@ -52,8 +53,8 @@ from twintrack.store.migrate import migrate, missing
 from twintrack.terminal import Config, Data, ask, err, out, reach, settings_of, show_table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-keys_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys.")
 app.add_typer(keys_app, name="keys")
+app.add_typer(people_app, name="people")
 rollup_app = typer.Typer(no_args_is_help=True, help="Rollups from raw.")
 app.add_typer(rollup_app, name="rollup")
 app.add_typer(rollout_app, name="rollout")
@@ -81,43 +82,6 @@ def serve_command(
 def load_command(data: Data = None, config: Config = None) -> None:
     """Load from the topic into the server, beside the nodes that serve; needs kafka:// and a ClickHouse server."""
     load(settings_of(data, config))
-
-
-@keys_app.command("create")
-def keys_create(
-    role: Annotated[Role, typer.Option(help="What the key may do.")],
-    project: Annotated[str, typer.Option(help="Project of the key.")] = "default",
-    environment: Annotated[str, typer.Option(help="Environment of the key.")] = "production",
-    data: Data = None,
-    config: Config = None,
-) -> None:
-    """Print a new key. It cannot be read again; only its hash is kept."""
-    with reach(settings_of(data, config)) as send:
-        body = {"role": role.value, "project": project, "environment": environment}
-        print(ask(send, "POST", "/keys", body).json()["key"])
-
-
-@keys_app.command("list")
-def keys_list(data: Data = None, config: Config = None) -> None:
-    """Show every key: id, role, project, environment, and whether it lives."""
-    with reach(settings_of(data, config)) as send:
-        keys = ask(send, "GET", "/keys").json()["keys"]
-    if not keys:
-        err.print("There are no keys yet. Create one: twintrack keys create --role owner")
-        return
-    show_table(["id", "role", "project", "environment", "prefix", "created_at", "revoked_at"], keys)
-
-
-@keys_app.command("revoke")
-def keys_revoke(
-    key_id: Annotated[str, typer.Argument(help="Id, as `keys list` shows it.")],
-    data: Data = None,
-    config: Config = None,
-) -> None:
-    """End a key and the sessions it opened. Running services refuse it within a second."""
-    with reach(settings_of(data, config)) as send:
-        ask(send, "POST", "/keys/revoke", {"id": key_id})
-    err.print("Revoked.")
 
 
 @app.command()

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from twintrack.access.commands import access_commands
 from twintrack.app import Services
 from twintrack.auth import Principal, Role
 from twintrack.backup.carry import rights_of, write_file
@@ -76,27 +77,6 @@ def command_app(services: Services) -> Starlette:
     record = partial(services.audit.record, where=SOCKET)
     changing = partial(services.audit.change, where=SOCKET)
     imports: dict[str, Who] = {}  # begun, and recorded as such
-
-    async def keys_create(request: Request) -> Response:
-        body = await request.json()
-        role, tenancy = Role(body["role"]), Tenancy(body["project"], body["environment"])
-        with changing(operator(tenancy), "key.create", detail={"role": role.value}) as told:
-            key = services.control.create_key(role, *tenancy)
-            made = services.control.principal(key)
-            told["key"] = made.key_id if made is not None else ""
-        return JSONResponse({"key": key})
-
-    async def keys_list(_: Request) -> Response:
-        return JSONResponse({"keys": services.control.list_keys()})
-
-    async def keys_revoke(request: Request) -> Response:
-        key_id = str((await request.json())["id"])
-        place = next(
-            (Tenancy(k["project"], k["environment"]) for k in services.control.list_keys() if k["id"] == key_id), None
-        )
-        with changing(operator(place), "key.revoke", detail={"key": key_id} if place else {}):
-            services.control.revoke_key(key_id)
-        return JSONResponse({})
 
     async def rollouts(_: Request) -> Response:
         return JSONResponse({"rollouts": [_told(*each) for each in services.control.list_rollouts()]})
@@ -249,9 +229,7 @@ def command_app(services: Services) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/keys", keys_list),
-            Route("/keys", keys_create, methods=["POST"]),
-            Route("/keys/revoke", keys_revoke, methods=["POST"]),
+            *access_commands(services.control, services.settings, services.clock, services.audit),
             Route("/rollouts", rollouts),
             Route("/rollouts", rollout_change, methods=["POST"]),
             Route("/query", query, methods=["POST"]),

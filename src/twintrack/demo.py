@@ -16,15 +16,16 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse, RedirectResponse
 
+from twintrack.access.admission import Admission
 from twintrack.auth import Role
 from twintrack.clock import Clock, iso
 from twintrack.control.control import Control
+from twintrack.control.sessions import Session
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
 from twintrack.privacy.audit import SERVICE, Who
 from twintrack.privacy.audited import Audited
 from twintrack.query.execute import Executor
-from twintrack.query.routes import set_cookie
 from twintrack.settings import Settings
 from twintrack.spool.protocol import WholeSpool
 from twintrack.trace.fate import fate
@@ -130,6 +131,7 @@ def demo_routes(
     spool: WholeSpool,
     executor: Executor,
     clock: Clock,
+    admission: Admission,
     link: SignInLink,
     audited: Audited,
 ) -> APIRouter:
@@ -150,7 +152,8 @@ def demo_routes(
             told.update(key=principal.key_id, role=principal.role.value)
         audited.audit.record(Who.of(principal), "session.open", where=audited.where(request))
         response = RedirectResponse("/", 303)
-        set_cookie(response, request, control.open_session(principal.key_id, settings.session_days), settings)
+        session = Session(principal.key_id, "", principal.tenancy)
+        admission.set_cookie(response, request, control.sessions.open(session, settings.session_days))
         return response
 
     @router.get("/demo/config.json")

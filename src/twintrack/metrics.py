@@ -298,6 +298,14 @@ class Metrics:
             "any: reads of data and changes are refused meanwhile",
         )
 
+        # -- access
+        self.access_refused = self._counter(
+            "twintrack_access_refused",
+            "Requests of readers that were refused, by why. slowed: somebody guesses and must wait.",
+            "slowed or wrong_password rising: somebody guesses; foreign_address at all: a key is used from elsewhere",
+            ["reason"],
+        )
+
         self.receipts = {result: self.received_receipts.labels(result) for result in RECEIPTS}
         self.sdk_events_by = {state: self.sdk_events.labels(state) for state in SDK_STATES}
         self.sdk_pages_by = {storage: self.sdk_pages.labels(storage) for storage in SDK_STORAGES}

@@ -204,6 +204,14 @@ class Settings(BaseSettings):
     query_file_rows: int = Field(5_000_000, ge=1, description="Most rows of one SQL answer as a file.")
     query_memory_bytes: int = Field(2 << 30, ge=1 << 20, description="Most memory of one SQL query.")
     session_days: int = Field(14, ge=1, description="Life of a dashboard session, days.")
+    session_idle_minutes: int = Field(
+        720, ge=1, description="A dashboard session that was not used for so long ends, minutes."
+    )
+    public_url: str = Field(
+        "",
+        description="Where browsers reach the dashboard, such as `https://analytics.example.com`; for links, and for"
+        " cookies of https where a proxy speaks it.",
+    )
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -225,6 +233,16 @@ class Settings(BaseSettings):
         """None where nothing is sealed."""
         keys = parse_keys(self.encryption_key.get_secret_value())
         return KeyRing(keys[0], parse_keys(self.encryption_key_old.get_secret_value())) if keys else None
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (
+            parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or "@" in value
+        ):
+            raise ValueError("must be http(s)://host[:port]")
+        return value.rstrip("/")
 
     @field_validator("spool")
     @classmethod

@@ -1,6 +1,7 @@
 """Keys, projects and sessions: what one process changes, another sees within a second of its own clock."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +9,13 @@ import pytest
 from sqlalchemy import create_engine, select, text
 
 from twintrack.auth import Role
+from twintrack.bounds import Bounds, bounds_of
+from twintrack.clock import iso
+from twintrack.control.access import signins
 from twintrack.control.control import Control
 from twintrack.control.rollout import Rollout
-from twintrack.control.tables import keys, sessions
+from twintrack.control.sessions import Session
+from twintrack.control.tables import keys
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
 from twintrack.testing import ManualClock
@@ -200,7 +205,7 @@ def test_what_is_no_key_is_nobody(here: Control, key: str) -> None:
 
 def signed_in(control: Control) -> str:
     control.create_key(Role.OWNER, "shop", "live")
-    return control.open_session(control.list_keys()[0]["id"], days=14)
+    return control.sessions.open(Session(control.list_keys()[0]["id"], "", SHOP), days=14)
 
 
 def test_session_names_its_key_until_it_ends_by_the_clock(here: Control, there: Control, clock: ManualClock) -> None:
@@ -208,10 +213,28 @@ def test_session_names_its_key_until_it_ends_by_the_clock(here: Control, there: 
     clock.advance(1)
     found = here.session(secret)
     assert found is not None and found.role is Role.OWNER
-    clock.advance(14 * 86_400 - 2)
-    assert here.session(secret) is not None
-    clock.advance(2)
+    for _ in range(28):
+        clock.advance(43_100)
+        assert here.session(secret) is not None
+    clock.advance(2_799)
     assert here.session(secret) is None
+
+
+def test_session_that_is_not_used_ends_and_use_is_written_down_once_a_minute(here: Control, clock: ManualClock) -> None:
+    secret = signed_in(here)
+    clock.advance(12 * 3600 - 1)
+    assert here.session(secret) is not None
+    clock.advance(12 * 3600 - 1)
+    assert here.session(secret) is not None
+    clock.advance(12 * 3600)
+    assert here.session(secret) is None
+
+
+def test_session_takes_the_place_of_the_one_before(here: Control) -> None:
+    first = signed_in(here)
+    again = here.sessions.open(Session(here.list_keys()[0]["id"], "", SHOP), days=14, instead_of=first)
+    assert again != first
+    assert here.session(first) is None and here.session(again) is not None
 
 
 def test_session_ends_with_its_key_at_once_and_everywhere(here: Control, there: Control) -> None:
@@ -222,7 +245,7 @@ def test_session_ends_with_its_key_at_once_and_everywhere(here: Control, there: 
 
 def test_session_closed_elsewhere_is_closed(here: Control, there: Control) -> None:
     secret = signed_in(here)
-    there.close_session(secret)
+    there.sessions.close(secret)
     assert here.session(secret) is None
 
 
@@ -230,8 +253,67 @@ def test_secret_of_a_session_is_stored_as_a_hash_and_old_ones_go(here: Control, 
     secret = signed_in(here)
     engine = create_engine(url)
     with engine.connect() as db:
-        assert secret not in {row.hash for row in db.execute(select(sessions))}
+        assert secret not in {row.hash for row in db.execute(select(signins))}
         clock.advance(15 * 86_400)
         signed_in(here)
-        assert db.execute(text("SELECT count(*) FROM sessions")).scalar() == 1
+        assert db.execute(text("SELECT count(*) FROM signins")).scalar() == 1
     engine.dispose()
+
+
+def test_key_ends_at_its_time_and_not_before(here: Control, clock: ManualClock) -> None:
+    ends = clock.milliseconds() + 60_000
+    key = here.create_key(Role.OWNER, *SHOP, Bounds(expires_milliseconds=ends))
+    session = here.sessions.open(Session(here.list_keys()[0]["id"], "", SHOP), days=14)
+    clock.advance(59.999)
+    assert here.principal(key) is not None and here.session(session) is not None
+    clock.advance(0.001)
+    assert here.principal(key) is None and here.session(session) is None
+
+
+def test_rotated_key_and_its_successor_both_work_until_the_overlap_ends(
+    here: Control, there: Control, clock: ManualClock
+) -> None:
+    bounds = bounds_of(["https://shop.example"], ["203.0.113.0/24"], None)
+    old = here.create_key(Role.WRITE, *SHOP, bounds)
+    key_id = here.list_keys()[0]["id"]
+    new = there.rotate_key(key_id, 3600)
+    clock.advance(1)
+    first, second = here.principal(old), here.principal(new)
+    assert first is not None and second is not None
+    assert second.bounds == bounds and (second.role, second.tenancy) == (first.role, first.tenancy)
+    listed = {row["id"]: row for row in here.list_keys()}
+    assert listed[second.key_id]["replaces"] == key_id and listed[second.key_id]["expires_at"] is None
+    clock.advance(3599)
+    assert here.principal(old) is None and here.principal(new) is not None
+    with pytest.raises(RequestError):
+        here.rotate_key(key_id, 3600)
+
+
+def test_rotation_never_lengthens_the_life_of_a_key(here: Control, clock: ManualClock) -> None:
+    key = here.create_key(Role.READ, *SHOP, Bounds(expires_milliseconds=clock.milliseconds() + 10_000))
+    here.rotate_key(here.list_keys()[0]["id"], 3600)
+    clock.advance(10)
+    assert here.principal(key) is None
+
+
+def test_last_use_of_a_key_is_listed_here_at_once_and_elsewhere_after_a_minute(
+    here: Control, there: Control, clock: ManualClock
+) -> None:
+    key = here.create_key(Role.WRITE, *SHOP)
+    assert here.list_keys()[0]["used_at"] is None
+    here.principal(key)
+    used = iso(clock.milliseconds())
+    assert here.list_keys()[0]["used_at"] == used and there.list_keys()[0]["used_at"] is None
+    clock.advance(60)
+    here.principal(key)
+    until = time.monotonic() + 10
+    while there.list_keys()[0]["used_at"] is None:
+        assert time.monotonic() < until
+    assert there.list_keys()[0]["used_at"] == iso(clock.milliseconds())
+
+
+def test_last_use_is_kept_over_a_stop(here: Control, url: str, clock: ManualClock) -> None:
+    other = Control(url, clock)
+    other.principal(here.create_key(Role.WRITE, *SHOP))
+    other.close()
+    assert here.list_keys()[0]["used_at"] == iso(clock.milliseconds())

@@ -1,4 +1,4 @@
-"""Keys, projects, rollouts and sessions, with a cache that is at most one second old.
+"""Keys, projects and rollouts, with a cache that is at most one second old.
 
 Promises: a key created or revoked, or a rollout changed, by any process takes effect here within 1 s. Only hashes of
 secrets are stored.
@@ -7,21 +7,26 @@ secrets are stored.
 import contextlib
 import re
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import Engine, create_engine, delete, event, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from twintrack.auth import Principal, Role, key_hash, new_key
+from twintrack.bounds import UNBOUND, Bounds
 from twintrack.clock import Clock, iso
+from twintrack.control.access import key_bounds, key_uses, signins
 from twintrack.control.consents import Consents
 from twintrack.control.data_keys import add, open_secret, seal_secrets, sealed_secret, unlock, wrappers
+from twintrack.control.people import People
 from twintrack.control.retention import RetentionRules
 from twintrack.control.rollout import Rollout, changed
-from twintrack.control.tables import keys, projects, rollouts, sessions
+from twintrack.control.sessions import Sessions
+from twintrack.control.tables import keys, projects, rollouts
 from twintrack.control.tombstones import Marks, Tombstone, read, tombstones
 from twintrack.control.upgrade import upgrade
 from twintrack.errors import EncryptionKeyRefused, RequestError
@@ -29,6 +34,7 @@ from twintrack.event import Tenancy
 from twintrack.seal import KeyRing
 
 _CACHE_SECONDS = 1.0
+_USE_SECONDS = 60.0
 _MOST_TRIES = 10
 _AS_MADE = Rollout()
 
@@ -77,7 +83,12 @@ class Control:
         self._rollouts: dict[Tenancy, Rollout] = {}
         self._marks: dict[str, Marks] = {}
         self._tombstones = 0
+        self._used: dict[str, int] = {}
+        self._saved_at = clock.monotonic_seconds()
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="control")
         self._read_at = -_CACHE_SECONDS
+        self.people = People(self._engine, clock)
+        self.sessions = Sessions(self._engine, clock)
 
     @property
     def engine(self) -> Engine:
@@ -102,6 +113,8 @@ class Control:
         return {"sealed": True, "key": self._ring.id, "wrapped_by": wrapped_by, "data_keys": self.data_keys.numbers()}
 
     def close(self) -> None:
+        self._writer.shutdown(wait=True)
+        self._save_uses(self._used)
         self._engine.dispose()
 
     def copy_to(self, path: Path) -> bool:
@@ -124,11 +137,10 @@ class Control:
                 Tenancy(row.project, row.environment): msgspec.json.decode(row.document, type=Rollout)
                 for row in db.execute(select(rollouts))
             }
+            bounds = {row.key_id: _bounds(row.document) for row in db.execute(select(key_bounds))}
             self._principals = {
                 row.hash: Principal(
-                    row.id,
-                    Role(row.role),
-                    Tenancy(row.project, row.environment),
+                    row.id, Role(row.role), Tenancy(row.project, row.environment), bounds.get(row.id, UNBOUND)
                 )
                 for row in db.execute(select(keys).where(keys.c.revoked_at.is_(None)))
             }
@@ -139,9 +151,34 @@ class Control:
         self._read_at = self._clock.monotonic_seconds()
 
     def principal(self, key: str) -> Principal | None:
-        """Who holds this key; None where it is unknown or revoked."""
+        """Who holds this key; None where it is unknown, revoked or expired."""
         self._refresh()
-        return self._principals.get(key_hash(key))
+        principal = self._principals.get(key_hash(key))
+        if principal is None:
+            return None
+        now = self._clock.milliseconds()
+        if not principal.bounds.lives_at(now):
+            return None
+        self._used[principal.key_id] = now
+        if self._clock.monotonic_seconds() - self._saved_at >= _USE_SECONDS:
+            self._saved_at = self._clock.monotonic_seconds()
+            used, self._used = self._used, {}
+            self._writer.submit(self._save_uses, used)  # a sync of the disk holds up no event
+        return principal
+
+    def live_key(self, key_id: str) -> Principal | None:
+        """The key of that id; None where it is unknown, revoked or expired."""
+        self._refresh()
+        found = next((p for p in self._principals.values() if p.key_id == key_id), None)
+        return found if found is not None and found.bounds.lives_at(self._clock.milliseconds()) else None
+
+    def _save_uses(self, used: dict[str, int]) -> None:
+        if not used:
+            return
+        with contextlib.suppress(SQLAlchemyError), self._engine.begin() as db:
+            for key_id, at in used.items():
+                if not db.execute(update(key_uses).where(key_uses.c.key_id == key_id).values(used_at=at)).rowcount:
+                    db.execute(insert(key_uses).values(key_id=key_id, used_at=at))
 
     def project(self, name: str) -> Project:
         self._refresh()
@@ -171,6 +208,12 @@ class Control:
                 db.execute(insert(projects).values(name=name, secret=secret))
         self._refresh(now=True)
         return self._projects[name]
+
+    def environments(self, project: str) -> list[str]:
+        """Of a project, `production` first; never empty."""
+        with self._engine.connect() as db:
+            found = {row[0] for row in db.execute(select(keys.c.environment).where(keys.c.project == project))}
+        return sorted(found, key=lambda name: (name != "production", name)) or ["production"]
 
     def rollout(self, tenancy: Tenancy) -> Rollout:
         """What holds in an environment; everything for everyone where nothing was ever set."""
@@ -223,45 +266,91 @@ class Control:
             return done.rowcount == 1
         return False
 
-    def create_key(self, role: Role, project: str, environment: str) -> str:
+    def create_key(self, role: Role, project: str, environment: str, bounds: Bounds = UNBOUND) -> str:
         """A new key, in full; it cannot be read again, except write keys, which are public."""
         _check_name(environment)
         self.ensure_project(project)
-        key = new_key(role)
         with self._engine.begin() as db:
-            db.execute(
-                insert(keys).values(
-                    id=uuid4().hex[:26],
-                    project=project,
-                    environment=environment,
-                    role=role.value,
-                    hash=key_hash(key),
-                    prefix=key[: len(role.value) + 9],
-                    public_value=key if role is Role.WRITE else None,
-                    created_at=self._clock.milliseconds(),
-                )
+            key = self._insert_key(db, role, project, environment, bounds, None)
+        self._refresh(now=True)
+        return key
+
+    def _insert_key(
+        self, db: Connection, role: Role, project: str, environment: str, bounds: Bounds, replaces: str | None
+    ) -> str:
+        key, key_id = new_key(role), uuid4().hex[:26]
+        db.execute(
+            insert(keys).values(
+                id=key_id,
+                project=project,
+                environment=environment,
+                role=role.value,
+                hash=key_hash(key),
+                prefix=key[: len(role.value) + 9],
+                public_value=key if role is Role.WRITE else None,
+                created_at=self._clock.milliseconds(),
             )
+        )
+        if replaces is not None or bounds != UNBOUND:
+            document = msgspec.json.encode(bounds).decode()
+            db.execute(insert(key_bounds).values(key_id=key_id, document=document, replaces=replaces))
+        return key
+
+    def rotate_key(self, key_id: str, overlap_seconds: int) -> str:
+        """A successor with the same role, place and bounds; the old key ends after the overlap, or by its own end.
+
+        Raises: RequestError where no live key has that id.
+        """
+        self._refresh(now=True)
+        old = self.live_key(key_id)
+        if old is None:
+            raise _unknown_key()
+        ends = self._clock.milliseconds() + overlap_seconds * 1000
+        with self._engine.begin() as db:
+            # Its own end was for the old key; a successor that ended with it would replace nothing.
+            lasting = msgspec.structs.replace(old.bounds, expires_milliseconds=None)
+            key = self._insert_key(db, old.role, *old.tenancy, lasting, key_id)
+            ending = msgspec.structs.replace(
+                old.bounds, expires_milliseconds=min(ends, old.bounds.expires_milliseconds or ends)
+            )
+            document = msgspec.json.encode(ending).decode()
+            if not db.execute(
+                update(key_bounds).where(key_bounds.c.key_id == key_id).values(document=document)
+            ).rowcount:
+                db.execute(insert(key_bounds).values(key_id=key_id, document=document, replaces=None))
         self._refresh(now=True)
         return key
 
     def list_keys(self, project: str | None = None) -> list[dict[str, Any]]:
-        query = select(keys).order_by(keys.c.created_at)
+        query = (
+            select(keys, key_bounds.c.document, key_bounds.c.replaces, key_uses.c.used_at)
+            .outerjoin(key_bounds, key_bounds.c.key_id == keys.c.id)
+            .outerjoin(key_uses, key_uses.c.key_id == keys.c.id)
+            .order_by(keys.c.created_at)
+        )
         if project is not None:
             query = query.where(keys.c.project == project)
         with self._engine.connect() as db:
-            return [
-                {
-                    "id": row.id,
-                    "role": row.role,
-                    "project": row.project,
-                    "environment": row.environment,
-                    "prefix": row.prefix,
-                    "created_at": iso(row.created_at),
-                    "revoked_at": None if row.revoked_at is None else iso(row.revoked_at),
-                    "write_key": row.public_value,
-                }
-                for row in db.execute(query)
-            ]
+            return [self._listed(row) for row in db.execute(query)]
+
+    def _listed(self, row: Any) -> dict[str, Any]:
+        bounds = UNBOUND if row.document is None else _bounds(row.document)
+        used = max(row.used_at or 0, self._used.get(row.id, 0))
+        return {
+            "id": row.id,
+            "role": row.role,
+            "project": row.project,
+            "environment": row.environment,
+            "prefix": row.prefix,
+            "created_at": iso(row.created_at),
+            "revoked_at": None if row.revoked_at is None else iso(row.revoked_at),
+            "expires_at": None if bounds.expires_milliseconds is None else iso(bounds.expires_milliseconds),
+            "used_at": iso(used) if used else None,
+            "origins": list(bounds.origins),
+            "networks": list(bounds.networks),
+            "replaces": row.replaces,
+            "write_key": row.public_value,
+        }
 
     def revoke_key(self, key_id: str) -> None:
         """Ends a key and every session it opened.
@@ -274,43 +363,19 @@ class Control:
                 .where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
                 .values(revoked_at=self._clock.milliseconds())
             )
-            db.execute(delete(sessions).where(sessions.c.key_id == key_id))
+            db.execute(delete(signins).where(signins.c.key_id == key_id))
         if done.rowcount == 0:
-            raise RequestError(
-                "no live key has this id", hint="`twintrack keys list` shows the ids", code="unknown_key", status=404
-            )
+            raise _unknown_key()
         self._refresh(now=True)
 
-    def open_session(self, key_id: str, days: int) -> str:
-        """The secret of a new dashboard session of that key."""
-        secret = secrets.token_urlsafe(32)
-        with self._engine.begin() as db:
-            db.execute(delete(sessions).where(sessions.c.expires_at < self._clock.milliseconds()))
-            db.execute(
-                insert(sessions).values(
-                    hash=key_hash(secret),
-                    key_id=key_id,
-                    expires_at=self._clock.milliseconds() + days * 86_400_000,
-                )
-            )
-        return secret
-
     def session(self, secret: str) -> Principal | None:
-        """Who opened this session; None where it ended or its key was revoked."""
-        self._refresh()
-        with self._engine.connect() as db:
-            row = db.execute(
-                select(sessions.c.key_id).where(
-                    sessions.c.hash == key_hash(secret), sessions.c.expires_at > self._clock.milliseconds()
-                )
-            ).first()
-        if row is None:
+        """Who opened this session; None where it ended, or its key was revoked, or its person is no member any more."""
+        found = self.sessions.read(secret)
+        if found is None:
             return None
-        return next((p for p in self._principals.values() if p.key_id == row.key_id), None)
-
-    def close_session(self, secret: str) -> None:
-        with self._engine.begin() as db:
-            db.execute(delete(sessions).where(sessions.c.hash == key_hash(secret)))
+        if found.key_id:
+            return self.live_key(found.key_id)
+        return self.people.principal(found.person_id, found.tenancy)
 
 
 def _marks(known: dict[str, Project], rows: list[Tombstone]) -> dict[str, Marks]:
@@ -318,3 +383,13 @@ def _marks(known: dict[str, Project], rows: list[Tombstone]) -> dict[str, Marks]
     for row in rows:
         by_project.setdefault(row.project, []).append(row)
     return {name: Marks(known[name].secret, found) for name, found in by_project.items() if name in known}
+
+
+def _bounds(document: str) -> Bounds:
+    return msgspec.json.decode(document, type=Bounds)
+
+
+def _unknown_key() -> RequestError:
+    return RequestError(
+        "no live key has this id", hint="`twintrack keys list` shows the ids", code="unknown_key", status=404
+    )

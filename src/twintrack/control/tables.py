@@ -1,4 +1,4 @@
-"""The small control data: projects, rollouts, keys, sessions. SQLite by default, PostgreSQL by URL.
+"""The small control data: projects, rollouts, keys; people stand in `access.py`. SQLite by default, PostgreSQL by URL.
 
 A column is never changed here alone: `upgrade.py` brings older databases to this shape.
 """
@@ -38,12 +38,4 @@ keys = Table(
     Column("public_value", String(200)),  # write keys only: they stand in every page's source anyway
     Column("created_at", BigInteger, nullable=False),  # milliseconds
     Column("revoked_at", BigInteger),  # milliseconds
-)
-
-sessions = Table(
-    "sessions",
-    metadata,
-    Column("hash", String(64), primary_key=True),
-    Column("key_id", String(26), ForeignKey("keys.id"), nullable=False),
-    Column("expires_at", BigInteger, nullable=False),  # milliseconds
 )

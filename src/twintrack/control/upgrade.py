@@ -23,6 +23,13 @@ def upgrade(engine: Engine, now_milliseconds: int) -> None:
     """Raises: SQLAlchemyError where the database refuses; nothing is half done then."""
     make_tables(engine, metadata)
     _beside_others(lambda: _split_rollouts(engine, now_milliseconds) if _is_old(engine) else None)
+    _beside_others(lambda: _forget_sessions(engine))
+
+
+def _forget_sessions(engine: Engine) -> None:
+    """Until 0.1 sessions were of keys only; whoever had one signs in again."""
+    with engine.begin() as db:
+        db.execute(text("DROP TABLE IF EXISTS sessions"))
 
 
 def make_tables(engine: Engine, tables: MetaData) -> None:

@@ -3,11 +3,13 @@
 Pure: the request's facts come in as values. Next: ingest/mask.py.
 """
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Network
 from typing import Any
 
 from twintrack.clock import milliseconds_of
 from twintrack.event import VENDORS, Context, RequestContext, Row, WireConsent, WireEvent
+from twintrack.peer import client_address as client_address
+from twintrack.peer import parsed_address
 
 # A clock that is off by less is taken as right: the difference is the network's.
 SKEW_TOLERANCE_MILLISECONDS = 5_000
@@ -25,36 +27,9 @@ def clock_skew(received_milliseconds: int, sent_milliseconds: int | None) -> int
     return 0 if abs(skew) <= SKEW_TOLERANCE_MILLISECONDS else skew
 
 
-def client_address(peer: str, forwarded_for: str, trusted: str) -> str:
-    """The nearest address that no configured proxy vouches for; "" where there is none.
-
-    `X-Forwarded-For` is read from the right, and only while the hop before it is a trusted proxy.
-    """
-    networks = [ip_network(part.strip()) for part in trusted.split(",") if part.strip()]
-    hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
-    current = _address(peer)
-    while hops and current is not None and any(current in network for network in networks):
-        current = _address(hops.pop())
-    return "" if current is None else str(current)
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address without what proxies put around it: a port, brackets, a zone (the store takes none of them), and
-    IPv4 written as IPv6."""
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        parsed = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
-
-
 def cut_address(address: str, *, keep_full: bool) -> str:
     """The address as stored: cut to /24 or /48 unless kept whole, as IPv6; `::` where it is unknown."""
-    parsed = _address(address)
+    parsed = parsed_address(address)
     if parsed is None:
         return "::"
     if isinstance(parsed, IPv4Address):

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from twintrack import auth
+from twintrack.bounds import UNBOUND, foreign_address, foreign_origin
 from twintrack.clock import Clock, milliseconds_of
 from twintrack.control.control import Control
 from twintrack.control.rollout import Rollout, document
@@ -153,7 +154,10 @@ class Receiver:
         headers = {name.decode(): value.decode() for name, value in self._cors(visit.origin or b"*")}
         headers["Vary"] = ", ".join(filter(None, ("Authorization, X-Write-Key", headers.pop("vary", ""))))
         try:
+            # A page asks its own site without an `Origin`; what it may send is judged when it sends.
+            asked_from = None if visit.origin is None else visit.origin.decode("latin-1")
             principal = self._principal(visit.header_key() or visit.query_key())
+            self._check_bounds(principal, self._address(visit)[0], asked_from, told=asked_from is not None)
         except TwintrackError as error:
             headers["Cache-Control"] = "no-store"
             return Response(_ENCODER.encode(error.body()), error.status, headers, "application/json")
@@ -200,7 +204,7 @@ class Receiver:
         principal = self._control.principal(key)
         if principal is None:
             raise RequestError(
-                "the key is unknown or revoked",
+                "the key is unknown, revoked or expired",
                 hint="`twintrack keys list` shows the live keys",
                 code="unknown_key",
                 status=401,
@@ -213,6 +217,21 @@ class Receiver:
                 status=403,
             )
         return principal
+
+    def _sender(self, visit: Visit, key: str) -> auth.Principal:
+        principal = self._principal(key)
+        if principal.bounds is not UNBOUND:
+            self._check_bounds(
+                principal, visit.address, None if visit.origin is None else visit.origin.decode("latin-1")
+            )
+        return principal
+
+    def _check_bounds(self, principal: auth.Principal, address: str, origin: str | None, *, told: bool = True) -> None:
+        """Raises: RequestError 403 where the key may not be used from this address or origin."""
+        if not principal.bounds.allows_address(address):
+            raise foreign_address()
+        if told and not principal.bounds.allows_origin(origin):
+            raise foreign_origin()
 
     async def _body(self, visit: Visit) -> bytes:
         declared = visit.headers.get(b"content-length", b"")
@@ -271,8 +290,9 @@ class Receiver:
             )
         address, stored_address = self._address(visit)
         await self._gate.address(address)
+        visit.address = address
         key = visit.header_key()
-        principal = self._principal(key) if key else None
+        principal = self._sender(visit, key) if key else None
         body = await self._body(visit)
         visit.body_here = self._clock.monotonic_seconds()
         if self.waiting >= self._settings.ingest_concurrency:
@@ -307,7 +327,7 @@ class Receiver:
         batch = decode(plain, self._limits)
         visit.decoded = self._clock.monotonic_seconds()
         envelope = batch.envelope
-        principal = sent_by or self._principal(envelope.key or visit.query_key())
+        principal = sent_by or self._sender(visit, envelope.key or visit.query_key())
         visit.key_id, visit.tenancy = principal.key_id, principal.tenancy
         context = self._context(visit, principal, batch, stored_address)
         project = self._control.project(principal.tenancy.project)

@@ -28,7 +28,7 @@ class Visit:
     """Times are monotonic seconds: 0.0 for a stage that was not reached."""
 
     __slots__ = (
-        "appended", "body_bytes", "body_here", "code", "counts", "decoded", "encoding", "headers", "held",
+        "address", "appended", "body_bytes", "body_here", "code", "counts", "decoded", "encoding", "headers", "held",
         "inflated", "inflated_bytes", "key_id", "origin", "prepared", "receive", "request_id", "scope", "send",
         "started", "tenancy",
     )  # fmt: skip
@@ -41,7 +41,7 @@ class Visit:
         self.encoding = self.headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         self.body_here = self.inflated = self.decoded = self.prepared = self.appended = 0.0
         self.body_bytes = self.inflated_bytes = self.held = 0
-        self.key_id = self.code = ""
+        self.key_id = self.code = self.address = ""
         self.tenancy: Tenancy | None = None
         self.counts: dict[str, int] = {}
 

@@ -10,18 +10,19 @@ from fastapi import APIRouter, Depends
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from twintrack import auth
+from twintrack.access.admission import Admission
 from twintrack.clock import Clock, iso, milliseconds_of
 from twintrack.control.consents import ANALYTICS, ANONYMOUS, DENIED, GRANTED, USER, Consents, Statement, subject_hash
 from twintrack.control.control import Control
 from twintrack.errors import RequestError, StoreError
 from twintrack.event import Tenancy, limits
+from twintrack.permissions import Permission, roles_with
 from twintrack.pii import pseudonym
 from twintrack.query.execute import Executor
-from twintrack.query.routes import Admission
 from twintrack.store.schema import DATABASE
 
 PATH = "/api/analytics/privacy/consents"
-_MAY_STATE = auth.MAY_GUARD | {auth.Role.SERVER}
+_MAY_STATE = roles_with(Permission.PRIVACY) | {auth.Role.SERVER}
 _MOST_STATEMENTS = 1_000
 _AHEAD_MILLISECONDS = 60_000
 
@@ -156,7 +157,7 @@ class ConsentHistory:
 def consent_routes(control: Control, executor: Executor, clock: Clock, admission: Admission) -> APIRouter:
     router = APIRouter(tags=["privacy"])
     told = ConsentHistory(control, executor, clock)
-    may_state, may_ask = Depends(admission.role(_MAY_STATE)), Depends(admission.role(auth.MAY_GUARD))
+    may_state, may_ask = Depends(admission.role(_MAY_STATE)), Depends(admission.may(Permission.PRIVACY))
 
     @router.post(PATH, summary="Record what people agreed to, or took back")
     async def state(body: Words, principal: Annotated[auth.Principal, may_state]) -> dict[str, Any]:

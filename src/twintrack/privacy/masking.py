@@ -6,9 +6,10 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from twintrack import auth
+from twintrack.access.admission import Admission
 from twintrack.errors import RequestError
+from twintrack.permissions import Permission
 from twintrack.pii import LiveMaskers, Masker, built_in_names
-from twintrack.query.routes import Admission
 
 _MOST_CHARACTERS = 20_000
 
@@ -20,7 +21,7 @@ class Text(BaseModel):
 
 def masking_routes(maskers: LiveMaskers, admission: Admission) -> APIRouter:
     router = APIRouter(prefix="/api/analytics/privacy", tags=["privacy"])
-    looker = Depends(admission.role(auth.MAY_LOOK))
+    looker = Depends(admission.may(Permission.LOOK))
 
     def in_force(principal: auth.Principal) -> Masker:
         masker = maskers.of(principal.tenancy.environment)

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from twintrack import auth
+from twintrack.access.admission import Admission
 from twintrack.clock import Clock, iso
 from twintrack.control.control import Control
 from twintrack.errors import RequestError
-from twintrack.query.routes import Admission
+from twintrack.permissions import Permission, roles_with
 from twintrack.spool.protocol import WholeSpool
 
 Days = int | Literal["forever", "off"]
@@ -88,7 +89,7 @@ def retention_state(parts: Parts, project: str | None) -> dict[str, Any]:
 
 def retention_routes(parts: Parts, admission: Admission) -> APIRouter:
     router = APIRouter(tags=["privacy"])
-    guard = Depends(admission.role(auth.MAY_GUARD))
+    guard = Depends(admission.role(roles_with(Permission.PRIVACY) | roles_with(Permission.STEER)))
 
     @router.get("/api/analytics/privacy/retention", summary="How long this project keeps what")
     def show(principal: Annotated[auth.Principal, guard]) -> dict[str, Any]:

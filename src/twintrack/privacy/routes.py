@@ -6,9 +6,10 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from twintrack import auth
+from twintrack.access.admission import Admission
 from twintrack.event import limits
+from twintrack.permissions import Permission
 from twintrack.privacy.erase import Eraser
-from twintrack.query.routes import Admission
 
 _LENGTH = limits().identifier_characters
 
@@ -27,7 +28,7 @@ class CertificateRequest(BaseModel):
 
 def privacy_routes(eraser: Eraser, admission: Admission) -> APIRouter:
     router = APIRouter(prefix="/api/analytics/privacy", tags=["privacy"])
-    officer = Depends(admission.role(auth.MAY_ERASE))
+    officer = Depends(admission.may(Permission.PRIVACY))
 
     @router.post("/erasures", status_code=202, summary="Erase a person: every row, file and rollup, and keep it so")
     def request(body: SubjectRequest, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:

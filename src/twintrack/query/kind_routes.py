@@ -6,18 +6,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 
 from twintrack import auth
+from twintrack.access.admission import Admission
 from twintrack.errors import RequestError
+from twintrack.permissions import Permission
 from twintrack.query.answer import Answers
 from twintrack.query.kinds import KINDS
 from twintrack.query.question import Question
-from twintrack.query.routes import Admission
 
 PATH = "/api/analytics/query"
 
 
 def kind_routes(answers: Answers, admission: Admission) -> APIRouter:
     router = APIRouter(tags=["query"])
-    asker = Annotated[auth.Principal, Depends(admission.role(auth.MAY_ASK))]
+    asker = Annotated[auth.Principal, Depends(admission.may(Permission.QUERY))]
 
     def route(model: type[Question]) -> Callable[..., Awaitable[dict[str, Any]]]:
         async def ask(body: model, principal: asker) -> dict[str, Any]:  # type: ignore[valid-type]

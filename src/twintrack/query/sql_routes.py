@@ -7,15 +7,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from twintrack import auth
+from twintrack.access.admission import Admission
 from twintrack.control.saved import MOST_SAVED, Saved, SavedQueries
 from twintrack.errors import RequestError
-from twintrack.permissions import Permission, hidden_from, roles_with
+from twintrack.permissions import Permission, hidden_from
 from twintrack.privacy.audit import Who
 from twintrack.privacy.audited import Audited
 from twintrack.privacy.shape import shape
 from twintrack.query.execute import Executor
 from twintrack.query.guard import scope
-from twintrack.query.routes import Admission, SqlRequest
+from twintrack.query.routes import SqlRequest
 
 Format = Literal["csv", "jsonl", "parquet"]
 _FILES = {
@@ -40,8 +41,8 @@ class RunRequest(BaseModel):
 
 def sql_routes(executor: Executor, saved: SavedQueries, admission: Admission, audited: Audited) -> APIRouter:
     router = APIRouter(tags=["query"])
-    asker = Annotated[auth.Principal, Depends(admission.role(auth.MAY_QUERY))]
-    taker = Annotated[auth.Principal, Depends(admission.role(roles_with(Permission.EXPORT)))]
+    asker = Annotated[auth.Principal, Depends(admission.may(Permission.SQL))]
+    taker = Annotated[auth.Principal, Depends(admission.may(Permission.EXPORT))]
 
     @router.post(
         "/api/analytics/sql/explain", summary="How the engine would run one SELECT: parts and keys it would read"

@@ -1,11 +1,13 @@
 """Where is my event? One id through every stage: door, spool, store, vendors."""
 
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
 from twintrack.clock import iso
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
+from twintrack.permissions import Permission
 from twintrack.query.execute import Executor
 from twintrack.spool.protocol import WholeSpool
 from twintrack.store.schema import DATABASE
@@ -13,7 +15,13 @@ from twintrack.store.schema import DATABASE
 _HIDDEN = ("project", "environment")
 
 
-async def fate(event_id: str, tenancy: Tenancy, spool: WholeSpool, executor: Executor) -> dict[str, Any]:
+async def fate(
+    event_id: str,
+    tenancy: Tenancy,
+    spool: WholeSpool,
+    executor: Executor,
+    hidden: Collection[Permission] = (),
+) -> dict[str, Any]:
     """Stages, stored row, what was masked, and the receipts of one event.
 
     Raises: RequestError 400 for what is no id, 404 where the id is outside the record.
@@ -40,7 +48,7 @@ async def fate(event_id: str, tenancy: Tenancy, spool: WholeSpool, executor: Exe
         "receipts": [{"vendor": v, "status": s, "at": at} for v, s, at in receipts["rows"]],
     }
     if stored["rows"]:
-        row = {c["name"]: cell for c, cell in zip(stored["columns"], stored["rows"][0], strict=True)}
+        row = hide({c["name"]: cell for c, cell in zip(stored["columns"], stored["rows"][0], strict=True)}, hidden)
         answer.update(fate="stored", event=row, masked=masked_fields(row["masked"]), stages=_stages(row))
         return answer
     if spool.holds(wanted, tenancy.project):
@@ -72,6 +80,19 @@ async def fate(event_id: str, tenancy: Tenancy, spool: WholeSpool, executor: Exe
 def _expires(spool: WholeSpool, tenancy: Tenancy) -> bool:
     """Whether anything of a project has expired so far."""
     return any(o == "expired" and (p, e) == tenancy for p, e, o, _ in spool.tallies())
+
+
+def hide(row: dict[str, Any], hidden: Collection[Permission]) -> dict[str, Any]:
+    """A row as somebody sees it who lacks these permissions. The same marks as in SQL, but for a claimed id: a list
+    that is read again each second must not change its names each time."""
+    if Permission.TEXT in hidden:
+        if row.get("message_content") is not None:
+            row["message_content"] = "[MESSAGE]"
+        if "ip_address" in row:
+            row["ip_address"] = "::"
+    if Permission.CLAIMS in hidden and row["identity"] == "claimed":
+        row["user_id"] = "[CLAIMED]"
+    return row
 
 
 def masked_fields(masked: list[str]) -> list[dict[str, str]]:

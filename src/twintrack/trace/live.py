@@ -1,15 +1,17 @@
 """The last events as they arrive in the store, and how many there were in each minute."""
 
 import base64
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
 from twintrack.clock import Clock, iso
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
+from twintrack.permissions import Permission
 from twintrack.query.execute import Executor
 from twintrack.store.schema import DATABASE
-from twintrack.trace.fate import masked_fields
+from twintrack.trace.fate import hide, masked_fields
 
 _COLUMNS = (
     "event_id, event_name, event_timestamp, server_timestamp, user_id, anonymous_id, session_id, thread_id,"
@@ -20,7 +22,14 @@ _SCOPE = "project = {project:String} AND environment = {environment:String}"
 _OVERLAP_MILLISECONDS = 2_000
 
 
-async def live(tenancy: Tenancy, executor: Executor, clock: Clock, after: str, limit: int) -> dict[str, Any]:
+async def live(
+    tenancy: Tenancy,
+    executor: Executor,
+    clock: Clock,
+    after: str,
+    limit: int,
+    hidden: Collection[Permission] = (),
+) -> dict[str, Any]:
     """Newest first. With a cursor, what was loaded since it was given, and a little before: rows repeat, none is missed."""
     now = clock.milliseconds()
     since = _read(after) - _OVERLAP_MILLISECONDS if after else 0
@@ -32,7 +41,7 @@ async def live(tenancy: Tenancy, executor: Executor, clock: Clock, after: str, l
         {**tenancy._asdict(), "since": since, "limit": limit},
     )
     names = [c["name"] for c in answer["columns"]]
-    events = [dict(zip(names, row, strict=True)) for row in answer["rows"]]
+    events = [hide(dict(zip(names, row, strict=True)), hidden) for row in answer["rows"]]
     for row in events:
         row["masked"] = masked_fields(row["masked"])
     return {"cursor": _cursor(now), "as_of": iso(now), "events": events}

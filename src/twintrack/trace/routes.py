@@ -6,12 +6,13 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request
 
 from twintrack import auth
+from twintrack.access.admission import Admission
 from twintrack.clock import Clock
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
+from twintrack.permissions import Permission, hidden_from
 from twintrack.privacy.audited import Audited
 from twintrack.query.execute import Executor
-from twintrack.query.routes import Admission
 from twintrack.spool.protocol import WholeSpool
 from twintrack.trace.fate import fate
 from twintrack.trace.live import activity, live
@@ -38,7 +39,7 @@ def trace_routes(
     audited: Audited,
 ) -> APIRouter:
     router = APIRouter(prefix="/api/analytics", tags=["trace"])
-    looker = Depends(admission.role(auth.MAY_LOOK))
+    looker = Depends(admission.may(Permission.LOOK))
 
     @router.get("/live", summary="The last events in the store, newest first")
     async def live_events(
@@ -47,7 +48,7 @@ def trace_routes(
         after: Annotated[str, Query(max_length=100)] = "",
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
     ) -> dict[str, Any]:
-        answer = await live(principal.tenancy, executor, clock, after, limit)
+        answer = await live(principal.tenancy, executor, clock, after, limit, hidden_from(principal.role))
         await audited.looked(request, principal, "live.read", len(answer["events"]))
         return answer
 
@@ -78,7 +79,7 @@ def trace_routes(
     @router.get("/events/{event_id}", summary="Where is my event?")
     async def one(event_id: str, request: Request, principal: Annotated[auth.Principal, looker]) -> dict[str, Any]:
         async with audited.read(request, principal, "event.read", named_event(event_id)) as read:
-            answer = await fate(event_id, principal.tenancy, spool, executor)
+            answer = await fate(event_id, principal.tenancy, spool, executor, hidden_from(principal.role))
             read.rows = int(answer["event"] is not None)
         return answer
 

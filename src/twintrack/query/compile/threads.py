@@ -6,7 +6,7 @@ from pydantic import Field
 
 from twintrack.clock import iso
 from twintrack.query import period, words
-from twintrack.query.catalog import hidden, property_of
+from twintrack.query.catalog import PERSON, covered, hidden, property_of
 from twintrack.query.compile.order import PLACE, place_of, selected
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import condition
@@ -14,7 +14,6 @@ from twintrack.query.period import Period, Unit
 from twintrack.query.question import EventSelection, RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
 from twintrack.query.source import events
-from twintrack.store.schema import HIDDEN_FROM_READ
 
 OUTCOMES = ("created", "continued", "completed", "abandoned")
 _MOST_IDLE_SECONDS = 366 * 86_400
@@ -113,10 +112,11 @@ def _plan(asked: Threads, scope: Scope) -> Plan:
     if asked.interval is not None:
         found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
         statements["trend"] = _trend(asked, scope, of, found[0].start)
+    who = "'[CLAIMED]'" if PERSON in hidden(scope.role) else PERSON
     if asked.limit:
         p = Parameters(scope.tenancy)
         statements["list"] = p.statement(
-            "SELECT thread, person, began, last, outcome, messages, answers, waiting"
+            f"SELECT thread, {who}, began, last, outcome, messages, answers, waiting"
             f" FROM ({threads(asked, scope, p, of)}) ORDER BY began DESC, thread LIMIT {asked.limit}"
         )
 
@@ -189,9 +189,8 @@ def _trend(asked: Threads, scope: Scope, of: Period, first: int) -> Statement:
 
 def _one(asked: Threads, scope: Scope, thread: str) -> Plan:
     p = Parameters(scope.tenancy)
-    text = "message_content"
-    if text in hidden(scope.role):
-        text = HIDDEN_FROM_READ["events"][text]
+    text = covered(scope.role).get("message_content", "message_content")
+    who = "'[CLAIMED]'" if PERSON in hidden(scope.role) else PERSON
     role = property_of("event_metadata.role", scope.role).text
     rows = events(
         p,
@@ -199,7 +198,7 @@ def _one(asked: Threads, scope: Scope, thread: str) -> Plan:
         [f"thread_id = {p.text(thread)}", condition(asked.filter, scope, p)],
     )
     main = p.statement(
-        f"SELECT event_id, place.1, event_name, role, person, said, message_length FROM ({rows})"
+        f"SELECT event_id, place.1, event_name, role, {who}, said, message_length FROM ({rows})"
         f" ORDER BY place LIMIT {_MOST_EVENTS + 1}"
     )
 
