@@ -39,6 +39,8 @@ check: setup build
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_walls.py tests/test_docs.py
 	npm run check --silent
+	@BIN=$(BIN) sh .ci/secrets
+	@$(BIN)/python .ci/dependencies.py
 
 test: test-js test-python
 

@@ -21,6 +21,7 @@ from twintrack.connection import connection_class
 from twintrack.demo import SignInLink
 from twintrack.errors import SettingsError
 from twintrack.logs import configure, loop_exception, watch_process
+from twintrack.privacy.started import publish_forever, record_start, record_stop
 from twintrack.settings import Settings
 from twintrack.tls import Certificate
 
@@ -92,6 +93,8 @@ def _work(settings: Settings, *, demo: bool, door: bool) -> None:
     _allow_files(settings.most_connections)
     lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
     services = build(settings, only_load=not door)
+    masker = services.receiver.maskers.of("")
+    record_start(services.audit, settings, masker.version if masker is not None else "off")
     # Batches are decoded into thousands of short-lived objects without cycles; collecting for them is wasted time.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -102,6 +105,7 @@ def _work(settings: Settings, *, demo: bool, door: bool) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(services, demo=demo) if door else _run_loader(services))
     finally:
+        record_stop(services.audit)
         services.close()
         (settings.data / SOCKET).unlink(missing_ok=True)
         os.close(lock)
@@ -147,10 +151,12 @@ async def _run(services: Services, *, demo: bool) -> None:
     commands = control_socket(settings.data)
     _stop_on_signals(services, public, control)
     print(_welcome(address, link, settings), flush=True)
-    watching = asyncio.create_task(tls.watch()) if tls else None
+    beside = [asyncio.create_task(publish_forever(services.audit))]
+    if tls is not None:
+        beside.append(asyncio.create_task(tls.watch()))
     await asyncio.gather(public.serve(sockets=[listener]), control.serve(sockets=[commands]))
-    if watching is not None:
-        watching.cancel()
+    for task in beside:
+        task.cancel()
 
 
 async def _run_loader(services: Services) -> None:

@@ -53,6 +53,10 @@ class Settings(BaseSettings):
         ge=256 << 20,
         description="Most memory of the embedded engine; beyond it queries fail and inserts wait.",
     )
+    store_encrypted: bool = Field(
+        False,
+        description="Make the embedded store on an encrypted disk, by `TWINTRACK_ENCRYPTION_KEY`; only for a new folder.",
+    )
     control: str = Field("", description="SQLAlchemy URL of the control data (empty: SQLite in `DATA`).")
     spool: str = Field(
         "local",

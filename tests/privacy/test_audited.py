@@ -16,8 +16,11 @@ from tests.e2e.conftest import start
 from tests.privacy.test_audit import entries, no_room_beyond, whole
 from twintrack.commands import command_app
 from twintrack.privacy import chain
+from twintrack.privacy.audit import Audit
 from twintrack.privacy.chain import Entry
-from twintrack.testing import wire_event
+from twintrack.privacy.started import record_start, record_stop
+from twintrack.settings import load_settings
+from twintrack.testing import ManualClock, wire_event
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +189,30 @@ def test_metrics_publish_the_head_that_verify_takes(one: Service) -> None:
     told = {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line.startswith("twintrack_audit")}
     published = f"{int(told['twintrack_audit_sequence'])}:{told['twintrack_audit_head_number']}"
     assert chain.verify(folder_of(one), published).fault is None
+
+
+def test_start_records_which_settings_differ_and_no_secret(tmp_path: Path) -> None:
+    audit = Audit(tmp_path / "audit", ManualClock())
+    for more in (
+        {},
+        {},
+        {"session_days": 3, "jwt_secret": "hunter2-hunter2", "store": "https://me:sesame@host:8443"},
+        {"session_days": 3, "jwt_secret": "hunter3-hunter3", "store": "https://me:sesame@host:8443"},
+    ):
+        record_start(audit, load_settings(data=tmp_path, **more), "7")
+    record_start(audit, load_settings(data=tmp_path, session_days=3), "8+own")
+    record_stop(audit)
+    told = [(e.what, e.detail.get("setting"), e.detail.get("from"), e.detail.get("to")) for e in entries(audit.folder)]
+    assert [each for each in told if each[0] == "settings.change"] == [
+        ("settings.change", "jwt_secret", None, None), ("settings.change", "session_days", "14", "3"),
+        ("settings.change", "store", None, None), ("settings.change", "jwt_secret", None, None),
+        ("settings.change", "jwt_secret", None, None), ("settings.change", "masking_version", "7", "8+own"),
+        ("settings.change", "store", None, None),
+    ]  # fmt: skip
+    assert [each[0] for each in told].count("service.start") == 5 and told[-1][0] == "service.stop"
+    kept = b"".join(file.read_bytes() for file in audit.folder.iterdir())
+    assert b"hunter" not in kept and b"sesame" not in kept
+    audit.close()
 
 
 def test_verify_command_works_on_a_live_folder_and_on_one_at_rest(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import structlog
 from twintrack.errors import StoreUnavailable
 from twintrack.settings import Settings
 from twintrack.store.clickhouse import ClickHouse, Connection
+from twintrack.store.disk import configuration, disk_key
 
 log = structlog.get_logger()
 _END_SECONDS = 20.0
@@ -27,9 +28,19 @@ _MOST_PAUSE_SECONDS = 10.0
 class EngineProcess:
     """Shape: `folder` is chDB's; one process owns it, and the engine's own lock sees to that."""
 
-    def __init__(self, folder: Path, memory_bytes: int = 2 << 30, died: Callable[[], object] = int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        memory_bytes: int = 2 << 30,
+        died: Callable[[], object] = int,
+        disk_key: bytes | None = None,
+    ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder, self._memory_bytes, self._died = folder, memory_bytes, died
+        self._folder, self._died = folder, died
+        self._disk_key = disk_key.hex() if disk_key is not None else ""
+        self._options = _options(memory_bytes)
+        if disk_key is not None:
+            self._options = f"config-file={configuration(folder)}&{self._options}"
         self._password = secrets.token_hex(32)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._closing = threading.Event()
@@ -62,7 +73,7 @@ class EngineProcess:
                 "twintrack.store.engine",
                 str(self._folder),
                 str(descriptor),
-                _options(self._memory_bytes),
+                self._options,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -71,7 +82,7 @@ class EngineProcess:
         )
         assert process.stdin is not None and process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(self._password.encode() + b"\n")
+            process.stdin.write(f"{self._password}\n{self._disk_key}\n".encode())
             process.stdin.flush()
         if process.stdout.readline() != b"ready\n":
             process.wait()
@@ -132,7 +143,9 @@ def open_store(settings: Settings, died: Callable[[], object] = int) -> ClickHou
     """
     url = settings.store_url
     if url.startswith("chdb://"):
-        process = EngineProcess(Path(url.removeprefix("chdb://")), settings.store_memory_bytes, died)
+        folder = Path(url.removeprefix("chdb://"))
+        key = disk_key(folder, settings.key_ring, wanted=settings.store_encrypted)
+        process = EngineProcess(folder, settings.store_memory_bytes, died, key)
         to = Connection(
             process.url,
             connect_seconds=settings.store_connect_seconds,

@@ -445,6 +445,9 @@ def main(folder: Path, descriptor: int, options: str) -> None:
     with suppress(OSError):
         os.nice(_NICE)
     _Handler.password = sys.stdin.buffer.readline().strip()
+    if disk_key := sys.stdin.buffer.readline().strip():
+        # The name is store/disk.py's. The engine reads it by its configuration; /proc does not show it.
+        os.putenv("STORE_DISK_KEY", disk_key.decode())
     _lock(folder)
     engine = Engine(folder, options)
     _Handler.engine = engine
