@@ -28,6 +28,7 @@ from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.privacy.erase import Eraser
+from twintrack.privacy.export import Exporter
 from twintrack.privacy.routes import privacy_routes
 from twintrack.privacy.vendors import GTM, Statsig
 from twintrack.query.execute import Executor
@@ -69,6 +70,7 @@ class Services:
     spool: WholeSpool
     loader: Loader
     eraser: Eraser
+    exporter: Exporter
     executor: Executor
     receiver: Receiver
     spans: Spans | None
@@ -179,6 +181,7 @@ def build(
         spool,
         loader,
         eraser,
+        Exporter(control, spool, store, clock),
         Executor(store, settings, metrics),
         Receiver(settings, control, spool, clock, metrics, spans),
         spans,
@@ -211,7 +214,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     admission = Admission(services.control)
     app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
     app.include_router(query_routes(services.executor, admission))
-    app.include_router(privacy_routes(services.eraser, admission))
+    app.include_router(privacy_routes(services.eraser, services.exporter, admission))
     app.include_router(
         trace_routes(
             services.spool,

@@ -23,7 +23,7 @@ from twintrack import __version__
 from twintrack.app import lock_folder
 from twintrack.auth import Role
 from twintrack.demo import DEMO
-from twintrack.erase_command import erase_command
+from twintrack.erase_command import erase_command, export_user_command
 from twintrack.errors import DataFolderInUse, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
@@ -345,6 +345,7 @@ def _until_settled(ask: Callable[[], dict[str, Any]], waiting: str) -> dict[str,
 
 app.command("mask")(mask_command)
 app.command("erase")(erase_command)
+app.command("export-user")(export_user_command)
 
 
 @app.command()

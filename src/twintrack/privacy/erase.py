@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from twintrack.clock import Clock
+from twintrack.control import people
 from twintrack.control.control import Control
 from twintrack.control.erasures import OPEN, Erasures, Request, State, Subject
 from twintrack.control.tombstones import Marks, subject_hash
@@ -266,6 +267,9 @@ class Eraser:
             while self._spool.in_grace()[0]:
                 yield False
             copy_month(self._store, month)
+        with self._control.engine.begin() as db:
+            for table, rows in people.remove(db, request.project, _subject(request)).items():
+                request.progress.add(f"control/{table}", rows)
         self._spool.settle_erasure(request.id, request.progress.months)
         self._spool.forget_erased(one for one in never_loaded if one[0] == request.project)
         self._reach(request, State.STORE_DONE)
