@@ -91,13 +91,14 @@ class Eraser:
         return self._erasures.get(request_id, project)
 
     def resume(self, request_id: str, project: str | None = None) -> Request:
-        """A failed request goes on where it stopped. Raises: RequestError."""
+        """A failed request goes on where it stopped, and vendors that did not answer are asked now. Raises: RequestError."""
         request = self._erasures.get(request_id, project)
         if request.state is State.FAILED:
             request.state = State(request.progress.failed_in)
             request.progress.error = ""
             self._erasures.keep(request, self._clock.milliseconds())
-            self._spool.wake()
+        self._vendors_at = 0.0
+        self._spool.wake()
         return request
 
     def verify(self, document: dict[str, Any]) -> bool:
