@@ -39,6 +39,7 @@ from twintrack.privacy.audit import Audit
 from twintrack.privacy.audited import Audited, audit_routes
 from twintrack.privacy.consents import consent_routes
 from twintrack.privacy.erase import Eraser
+from twintrack.privacy.export import Exporter
 from twintrack.privacy.masking import masking_routes
 from twintrack.privacy.retention import retention_routes
 from twintrack.privacy.routes import privacy_routes
@@ -87,6 +88,7 @@ class Services:
     spool: WholeSpool
     loader: Loader
     eraser: Eraser
+    exporter: Exporter
     executor: Executor
     receiver: Receiver
     spans: Spans | None
@@ -214,6 +216,7 @@ def build(
         spool,
         loader,
         eraser,
+        Exporter(control, spool, store, clock),
         Executor(store, settings, metrics),
         receiver,
         spans,
@@ -255,7 +258,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     app.include_router(sql_routes(services.executor, saved, admission, audited))
     app.include_router(kind_routes(Answers(services.executor, services.clock), admission))
     app.include_router(audit_routes(audited, admission.may(Permission.AUDIT)))
-    app.include_router(privacy_routes(services.eraser, admission))
+    app.include_router(privacy_routes(services.eraser, services.exporter, admission))
     app.include_router(
         trace_routes(
             services.spool,

@@ -26,7 +26,7 @@ from twintrack.audit_command import audit_app
 from twintrack.backup_command import backup_command, restore_command
 from twintrack.demo import DEMO
 from twintrack.encryption_command import encryption_app
-from twintrack.erase_command import erase_command
+from twintrack.erase_command import erase_command, export_user_command
 from twintrack.errors import (
     DataFolderInUse,
     EncryptionKeyRefused,
@@ -360,6 +360,7 @@ app.command("export")(export_command)
 app.command("erase")(erase_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
+app.command("export-user")(export_user_command)
 
 
 @app.command()

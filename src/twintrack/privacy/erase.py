@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from twintrack.clock import Clock
+from twintrack.control import subjects
 from twintrack.control.control import Control
 from twintrack.control.erasures import OPEN, Erasures, Request, State, Subject
 from twintrack.control.tombstones import Marks, subject_hash
@@ -90,13 +91,14 @@ class Eraser:
         return self._erasures.get(request_id, project)
 
     def resume(self, request_id: str, project: str | None = None) -> Request:
-        """A failed request goes on where it stopped. Raises: RequestError."""
+        """A failed request goes on where it stopped, and vendors that did not answer are asked now. Raises: RequestError."""
         request = self._erasures.get(request_id, project)
         if request.state is State.FAILED:
             request.state = State(request.progress.failed_in)
             request.progress.error = ""
             self._erasures.keep(request, self._clock.milliseconds())
-            self._spool.wake()
+        self._vendors_at = 0.0
+        self._spool.wake()
         return request
 
     def verify(self, document: dict[str, Any]) -> bool:
@@ -266,6 +268,9 @@ class Eraser:
             while self._spool.in_grace()[0]:
                 yield False
             copy_month(self._store, month)
+        with self._control.engine.begin() as db:
+            for table, rows in subjects.remove(db, request.project, _subject(request)).items():
+                request.progress.add(f"control/{table}", rows)
         self._spool.settle_erasure(request.id, request.progress.months)
         self._spool.forget_erased(one for one in never_loaded if one[0] == request.project)
         self._reach(request, State.STORE_DONE)
