@@ -256,9 +256,9 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     app.include_router(query_routes(services.executor, admission, audited))
     saved = SavedQueries(control.engine, services.clock)
     app.include_router(sql_routes(services.executor, saved, admission, audited))
-    app.include_router(kind_routes(Answers(services.executor, services.clock), admission))
+    app.include_router(kind_routes(Answers(services.executor, services.clock), admission, audited))
     app.include_router(audit_routes(audited, admission.may(Permission.AUDIT)))
-    app.include_router(privacy_routes(services.eraser, services.exporter, admission))
+    app.include_router(privacy_routes(services.eraser, services.exporter, control, admission, audited))
     app.include_router(
         trace_routes(
             services.spool,
@@ -272,9 +272,9 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
             audited,
         )
     )
-    app.include_router(retention_routes(services, admission))
+    app.include_router(retention_routes(services, admission, audited))
     app.include_router(masking_routes(receiver.maskers, admission))
-    app.include_router(consent_routes(services.control, services.executor, services.clock, admission))
+    app.include_router(consent_routes(control, services.executor, services.clock, admission, audited))
     if demo_link is not None:
         app.include_router(
             demo_routes(

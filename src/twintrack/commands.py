@@ -38,6 +38,7 @@ from twintrack.privacy.audit import OPERATOR, SOCKET, Detail, Who, operator
 from twintrack.privacy.retention import change_retention, retention_state
 from twintrack.privacy.routes import zipped
 from twintrack.privacy.shape import shape
+from twintrack.privacy.subject import mark_of
 from twintrack.query.answer import Answers
 from twintrack.query.kinds import KINDS
 from twintrack.spool.protocol import Delivery, Refused
@@ -194,11 +195,17 @@ def command_app(services: Services) -> Starlette:
         body = await request.json()
         piece = Piece(**body["piece"])
         content = await asyncio.to_thread(parquet_of, services.store, _wanted(body), body["as_of_milliseconds"], piece)
+        record(OPERATOR, "export.file", rows=piece.rows, detail={"bytes": len(content)})
         return Response(content, media_type="application/vnd.apache.parquet")
 
     async def erase(request: Request) -> Response:
         body = await request.json()
-        made = await asyncio.to_thread(services.eraser.request, body["project"], body["user_id"], body["anonymous_id"])
+        place = Tenancy(body["project"], "")
+        with changing(operator(place), "erasure.request") as told:
+            made = await asyncio.to_thread(
+                services.eraser.request, body["project"], body["user_id"], body["anonymous_id"]
+            )
+            told["request"], told["subject_hmac"] = made.id, made.progress.hash
         return JSONResponse(made.told())
 
     async def erase_state(request: Request) -> Response:
@@ -206,10 +213,18 @@ def command_app(services: Services) -> Starlette:
         return JSONResponse({**told, "waits_for": services.loader.last_error})
 
     async def erase_resume(request: Request) -> Response:
-        return JSONResponse(services.eraser.resume(request.path_params["id"]).told())
+        with changing(OPERATOR, "erasure.resume", detail={"request": request.path_params["id"][:64]}):
+            return JSONResponse(services.eraser.resume(request.path_params["id"]).told())
 
     async def export_user(request: Request) -> Response:
         body = await request.json()
+        record(
+            operator(Tenancy(body["project"], "")),
+            "person.export",
+            subject=mark_of(
+                services.control.ensure_project(body["project"]).secret, body["user_id"], body["anonymous_id"]
+            ),
+        )
         file = await asyncio.to_thread(services.exporter.export, body["project"], body["user_id"], body["anonymous_id"])
         return zipped(file)
 
@@ -222,12 +237,16 @@ def command_app(services: Services) -> Starlette:
 
     async def retention_change(request: Request) -> Response:
         body = await request.json()
-        change_retention(services, body["project"], body["event"], body["field"], body["days"])
+        rule: Detail = {"event": body["event"], "field": body["field"], "days": str(body["days"])}
+        with changing(operator(Tenancy(body["project"], "")), "retention.change", detail=rule):
+            change_retention(services, body["project"], body["event"], body["field"], body["days"])
         return JSONResponse(retention_state(services, body["project"]))
 
     async def backup(request: Request) -> Response:
         body = await request.json()
-        return JSONResponse(await asyncio.to_thread(_backup, services, Path(body["to"]), only_rights=body["rights"]))
+        with changing(OPERATOR, "backup", detail={"only_rights": int(body["rights"])}):
+            made = await asyncio.to_thread(_backup, services, Path(body["to"]), only_rights=body["rights"])
+        return JSONResponse(made)
 
     async def failed(_: Request, error: Exception) -> Response:
         assert isinstance(error, TwintrackError)

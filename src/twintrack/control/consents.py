@@ -5,8 +5,6 @@ the project's secret. Statements are only added. Of the purpose `analytics` the 
 within a second: `denied` keeps a person's events out.
 """
 
-import hashlib
-import hmac
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import lru_cache
@@ -16,6 +14,7 @@ from sqlalchemy import BigInteger, Column, Connection, Engine, Index, Integer, S
 
 from twintrack.clock import Clock
 from twintrack.control.tables import metadata
+from twintrack.control.tombstones import subject_hash as subject_hash
 from twintrack.event import Tenancy
 
 ANALYTICS = "analytics"
@@ -77,11 +76,6 @@ class Statement(NamedTuple):
 
 
 @lru_cache(maxsize=20_000)  # the events of a batch are mostly one person's
-def subject_hash(secret: bytes, identifier: str) -> str:
-    """What stands for the stored form of an identifier: HMAC-SHA256, in hex."""
-    return hmac.new(secret, b"subject:" + identifier.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
-
-
 class Consents:
     """Statements of all projects, with a cache of denials that is at most one second old and bounded."""
 

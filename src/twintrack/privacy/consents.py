@@ -6,18 +6,21 @@ far as the store knows of any. The word that each event carried of itself stands
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from twintrack import auth
 from twintrack.access.admission import Admission
 from twintrack.clock import Clock, iso, milliseconds_of
-from twintrack.control.consents import ANALYTICS, ANONYMOUS, DENIED, GRANTED, USER, Consents, Statement, subject_hash
+from twintrack.control.consents import ANALYTICS, ANONYMOUS, DENIED, GRANTED, USER, Consents, Statement
 from twintrack.control.control import Control
+from twintrack.control.tombstones import subject_hash
 from twintrack.errors import RequestError, StoreError
 from twintrack.event import Tenancy, limits
 from twintrack.permissions import Permission, roles_with
 from twintrack.pii import pseudonym
+from twintrack.privacy.audited import Audited
+from twintrack.privacy.subject import mark_of
 from twintrack.query.execute import Executor
 from twintrack.store.schema import DATABASE
 
@@ -154,17 +157,25 @@ class ConsentHistory:
         return [row[0] for row in answer["rows"]]
 
 
-def consent_routes(control: Control, executor: Executor, clock: Clock, admission: Admission) -> APIRouter:
+def consent_routes(
+    control: Control, executor: Executor, clock: Clock, admission: Admission, audited: Audited
+) -> APIRouter:
     router = APIRouter(tags=["privacy"])
     told = ConsentHistory(control, executor, clock)
     may_state, may_ask = Depends(admission.role(_MAY_STATE)), Depends(admission.may(Permission.PRIVACY))
 
     @router.post(PATH, summary="Record what people agreed to, or took back")
-    async def state(body: Words, principal: Annotated[auth.Principal, may_state]) -> dict[str, Any]:
-        return await told.state(body.statements, principal)
+    async def state(body: Words, request: Request, principal: Annotated[auth.Principal, may_state]) -> dict[str, Any]:
+        async with audited.read(request, principal, "consent.state") as read:
+            read.rows = len(body.statements)
+            return await told.state(body.statements, principal)
 
     @router.post(f"{PATH}/history", summary="Everything one person ever said, and what their events said")
-    async def history(body: Person, principal: Annotated[auth.Principal, may_ask]) -> dict[str, Any]:
-        return await told.history(body, principal.tenancy)
+    async def history(body: Person, request: Request, principal: Annotated[auth.Principal, may_ask]) -> dict[str, Any]:
+        async with audited.read(request, principal, "consent.read") as read:
+            read.subject = mark_of(
+                control.ensure_project(principal.tenancy.project).secret, body.user_id, body.anonymous_id
+            )
+            return await told.history(body, principal.tenancy)
 
     return router

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from twintrack import auth
@@ -11,6 +11,8 @@ from twintrack.clock import Clock, iso
 from twintrack.control.control import Control
 from twintrack.errors import RequestError
 from twintrack.permissions import Permission, roles_with
+from twintrack.privacy.audit import Detail, Who
+from twintrack.privacy.audited import Audited
 from twintrack.spool.protocol import WholeSpool
 
 Days = int | Literal["forever", "off"]
@@ -87,7 +89,7 @@ def retention_state(parts: Parts, project: str | None) -> dict[str, Any]:
     }
 
 
-def retention_routes(parts: Parts, admission: Admission) -> APIRouter:
+def retention_routes(parts: Parts, admission: Admission, audited: Audited) -> APIRouter:
     router = APIRouter(tags=["privacy"])
     guard = Depends(admission.role(roles_with(Permission.PRIVACY) | roles_with(Permission.STEER)))
 
@@ -96,8 +98,10 @@ def retention_routes(parts: Parts, admission: Admission) -> APIRouter:
         return retention_state(parts, principal.tenancy.project)
 
     @router.put("/api/analytics/privacy/retention", summary="Set one rule of this project, or take it away")
-    def change(body: RetentionChange, principal: Annotated[auth.Principal, guard]) -> dict[str, Any]:
-        change_retention(parts, principal.tenancy.project, body.event, body.field, body.days)
+    def change(body: RetentionChange, request: Request, principal: Annotated[auth.Principal, guard]) -> dict[str, Any]:
+        rule: Detail = {"event": body.event, "field": body.field, "days": str(body.days)}
+        with audited.audit.change(Who.of(principal), "retention.change", where=audited.where(request), detail=rule):
+            change_retention(parts, principal.tenancy.project, body.event, body.field, body.days)
         return retention_state(parts, principal.tenancy.project)
 
     return router

@@ -2,17 +2,21 @@
 
 from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 
 from twintrack import auth
 from twintrack.access.admission import Admission
+from twintrack.control.control import Control
 from twintrack.event import limits
 from twintrack.permissions import Permission
+from twintrack.privacy.audit import Detail, Who
+from twintrack.privacy.audited import Audited
 from twintrack.privacy.erase import Eraser
 from twintrack.privacy.export import Exporter
+from twintrack.privacy.subject import mark_of
 
 _LENGTH = limits().identifier_characters
 
@@ -36,21 +40,28 @@ class CertificateRequest(BaseModel):
     certificate: dict[str, Any] = Field(description="The document as it was issued.")
 
 
-def privacy_routes(eraser: Eraser, exporter: Exporter, admission: Admission) -> APIRouter:
+def privacy_routes(
+    eraser: Eraser, exporter: Exporter, control: Control, admission: Admission, audited: Audited
+) -> APIRouter:
     router = APIRouter(prefix="/api/analytics/privacy", tags=["privacy"])
     officer = Depends(admission.may(Permission.PRIVACY))
 
     @router.post("/erasures", status_code=202, summary="Erase a person: every row, file and rollup, and keep it so")
-    def request(body: SubjectRequest, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
-        return eraser.request(principal.tenancy.project, body.user_id, body.anonymous_id).told()
+    def request(body: SubjectRequest, asked: Request, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
+        with audited.audit.change(Who.of(principal), "erasure.request", where=audited.where(asked)) as told:
+            made = eraser.request(principal.tenancy.project, body.user_id, body.anonymous_id)
+            told["request"], told["subject_hmac"] = made.id, made.progress.hash
+        return made.told()
 
     @router.get("/erasures/{request_id}", summary="How far an erasure is; its certificate once it is done")
     def state(request_id: str, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
         return eraser.get(request_id, principal.tenancy.project).told()
 
     @router.post("/erasures/{request_id}/resume", summary="Go on with an erasure that failed")
-    def resume(request_id: str, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
-        return eraser.resume(request_id, principal.tenancy.project).told()
+    def resume(request_id: str, asked: Request, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
+        detail: Detail = {"request": request_id[:64]}
+        with audited.audit.change(Who.of(principal), "erasure.resume", where=audited.where(asked), detail=detail):
+            return eraser.resume(request_id, principal.tenancy.project).told()
 
     @router.post(
         "/exports",
@@ -58,7 +69,15 @@ def privacy_routes(eraser: Eraser, exporter: Exporter, admission: Admission) -> 
         response_class=StreamingResponse,
         responses={200: {"content": {"application/zip": {}}}},
     )
-    def export(body: SubjectRequest, principal: Annotated[auth.Principal, officer]) -> StreamingResponse:
+    def export(
+        body: SubjectRequest, asked: Request, principal: Annotated[auth.Principal, officer]
+    ) -> StreamingResponse:
+        audited.audit.record(
+            Who.of(principal),
+            "person.export",
+            where=audited.where(asked),
+            subject=mark_of(control.ensure_project(principal.tenancy.project).secret, body.user_id, body.anonymous_id),
+        )
         file = exporter.export(principal.tenancy.project, body.user_id, body.anonymous_id)
         return zipped(file)
 

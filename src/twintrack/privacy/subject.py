@@ -29,6 +29,11 @@ def forms(identifier: str, secret: bytes) -> list[str]:
     return [identifier, pseudonym(identifier, secret)]
 
 
+def mark_of(secret: bytes, user_id: str | None, anonymous_id: str | None) -> bytes:
+    """The subject as the audit log names it. Raises: RequestError as `typed`."""
+    return bytes.fromhex(subject_hash(secret, typed(user_id, anonymous_id)[1]))
+
+
 def typed(user_id: str | None, anonymous_id: str | None) -> tuple[str, str]:
     """(kind, identifier) of a request.
 
