@@ -10,6 +10,7 @@ from twintrack import auth
 from twintrack.control.control import Control
 from twintrack.errors import RequestError
 from twintrack.query.execute import Executor
+from twintrack.query.listening import while_listening
 from twintrack.settings import Settings
 
 COOKIE = "twintrack_session"
@@ -80,9 +81,13 @@ def query_routes(executor: Executor, admission: Admission) -> APIRouter:
 
     @router.post("/api/analytics/sql", summary="Run one SELECT, scoped to the key's project and environment")
     async def sql(
-        body: SqlRequest, principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_QUERY))]
+        body: SqlRequest,
+        request: Request,
+        principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_QUERY))],
     ) -> dict[str, Any]:
-        return await executor.sql(body.sql, body.parameters, principal.tenancy, hide=principal.role is auth.Role.READ)
+        hide = principal.role is auth.Role.READ
+        work = executor.sql(body.sql, body.parameters, principal.tenancy, hide=hide, asker=principal.key_id)
+        return await while_listening(request, work)
 
     return router
 

@@ -222,6 +222,31 @@ class ClickHouse:
         if answer != 1:
             raise StoreUnavailable("what answers is no ClickHouse", hint="see TWINTRACK_STORE")
 
+    def version(self, months: Sequence[int]) -> str:
+        if self.engine != "chdb":
+            return ""  # a server may be one of several, each with parts of its own
+        inside = f"partition IN ({', '.join(repr(str(month)) for month in months)})" if months else "true"
+        found = self.select(
+            "SELECT hex(sipHash128(arraySort(groupArray((table, name))))) FROM system.parts"
+            f" WHERE database = '{DATABASE}' AND active AND table NOT IN ('migrations', 'receipts')"
+            f" AND (table = 'identities' OR {inside})"
+        )
+        return str(found.rows[0][0])
+
+    def end(self, mark: str) -> None:
+        """Found in `system.processes` by its mark: the id of a query is not ours to give on the embedded engine."""
+        client = self._client()
+        try:
+            found = client.query(
+                "SELECT query_id FROM system.processes WHERE Settings['log_comment'] = {mark:String}"
+                " AND query_id != queryID()",
+                parameters={"mark": mark},
+            )
+            for (query_id,) in found.result_rows:
+                client.command(f"KILL QUERY WHERE query_id = '{UUID(query_id)}' ASYNC")
+        except Exception as error:
+            raise self._read_error(error) from error
+
     def _read_error(self, error: Exception) -> StoreError:
         if isinstance(error, StoreError):
             return error

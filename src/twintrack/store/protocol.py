@@ -52,6 +52,21 @@ class Store(Protocol):
         """
         ...
 
+    def version(self, months: Sequence[int]) -> str:
+        """Another text after anything changed in what questions read; of events only in these months (202601), all of
+        them where none is named. Empty where that cannot be told.
+
+        Raises: StoreError.
+        """
+        ...
+
+    def end(self, mark: str) -> None:
+        """Ends the reads whose setting `log_comment` is this mark; each fails with StoreUnavailable or StoreError.
+
+        Raises: StoreError.
+        """
+        ...
+
     def cancel(self) -> None:
         """Ends every read that runs; each fails with StoreUnavailable. Inserts are not touched."""
         ...

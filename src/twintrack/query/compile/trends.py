@@ -150,7 +150,9 @@ def _plan(asked: Trends, scope: Scope) -> Plan:
             }
         return answer
 
-    return Plan(statements, words.trends(asked, main.period, main.unit, letters), shape)
+    spans = [span.read for span in (main, other) if span is not None]
+    reads = (min(span.start for span in spans), max(span.end for span in spans))
+    return Plan(statements, words.trends(asked, main.period, main.unit, letters), shape, reads=reads)
 
 
 def _span(asked: Trends, of: Period, scope: Scope) -> _Span:
