@@ -37,6 +37,16 @@ class Store(Protocol):
         """The answer as the engine formats it (CSVWithNames, JSON, Parquet)."""
         ...
 
+    def blocks(
+        self,
+        sql: str,
+        output_format: str,
+        parameters: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Iterator[bytes]:
+        """The answer as the engine formats it, in pieces as they come; a failure raises, also after some pieces."""
+        ...
+
     def stream(self, sql: str) -> Iterator[Sequence[Any]]:
         """Rows of a long read, block by block."""
         ...
