@@ -256,7 +256,8 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     app.include_router(query_routes(services.executor, admission, audited))
     saved = SavedQueries(control.engine, services.clock)
     app.include_router(sql_routes(services.executor, saved, admission, audited))
-    app.include_router(kind_routes(Answers(services.executor, services.clock), admission, audited))
+    answers = Answers(services.executor, services.clock, settings.query_cache_answers)
+    app.include_router(kind_routes(answers, services.executor, services.clock, admission, audited))
     app.include_router(audit_routes(audited, admission.may(Permission.AUDIT)))
     app.include_router(privacy_routes(services.eraser, services.exporter, control, admission, audited))
     app.include_router(

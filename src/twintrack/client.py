@@ -98,7 +98,8 @@ class _Service:
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=timeout)
 
     def parquet(self, sql: str, parameters: Mapping[str, Any]) -> bytes:
-        return self._post("/api/analytics/sql/parquet", {"sql": sql, "parameters": parameters}).content
+        body = {"sql": sql, "parameters": parameters, "format": "parquet"}
+        return self._post("/api/analytics/sql", body).content
 
     def ask(self, kind: str, question: Mapping[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._post(f"/api/analytics/query/{kind}", question).json()

@@ -17,7 +17,7 @@ import msgspec
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from twintrack.access.commands import access_commands
@@ -41,9 +41,8 @@ from twintrack.privacy.shape import shape
 from twintrack.privacy.subject import mark_of
 from twintrack.query.answer import Answers
 from twintrack.query.kinds import KINDS
+from twintrack.query.listening import passed_on, while_listening
 from twintrack.spool.protocol import Delivery, Refused
-
-_FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "json": "JSONEachRow", "table": "JSONCompact"}
 
 
 def import_id_of(secret: bytes, milliseconds: int, content: bytes, occurrence: int) -> UUID:
@@ -93,20 +92,22 @@ def command_app(services: Services) -> Starlette:
 
     async def query(request: Request) -> Response:
         body = await request.json()
-        asked: Detail = {"sql": shape(body["sql"])}
+        parameters = body.get("parameters", {})
+        asked: Detail = {"sql": shape(body["sql"]), "format": body["format"]}
         try:
             if body["format"] == "table":
-                answer = await services.executor.sql(body["sql"], body.get("parameters", {}), None)
+                work = services.executor.sql(body["sql"], parameters, None, asker="command")
+                answer = await while_listening(request, work)
                 record(OPERATOR, "sql", rows=len(answer["rows"]), detail=asked)
                 return JSONResponse(answer)
-            content = await services.executor.export(
-                body["sql"], _FORMATS[body["format"]], None, body.get("parameters", {})
-            )
+            pieces = services.executor.stream(body["sql"], parameters, body["format"], None, asker="command")
+            # Before the first piece an error is still an answer of its own; after it the answer is cut.
+            first = await while_listening(request, anext(pieces, b""))
         except (RequestError, StoreError) as error:
             record(OPERATOR, "sql", outcome=error.code, detail=asked)
             raise
-        record(OPERATOR, "sql", detail={**asked, "format": body["format"], "bytes": len(content)})
-        return Response(content, media_type="application/octet-stream")
+        record(OPERATOR, "sql", detail=asked)
+        return StreamingResponse(passed_on(first, pieces), media_type="application/octet-stream")
 
     async def ask(request: Request) -> Response:
         body = await request.json()

@@ -207,6 +207,9 @@ class Settings(BaseSettings):
     query_result_rows: int = Field(100_000, ge=1, description="Most rows of one SQL answer.")
     query_file_rows: int = Field(5_000_000, ge=1, description="Most rows of one SQL answer as a file.")
     query_memory_bytes: int = Field(2 << 30, ge=1 << 20, description="Most memory of one SQL query.")
+    query_cache_answers: int = Field(
+        500, ge=0, description="Most answers of questions that are kept while their data does not change; 0 for none."
+    )
     session_days: int = Field(14, ge=1, description="Life of a dashboard session, days.")
     session_idle_minutes: int = Field(
         720, ge=1, description="A dashboard session that was not used for so long ends, minutes."
