@@ -29,7 +29,7 @@ for _kind in _KINDS:
     _KIND.Add(f"(?i)(?:{'|'.join(_DATA[_kind])})")
 _KIND.Compile()
 # `482913 is your code`
-_YOURS = r"\d (?i:is|ist|est|es|é|è|to|jest|—|-) (?i:your|my|ihr|dein|votre|ton|tu|su|seu|il tuo|twój|ваш)\b"
+_YOURS = r"\d (?i:is|ist|est|es|é|è|to|jest|as|als|comme|como|come|jako|—|-) (?i:your|my|ihr|dein|votre|ton|tu|su|seu|il tuo|twój|ваш)\b"
 _CODE_FIRST = (
     rf"(?:^|[^\w.,-])((?:[A-Z]-)?\d{{2}}[ \t-]?\d{{0,5}}{_YOURS[:2]}){_YOURS[2:]}"
     r"[^\n0-9]{0,40}?(?i:codes?\b|otp|pin\b|password|passcode|código|codice|kod\b)"
@@ -49,6 +49,7 @@ _STEP = re2.compile(
 )
 _MARKS = frozenset(b"=>-: \t") | frozenset("—：".encode())
 _QUOTES = frozenset(b"\"'`<>([{") | frozenset("«".encode()[:1])
+_MARKS_OF_SPEECH = frozenset(b"\"'") | frozenset("«".encode()[-1:])
 _FIRST_OF_RUN = (
     0xE3  # Han, kana and Hangul begin with this byte or a later one in UTF-8, letters of other scripts do not
 )
@@ -67,6 +68,10 @@ _UNLESS_CODE = re2.compile(_DATA["unless_code"])
 _CODE_FIRST_PATTERN = re2.compile(_CODE_FIRST)
 _VALUE_FIRST_PATTERN = re2.compile(_VALUE_FIRST)
 _DIGIT_GROUPS = re2.compile(r"(?:[A-Z]-)?\d{1,8}(?:[ \t-]\d{2,6}){0,5}")
+_FOUR_DIGITS = re2.compile(r"(?:\d[ \t-]?){4,8}(?:[^\d]|$)")
+_SAID = re2.compile(
+    r"(?i)^(?:[\s]*$|[.,;!?)]|[ \t](?:to|for|at|on|when|and|um|zum|für|pour|para|per|om|aby|чтобы|для|для)\b)"
+)
 _SIX_DIGITS = re2.compile(r"\d{3}[ \t-]?\d{3}\b")
 _LETTER_GROUPS = re2.compile(r"^[A-Z0-9]{3,10}(?:-[A-Z0-9]{3,10}){0,7}$")
 _QUOTED = re2.compile(r"""[^"'`<>\n«»]{4,160}""")
@@ -170,10 +175,31 @@ def secrets(data: bytes) -> Iterator[tuple[int, int]]:
         if match.start() < reached:
             continue  # inside a secret that was found
         kind = _KINDS[min(_KIND.Match(match.group()) or (len(_KINDS) - 1,))]
-        found = _behind(data, match.start(), match.end(), kind, reader)
+        found = _behind(data, match.start(), match.end(), kind, reader) or _before(data, match.start(), kind)
         if found is not None:
-            reached = found[1]
+            reached = max(reached, found[1])
             yield found
+
+
+_VALUE_BEFORE = re2.compile(r"([\w+/=.!@#$%^&*?~-]{8,100})[\"'`)]{0,2}[ \t](?:[a-z]{2,12}[ \t]){0,2}$")
+
+
+def _before(data: bytes, start: int, kind: str) -> tuple[int, int] | None:
+    """A value right before its word: `... twilio auth token`, `Demo!2345 password`."""
+    if kind not in ("key", "password"):
+        return None
+    since = max(0, start - _AHEAD_BYTES)
+    match = _VALUE_BEFORE.search(data[since:start])
+    if match is None:
+        return None
+    first, last = since + match.start(1), since + match.end(1)
+    value = match.group(1).decode("utf-8", "ignore")
+    made = _made(value)
+    if kind == "password":
+        good = made.digit and made.symbol and (made.lower or made.upper) and last + 1 == start and "@" not in value[1:]
+    else:
+        good = _is_key(value, near=False, composite=True)
+    return (first, last) if good and not _in_token(data, first, first) and _PLACEHOLDER.search(value) is None else None
 
 
 def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tuple[int, int] | None:
@@ -202,11 +228,14 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         if not assigned and b"\n" in data[at:first]:
             return None
         at, head = last, data[first]
+        told = data[last - 1] in b":="  # `wifi:` tells the next one
         reader.steps -= 1
         if reader.steps < 0:
             raise Crowded(start)
         if head in _QUOTES:
-            quote = last
+            if b"{" in data[first:last]:
+                return None  # an object: its members have names of their own
+            quote = last if data[last - 1] in _MARKS_OF_SPEECH else -1
             continue
         steps += 1
         if head in _MARKS and _MARKS.issuperset(data[first:last]):
@@ -228,12 +257,14 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         if raw.lower() == word:
             return None  # it looks for itself
         value = raw.decode("utf-8", "ignore")
+        if value[:1] == "@":
+            return None  # a host behind what was a password in a URL
         if value.casefold() in _ASSIGNED:
             assigned = near = True
             continue
         quoted = quote == first
         if kind in ("phrase", "password") and (assigned or (quoted and kind == "phrase")):
-            several = _several(data, first, kind, quoted=quoted)
+            several = _several(data, first, kind, quoted=quoted) or _app_password(data, first)
             if several:
                 return first, several
         if not value or _PLACEHOLDER.search(raw) is not None:
@@ -241,20 +272,21 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
                 return None
             near = False
             continue
-        if near and (
-            kind in ("pin", "code") or (kind == "plain_code" and (assigned or _SIX_DIGITS.match(data, first)))
-        ):
+        if near and (kind in ("pin", "code") or (kind == "plain_code" and _is_told(data, first, assigned=assigned))):
             groups = _digits_end(data, first)
             if groups and (kind != "pin" or groups - first <= 12):
                 return first, groups
         place = _Place(near, assigned, marked, quoted and assigned, _ENDS.search(data[last : last + 8]) is not None)
         if kind == "password" and _tells_what_for(between) and place.ends and any(c.isdigit() for c in value):
             place = place._replace(near=True, assigned=True)
-        if _holds(value, kind, place):
+        if _holds(value, kind, place) and not (between and assigned and value.isdigit()):
             return first, last
-        if assigned:
+        if assigned or kind == "plain_code":
             return None
-        near = False
+        if data[last : last + 1] in (b".", b";"):
+            return None  # the sentence ends
+        near = told and kind in ("password", "code", "key")
+        assigned = near
         between.append(value.casefold())
     return None
 
@@ -265,6 +297,14 @@ def _tells_what_for(between: list[str]) -> bool:
 
 
 _UNLESS_BEFORE = {"plain_key": _UNLESS, "plain_code": _UNLESS_CODE}
+
+
+def _is_told(data: bytes, first: int, *, assigned: bool) -> bool:
+    """Whether a bare `code` has a value: told by a mark or a verb, or six digits that end what is said of it."""
+    if assigned:
+        return _FOUR_DIGITS.match(data, first) is not None
+    match = _SIX_DIGITS.match(data, first)
+    return match is not None and _SAID.search(data[match.end() : match.end() + 12]) is not None
 
 
 def _digits_end(data: bytes, first: int) -> int:
@@ -282,6 +322,14 @@ def _digits_end(data: bytes, first: int) -> int:
         return 0
     digits = sum(48 <= byte <= 57 for byte in match.group())
     return end if 3 <= digits <= 12 else 0
+
+
+_APP_PASSWORD = re2.compile(r"[a-z]{4}(?:[ \t][a-z]{4}){3}(?:[^\w \t]|$)")
+
+
+def _app_password(data: bytes, first: int) -> int:
+    """Where four groups of four letters end, as Google makes them; 0 where they are none."""
+    return first + 19 if _APP_PASSWORD.match(data, first, min(len(data), first + 24)) else 0
 
 
 def _several(data: bytes, first: int, kind: str, *, quoted: bool) -> int:
@@ -393,7 +441,8 @@ def credentials(data: bytes) -> Iterator[tuple[int, int]]:
             yield first, last
     for pattern in (_CURL, _COOKIE, _OPTION):
         for match in candidates(pattern, data):
-            yield match.span(1)
+            if pattern is not _COOKIE or any(48 <= byte <= 57 for byte in match.group(1)):
+                yield match.span(1)
 
 
 def _is_parameter(value: str) -> bool:
