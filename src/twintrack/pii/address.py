@@ -74,9 +74,19 @@ _USER_IN_URL = re2.compile(r"""://[^\s/@"']*:$""")
 _ROBOTS = frozenset({b"git"})
 
 
+_AGAIN_BYTES = 80
+
+
 def emails(data: bytes) -> Iterator[tuple[int, int]]:
     for match in candidates(_PATTERN, data):
-        yield from _email(data, *match.span())
+        start, end = match.span()
+        found = next(_email(data, start, end), None)
+        if found is None and b"@" in data[end : end + 1]:
+            # `write me @ ada@example.com`: what was read as a host is the name of the next.
+            again = _PATTERN.search(data, _AT.search(data, start, end).end(), min(len(data), end + _AGAIN_BYTES))
+            found = next(_email(data, *again.span()), None) if again else None
+        if found is not None:
+            yield found
 
 
 def _email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -147,6 +157,7 @@ _NO_ADDRESS = re2.compile(
     r"|(?:updat|upgrad|bump)\w{0,4} from(?: [\d.]{7,15} to)?)[ \t:#]{0,3}$"
 )
 _CHANGED = re2.compile(r"(?i)\bfrom [1-9](?:\.\d{1,2}){3} to [1-9](?:\.\d{1,2}){3}\b")
+_IP_WORD = re2.compile(r"(?i)(?:^|[^A-Za-z0-9])ip(?:v?[46])?$")
 _NOT_DIGITS = re.compile("[^0-9]+")
 _LOCAL = frozenset({"127.0.0.1", "0.0.0.0", "255.255.255.255"})  # noqa: S104
 _LIKELY = re2.compile(r"(?i)^(?:[23][0-9a-f]{3}|f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]|::ffff|64:ff9b)")
@@ -168,7 +179,7 @@ def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     parts = _NOT_DIGITS.split(text)
     if any(int(p) > 255 or (len(p) > 1 and p[0] == "0") for p in parts) or text in _LOCAL:
         return
-    if before[-1:].isalnum() and before[-1:] not in (b"v", b"V"):
+    if before[-1:].isalnum() and before[-1:] not in (b"v", b"V") and _IP_WORD.search(before) is None:
         return
     glued = before[-1:] in (b".", b"_") or (before[-1:] == b"-" and not before[-2:-1].isdigit())
     if glued or _WORD_BEHIND.search(data[end : end + 3]):

@@ -29,7 +29,10 @@ for _kind in _KINDS:
     _KIND.Add(f"(?i)(?:{'|'.join(_DATA[_kind])})")
 _KIND.Compile()
 # `482913 is your code`
-_YOURS = r"\d (?i:is|ist|est|es|é|è|to|jest|as|als|comme|como|come|jako|—|-) (?i:your|my|ihr|dein|votre|ton|tu|su|seu|il tuo|twój|ваш)\b"
+_YOURS = (
+    r"\d (?i:is|ist|est|es|é|è|to|jest|as|als|comme|como|come|jako|—|-)"
+    r" (?i:your|my|ihr|dein|votre|ton|tu|su|seu|il tuo|twój|ваш)\b"
+)
 _CODE_FIRST = (
     rf"(?:^|[^\w.,-])((?:[A-Z]-)?\d{{2}}[ \t-]?\d{{0,5}}{_YOURS[:2]}){_YOURS[2:]}"
     r"[^\n0-9]{0,40}?(?i:codes?\b|otp|pin\b|password|passcode|código|codice|kod\b)"
@@ -40,7 +43,27 @@ _VALUE_FIRST = (
     r"(?i:the|my|our|your|das|mein|unser|le|mon|la|mi|su|il|a|minha|het|mijn)\b"
     r"[^\n]{0,30}?(?i:password|passwort|passphrase|passwd|mot de passe|contraseña|clave|senha|wachtwoord)"
 )
-NEEDS = "(?i:" + "|".join(word for kind in _KINDS for word in _DATA[kind]) + ")|" + _YOURS
+# `use 482913 to verify`
+_VERIFYING = (
+    r"(?i:verif|confirm|log ?in|sign ?in|reset|complete|activate|authenticat|bestätig|anmeld|vérifi|iniciar|acced|"
+    r"вход|подтвер)"
+)
+_IN_ORDER_TO = r" (?i:to|as|for|um|zum|zur|pour|para|per|чтобы|для) (?:[^ \n]{1,24} )?" + _VERIFYING
+_TO_VERIFY = r"\b(\d{3}[ \t-]?\d{1,5})" + _IN_ORDER_TO
+# `login: root / Pa55-w0rd!`
+_PAIR = (
+    r"(?i:\blog ?in|\bsign ?in|\bcreds?|credentials?|zugangsdaten|anmeldedaten|identifiants?|credenci[ae]\w{0,3}|"
+    r"credenziali|логин|账号|アカウント)[:= \t]{1,3}[\w.@+-]{2,40}[ \t]{0,2}[/:|][ \t]{0,2}([^\s\"'<>,;/]{5,40})"
+)
+_NEEDS_PAIR = (
+    r"(?i:\blog ?in|\bsign ?in|\bcreds?|identifiants?|credenci|credenzial|логин|账号|アカウント)[:= \t]{1,3}[\w.@+-]"
+)
+NEEDS = (
+    "(?i:"
+    + "|".join(word for kind in _KINDS for word in _DATA[kind])
+    + ")|"
+    + "|".join((_YOURS, r"\d" + _IN_ORDER_TO, _NEEDS_PAIR))
+)
 # One step behind a word: an assignment, a quote, a word of a script without spaces, or what may be the value. They are
 # told apart by their first byte.
 _STEP = re2.compile(
@@ -67,6 +90,8 @@ _STATUSES, _STOPS = frozenset(_DATA["statuses"]), frozenset(_DATA["stops"])
 _UNLESS_CODE = re2.compile(_DATA["unless_code"])
 _CODE_FIRST_PATTERN = re2.compile(_CODE_FIRST)
 _VALUE_FIRST_PATTERN = re2.compile(_VALUE_FIRST)
+_TO_VERIFY_PATTERN, _PAIR_PATTERN = re2.compile(_TO_VERIFY), re2.compile(_PAIR)
+_KEY_GROUPS = re2.compile(r"^[A-Z0-9]{4,6}(?:-[A-Z0-9]{4,6}){2,}$")
 _DIGIT_GROUPS = re2.compile(r"(?:[A-Z]-)?\d{1,8}(?:[ \t-]\d{2,6}){0,5}")
 _FOUR_DIGITS = re2.compile(r"(?:\d[ \t-]?){4,8}(?:[^\d]|$)")
 _SAID = re2.compile(
@@ -165,8 +190,13 @@ def secrets(data: bytes) -> Iterator[tuple[int, int]]:
     """Values beside words like password, token, key, in many languages."""
     reader = _Reader(_STEPS_OF_A_WORD * most_candidates(len(data)))
     reached = 0
-    for match in candidates(_CODE_FIRST_PATTERN, data):
-        yield match.span(1)
+    for pattern in (_CODE_FIRST_PATTERN, _TO_VERIFY_PATTERN):
+        for match in candidates(pattern, data):
+            yield match.span(1)
+    for match in candidates(_PAIR_PATTERN, data):
+        made = _made(match.group(1).decode("utf-8", "ignore"))
+        if made.digit and made.kinds >= 3:
+            yield match.span(1)
     for match in candidates(_VALUE_FIRST_PATTERN, data):
         made = _made(match.group(1).decode("utf-8", "ignore"))
         if made.digit and (made.lower or made.upper):
@@ -198,7 +228,9 @@ def _before(data: bytes, start: int, kind: str) -> tuple[int, int] | None:
     if kind == "password":
         good = made.digit and made.symbol and (made.lower or made.upper) and last + 1 == start and "@" not in value[1:]
     else:
-        good = _is_key(value, near=False, composite=True)
+        good = _is_key(value, near=False, composite=True) or (
+            _KEY_GROUPS.search(value) is not None and made.digit and last + 1 == start
+        )
     return (first, last) if good and not _in_token(data, first, first) and _PLACEHOLDER.search(value) is None else None
 
 
