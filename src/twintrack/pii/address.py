@@ -75,15 +75,16 @@ _ROBOTS = frozenset({b"git"})
 
 
 _AGAIN_BYTES = 80
+_SPACED_AT = re2.compile(" @ ?|@ ")
 
 
 def emails(data: bytes) -> Iterator[tuple[int, int]]:
     for match in candidates(_PATTERN, data):
         start, end = match.span()
         found = next(_email(data, start, end), None)
-        if found is None and b"@" in data[end : end + 1]:
+        if found is None and data[end : end + 1] == b"@" and (spaced := _SPACED_AT.search(data, start, end)):
             # `write me @ ada@example.com`: what was read as a host is the name of the next.
-            again = _PATTERN.search(data, _AT.search(data, start, end).end(), min(len(data), end + _AGAIN_BYTES))
+            again = _PATTERN.search(data, spaced.end(), min(len(data), end + _AGAIN_BYTES))
             found = next(_email(data, *again.span()), None) if again else None
         if found is not None:
             yield found

@@ -86,6 +86,7 @@ _UUID = re2.compile(r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _HEX = re2.compile(r"(?i)^(?:0x)?[0-9a-f]{16,}$")
 _NUMBER_LIKE = re2.compile(r"^[\d.,:/%+-]+$")
 _FOR_WHAT, _WHOSE = frozenset(_DATA["for_what"]), frozenset(_DATA["whose"])
+_BECAME = frozenset(_DATA["became"])
 _STATUSES, _STOPS = frozenset(_DATA["statuses"]), frozenset(_DATA["stops"])
 _UNLESS_CODE = re2.compile(_DATA["unless_code"])
 _CODE_FIRST_PATTERN = re2.compile(_CODE_FIRST)
@@ -95,7 +96,8 @@ _KEY_GROUPS = re2.compile(r"^[A-Z0-9]{4,6}(?:-[A-Z0-9]{4,6}){2,}$")
 _DIGIT_GROUPS = re2.compile(r"(?:[A-Z]-)?\d{1,8}(?:[ \t-]\d{2,6}){0,5}")
 _FOUR_DIGITS = re2.compile(r"(?:\d[ \t-]?){4,8}(?:[^\d]|$)")
 _SAID = re2.compile(
-    r"(?i)^(?:[\s]*$|[.,;!?)]|[ \t](?:to|for|at|on|when|and|um|zum|für|pour|para|per|om|aby|чтобы|для|для)\b)"
+    r"(?i)^(?:[\s]*$|[.,;!?)]|[ \t]"
+    r"(?:to|for|at|on|when|and|um|zum|für|pour|para|per|om|aby|чтобы|для|expires?|will|valid)\b)"
 )
 _SIX_DIGITS = re2.compile(r"\d{3}[ \t-]?\d{3}\b")
 _LETTER_GROUPS = re2.compile(r"^[A-Z0-9]{3,10}(?:-[A-Z0-9]{3,10}){0,7}$")
@@ -294,6 +296,9 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         if value.casefold() in _ASSIGNED:
             assigned = near = True
             continue
+        if value.casefold() in _BECAME:
+            near = False
+            continue
         quoted = quote == first
         if kind in ("phrase", "password") and (assigned or (quoted and kind == "phrase")):
             several = _several(data, first, kind, quoted=quoted) or _app_password(data, first)
@@ -304,7 +309,10 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
                 return None
             near = False
             continue
-        if near and (kind in ("pin", "code") or (kind == "plain_code" and _is_told(data, first, assigned=assigned))):
+        if near and (
+            kind in ("pin", "code")
+            or (kind == "plain_code" and _is_told(data, first, assigned=assigned and not between))
+        ):
             groups = _digits_end(data, first)
             if groups and (kind != "pin" or groups - first <= 12):
                 return first, groups
@@ -313,11 +321,11 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
             place = place._replace(near=True, assigned=True)
         if _holds(value, kind, place) and not (between and assigned and value.isdigit()):
             return first, last
-        if assigned or kind == "plain_code":
+        if assigned or (kind == "plain_code" and not told):
             return None
         if data[last : last + 1] in (b".", b";"):
             return None  # the sentence ends
-        near = told and kind in ("password", "code", "key")
+        near = told and kind in ("password", "code", "key", "plain_code") and value.casefold() not in _STATUSES
         assigned = near
         between.append(value.casefold())
     return None
