@@ -51,7 +51,7 @@ secrets = st.sampled_from(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.text(max_size=40), secrets, st.text(max_size=40))
 def test_row_with_a_finding_is_always_suspicious(before: str, secret: str, after: str) -> None:
     text = before + secret + after

@@ -113,13 +113,13 @@ class Metrics:
             ["status", "reason"],
         )
         self.masking_reloads = self._counter(
-            "twintrack_masking_rules_reloads",
+            "twintrack_ingest_masking_rules_reloads",
             "Changes of the masking rules file that were seen, by what became of them: loaded or refused.",
             "refused at all: the file is broken or gone, and the rules from before it stay in force",
             ["result"],
         )
         self.masking_rules_refused = self._gauge(
-            "twintrack_masking_rules_refused",
+            "twintrack_ingest_masking_rules_refused",
             "1 while the masking rules file is not what is in force.",
             "1 for a minute: `twintrack doctor` says what is wrong with the file",
         )
