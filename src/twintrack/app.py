@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from twintrack.control.control import Control
 from twintrack.crash import crash_at
 from twintrack.demo import SignInLink, demo_routes
 from twintrack.errors import DataFolderInUse, RequestError, SettingsError, TwintrackError, Unavailable
+from twintrack.event import Tenancy
 from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.query.answer import Answers
+from twintrack.query.cohort_routes import cohort_routes
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import Admission, query_routes, session_routes
@@ -202,7 +205,10 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     admission = Admission(services.control)
     app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
     app.include_router(query_routes(services.executor, admission))
-    app.include_router(kind_routes(Answers(services.executor, services.clock), admission))
+    app.include_router(kind_routes(Answers(services.executor, services.clock, services.control.cohorts.all), admission))
+    app.include_router(
+        cohort_routes(services.control.cohorts, admission, services.clock, partial(_stored_form, services))
+    )
     app.include_router(
         trace_routes(
             services.spool,
@@ -232,6 +238,13 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
+
+
+def _stored_form(services: Services, tenancy: Tenancy, identifier: str) -> str:
+    """An identifier as its rows hold it."""
+    masker = services.receiver.maskers.of(tenancy.environment)
+    secret = services.control.project(tenancy.project).secret
+    return masker.stored_identifier(identifier, secret)[0] if masker else identifier
 
 
 def _errors(app: FastAPI) -> None:

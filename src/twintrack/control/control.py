@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.clock import Clock, iso
+from twintrack.control.cohorts import Cohorts
 from twintrack.control.rollout import Rollout, changed
 from twintrack.control.tables import keys, projects, rollouts, sessions
 from twintrack.control.upgrade import upgrade
@@ -54,6 +55,7 @@ class Control:
                 connection.execute("PRAGMA synchronous=FULL")
 
         upgrade(self._engine, clock.milliseconds())
+        self.cohorts = Cohorts(self._engine, clock)
         self._principals: dict[str, Principal] = {}
         self._projects: dict[str, Project] = {}
         self._rollouts: dict[Tenancy, Rollout] = {}

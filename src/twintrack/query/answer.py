@@ -1,11 +1,14 @@
 """From a typed question to an answer that shows its own definition: plan, ask, shape."""
 
+import asyncio
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twintrack.auth import Principal
 from twintrack.clock import Clock, iso
 from twintrack.event import Tenancy
+from twintrack.query.cohort import named
 from twintrack.query.compile.statement import Parameters, table
 from twintrack.query.execute import Executor
 from twintrack.query.question import Question
@@ -13,8 +16,10 @@ from twintrack.query.scope import Scope
 
 
 class Answers:
-    def __init__(self, executor: Executor, clock: Clock) -> None:
-        self._executor, self._clock = executor, clock
+    """Shape: `cohorts` gives the definitions that an environment keeps, by name."""
+
+    def __init__(self, executor: Executor, clock: Clock, cohorts: Callable[[Tenancy], Mapping[str, Any]]) -> None:
+        self._executor, self._clock, self._cohorts = executor, clock, cohorts
 
     async def ask(self, question: Question, principal: Principal) -> dict[str, Any]:
         """The answer, its definition in words, its SQL, when it was read and what it cost.
@@ -43,7 +48,11 @@ class Answers:
 
     async def scope(self, principal: Principal) -> Scope:
         return Scope(
-            principal.tenancy, principal.role, self._clock.milliseconds(), await self._beginning(principal.tenancy)
+            principal.tenancy,
+            principal.role,
+            self._clock.milliseconds(),
+            await self._beginning(principal.tenancy),
+            named(await asyncio.to_thread(self._cohorts, principal.tenancy)),
         )
 
     async def _beginning(self, tenancy: Tenancy) -> int | None:
