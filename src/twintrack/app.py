@@ -205,7 +205,10 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     admission = Admission(services.control)
     app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
     app.include_router(query_routes(services.executor, admission))
-    app.include_router(kind_routes(Answers(services.executor, services.clock, services.control.cohorts.all), admission))
+    answers = Answers(
+        services.executor, services.clock, services.control.cohorts.all, services.settings.query_cache_answers
+    )
+    app.include_router(kind_routes(answers, admission))
     app.include_router(
         cohort_routes(services.control.cohorts, admission, services.clock, partial(_stored_form, services))
     )

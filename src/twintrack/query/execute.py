@@ -2,33 +2,48 @@
 
 import asyncio
 import base64
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from twintrack.errors import StoreUnavailable, TwintrackError
+from twintrack.errors import StoreError, StoreUnavailable, TwintrackError
 from twintrack.event import Tenancy
 from twintrack.metrics import Metrics
 from twintrack.query.guard import scope
+from twintrack.query.turns import Turns
 from twintrack.settings import Settings
 from twintrack.store.protocol import Store
 
 _Answered = TypeVar("_Answered")
 
 
+_AT_ONCE = 2
+# How the engine calls what is streamed.
+STREAMED = {"csv": "CSV", "json": "JSONEachRow", "parquet": "Parquet"}
+_SLOWEST = 4  # times the longest run that reading an answer may take
+_END_AGAIN_SECONDS = 0.2
+_WAITING_OF_ONE = 50
+
+
 class Executor:
-    """Two threads at most: a question waits for its turn rather than taking ingest's cores."""
+    """Two questions at once: one waits for its turn rather than taking ingest's cores, and askers take turns.
+
+    A question whose asker has gone is ended in the engine.
+    """
 
     def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
         self._store, self._settings, self._metrics = store, settings, metrics
         self._ending = False
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="query")
+        self._turns = Turns(_AT_ONCE, _WAITING_OF_ONE)
+        self._threads = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="query")
+        self._ends = ThreadPoolExecutor(max_workers=2, thread_name_prefix="query-end")
 
     def cancel(self) -> None:
         """From now on no question is asked; those that run end at once, with an error that says so."""
@@ -39,24 +54,50 @@ class Executor:
         """Ends what is running and waits for it: an engine that ends inside a query crashes."""
         self.cancel()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._ends.shutdown(wait=True)
 
-    async def _ask(self, question: Callable[[], _Answered]) -> _Answered:
-        """Asks on a thread, and counts how it went."""
+    async def _ask(self, question: Callable[[dict[str, Any]], _Answered], asker: str = "") -> _Answered:
+        """Asks on a thread, and counts how it went. The question is given its bounds and its mark."""
+        mark = f"question-{uuid4().hex}"
+        bounds = {**self.bounds(), "log_comment": mark}
 
         def unless_ending() -> _Answered:
             if self._ending:
                 raise StoreUnavailable("the service is stopping", hint="ask again when it is back")
-            return question()
+            return question(bounds)
 
         started, result = time.perf_counter(), "ok"
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, unless_ending)
+            async with self._turns.turn(asker):
+                work = asyncio.get_running_loop().run_in_executor(self._threads, unless_ending)
+                try:
+                    return await asyncio.shield(work)
+                except asyncio.CancelledError:
+                    # The turn is over when the engine has let go, not when nobody listens any more.
+                    await self._end(mark, work)
+                    raise
         except TwintrackError as error:
             result = error.code
+            raise
+        except asyncio.CancelledError:
+            result = "left"
             raise
         finally:
             self._metrics.queries.labels(result).inc()
             self._metrics.query_seconds.observe(time.perf_counter() - started)
+
+    async def _end(self, mark: str, work: "asyncio.Future[Any]") -> None:
+        """Ends a question in the engine and waits until it has ended; again, since it may only be about to begin."""
+        while not work.done():
+            with contextlib.suppress(TwintrackError):
+                await asyncio.get_running_loop().run_in_executor(self._ends, self._store.end, mark)
+            await asyncio.wait([work], timeout=_END_AGAIN_SECONDS)
+        with contextlib.suppress(TwintrackError):
+            work.result()
+
+    async def version(self, months: list[int]) -> str:
+        """Changes whenever what questions read has changed; takes no turn, since it reads no events."""
+        return await asyncio.get_running_loop().run_in_executor(self._ends, self._store.version, months)
 
     def bounds(self) -> dict[str, Any]:
         s = self._settings
@@ -70,18 +111,19 @@ class Executor:
         }
 
     async def sql(
-        self, sql: str, parameters: Mapping[str, Any], tenancy: Tenancy | None, *, hide: bool = False
+        self, sql: str, parameters: Mapping[str, Any], tenancy: Tenancy | None, *, hide: bool = False, asker: str = ""
     ) -> dict[str, Any]:
         """`{"columns", "rows", "rows_read", "milliseconds", "sql"}`.
 
         Raises: RequestError for a refused statement, StoreError with the engine's words or the limit met.
         """
         judged = scope(sql, tenancy, hide=hide)
-        return await self.run(judged, parameters)
+        return await self.run(judged, parameters, asker)
 
-    async def run(self, judged: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def run(self, judged: str, parameters: Mapping[str, Any] | None = None, asker: str = "") -> dict[str, Any]:
+        """As `sql`, of a statement that is our own. Questions of one `asker` take turns with those of others."""
         started = time.perf_counter()
-        answer = await self._ask(lambda: self._store.select(judged, parameters, self.bounds()))
+        answer = await self._ask(lambda bounds: self._store.select(judged, parameters, bounds), asker)
         return {
             "columns": [{"name": name, "type": kind} for name, kind in answer.columns],
             "rows": [[plain(cell) for cell in row] for row in answer.rows],
@@ -90,9 +132,63 @@ class Executor:
             "sql": judged,
         }
 
+    async def stream(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any],
+        output_format: str,
+        tenancy: Tenancy | None,
+        *,
+        hide: bool = False,
+        asker: str = "",
+    ) -> AsyncIterator[bytes]:
+        """The answer as csv, json (a line for each row) or parquet, in pieces as the engine has them.
+
+        What goes wrong after the first piece raises there: whoever passes pieces on must cut its own answer too.
+        Raises: as `sql`, and StoreError where the pieces are taken too slowly.
+        """
+        judged = scope(sql, tenancy, hide=hide)
+        mark = f"question-{uuid4().hex}"
+        bounds = {**self.bounds(), "log_comment": mark}
+        loop = asyncio.get_running_loop()
+        async with self._turns.turn(asker):
+            head = b""
+            if output_format == "csv":
+                # The embedded engine would repeat the names in front of each block.
+                empty = f"SELECT * FROM ({judged}) LIMIT 0"
+                named = await loop.run_in_executor(self._threads, self._store.select, empty, parameters, bounds)
+                head = _csv_line([name for name, _ in named.columns])
+            blocks = self._store.blocks(judged, STREAMED[output_format], parameters, bounds)
+            until = loop.time() + _SLOWEST * self._settings.query_seconds
+            ended = False
+            try:
+                while (block := await loop.run_in_executor(self._threads, next, blocks, None)) is not None:
+                    yield head + block
+                    head = b""
+                    if loop.time() > until:
+                        raise StoreError("the answer was read too slowly", hint="ask for less, or read faster")
+                if head:
+                    yield head
+                ended = True
+            finally:
+                if not ended:
+                    with contextlib.suppress(TwintrackError):
+                        await loop.run_in_executor(self._ends, self._store.end, mark)
+                    await loop.run_in_executor(self._threads, _close, blocks)
+
     async def export(self, sql: str, output_format: str, tenancy: Tenancy | None) -> bytes:
         judged = scope(sql, tenancy)
-        return await self._ask(lambda: self._store.export(judged, output_format, self.bounds()))
+        return await self._ask(lambda bounds: self._store.export(judged, output_format, bounds))
+
+
+def _csv_line(cells: list[str]) -> bytes:
+    return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells).encode() + b"\n"
+
+
+def _close(blocks: Iterator[bytes]) -> None:
+    if isinstance(blocks, Generator):
+        with contextlib.suppress(TwintrackError):
+            blocks.close()
 
 
 def plain(value: Any) -> Any:

@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
 from twintrack import auth
 from twintrack.errors import RequestError
 from twintrack.query.answer import Answers
 from twintrack.query.kinds import KINDS
+from twintrack.query.listening import while_listening
 from twintrack.query.question import Question
 from twintrack.query.routes import Admission
 
@@ -20,8 +21,8 @@ def kind_routes(answers: Answers, admission: Admission) -> APIRouter:
     asker = Annotated[auth.Principal, Depends(admission.role(auth.MAY_LOOK))]
 
     def route(model: type[Question]) -> Callable[..., Awaitable[dict[str, Any]]]:
-        async def ask(body: model, principal: asker) -> dict[str, Any]:  # type: ignore[valid-type]
-            return await answers.ask(body, principal)
+        async def ask(body: model, request: Request, principal: asker) -> dict[str, Any]:  # type: ignore[valid-type]
+            return await while_listening(request, answers.ask(body, principal))
 
         return ask
 

@@ -1,15 +1,17 @@
 """The HTTP half of reading: SQL, the live view, one event's fate, sign-in. Nothing here can write an event."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import StreamingResponse
 
 from twintrack import auth
 from twintrack.control.control import Control
 from twintrack.errors import RequestError
 from twintrack.query.execute import Executor
+from twintrack.query.listening import while_listening
 from twintrack.settings import Settings
 
 COOKIE = "twintrack_session"
@@ -22,6 +24,11 @@ class SqlRequest(BaseModel):
     sql: str = Field(description="One SELECT.", max_length=50_000)
     parameters: dict[str, str | int | float | bool | None] = Field(
         default_factory=dict, description="Values of `{name:Type}` in the statement."
+    )
+    format: Literal["answer", "csv", "json", "parquet"] = Field(
+        "answer",
+        description="`answer`: one JSON object with columns and rows; else a stream of csv, JSON lines or parquet, which is"
+        " cut off where it fails.",
     )
 
 
@@ -78,13 +85,35 @@ def _same_origin(request: Request) -> None:
 def query_routes(executor: Executor, admission: Admission) -> APIRouter:
     router = APIRouter(tags=["query"])
 
-    @router.post("/api/analytics/sql", summary="Run one SELECT, scoped to the key's project and environment")
+    @router.post(
+        "/api/analytics/sql", summary="Run one SELECT, scoped to the key's project and environment", response_model=None
+    )
     async def sql(
-        body: SqlRequest, principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_QUERY))]
-    ) -> dict[str, Any]:
-        return await executor.sql(body.sql, body.parameters, principal.tenancy, hide=principal.role is auth.Role.READ)
+        body: SqlRequest,
+        request: Request,
+        principal: Annotated[auth.Principal, Depends(admission.role(auth.MAY_QUERY))],
+    ) -> Any:
+        hide = principal.role is auth.Role.READ
+        if body.format != "answer":
+            pieces = executor.stream(
+                body.sql, body.parameters, body.format, principal.tenancy, hide=hide, asker=principal.key_id
+            )
+            # Before the first piece an error is still an answer of its own.
+            first = await while_listening(request, anext(pieces, b""))
+            return StreamingResponse(_all(first, pieces), media_type=_MEDIA[body.format])
+        work = executor.sql(body.sql, body.parameters, principal.tenancy, hide=hide, asker=principal.key_id)
+        return await while_listening(request, work)
 
     return router
+
+
+_MEDIA = {"csv": "text/csv; charset=utf-8", "json": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
+
+
+async def _all(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in pieces:
+        yield piece
 
 
 def session_routes(control: Control, settings: Settings, admission: Admission, *, demo: bool) -> APIRouter:

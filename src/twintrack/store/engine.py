@@ -184,7 +184,7 @@ class Engine:
     @contextmanager
     def _asked(self, asked: Question, client: socket.socket) -> Iterator[Any]:
         """A connection with the question's settings; while it is used, its query can be found and killed."""
-        tag = uuid4().hex
+        tag = asked.settings.get("log_comment") or uuid4().hex
         connection = _connect(self._folder)
         try:
             if asked.database and asked.database != "default":

@@ -37,6 +37,16 @@ class Store(Protocol):
         """The answer as the engine formats it (CSVWithNames, JSON, Parquet)."""
         ...
 
+    def blocks(
+        self,
+        sql: str,
+        output_format: str,
+        parameters: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Iterator[bytes]:
+        """The answer as the engine formats it, in pieces as they come; a failure raises, also after some pieces."""
+        ...
+
     def stream(self, sql: str) -> Iterator[Sequence[Any]]:
         """Rows of a long read, block by block."""
         ...
@@ -47,6 +57,21 @@ class Store(Protocol):
 
     def probe(self) -> None:
         """Returns when the engine answers a question of nothing.
+
+        Raises: StoreError.
+        """
+        ...
+
+    def version(self, months: Sequence[int]) -> str:
+        """Another text after anything changed in what questions read; of events only in these months (202601), all of
+        them where none is named. Empty where that cannot be told.
+
+        Raises: StoreError.
+        """
+        ...
+
+    def end(self, mark: str) -> None:
+        """Ends the reads whose setting `log_comment` is this mark; each fails with StoreUnavailable or StoreError.
 
         Raises: StoreError.
         """

@@ -44,7 +44,12 @@ class Events(RangedQuestion, EventSelection):
             where.append(f"event_name IN {p.texts(self.names)}")
         statement = page(self.columns, where, self.after, self.limit, scope, p)
         definition = f"The {words.selection(self)}, newest first; {period.words()}."
-        return Plan({"main": statement}, definition, lambda rows: paged(self.columns, rows["main"], self.limit))
+        return Plan(
+            {"main": statement},
+            definition,
+            lambda rows: paged(self.columns, rows["main"], self.limit),
+            reads=(period.start, period.end),
+        )
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
         where = [self.period(scope).within(p), condition(self.filter, scope, p)]

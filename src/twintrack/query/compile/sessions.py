@@ -58,7 +58,7 @@ class Sessions(RangedQuestion):
             f" last event, events; the {self.top} commonest {self.by} of first and last events;"
             f" {words.conditions(self, of)}."
         )
-        return Plan(statements, definition, lambda rows: self._shape(rows, unit, steps))
+        return Plan(statements, definition, lambda rows: self._shape(rows, unit, steps), reads=(of.start, of.end))
 
     def _each(self, scope: Scope, p: Parameters) -> str:
         """A SELECT with a row for each session."""
