@@ -121,7 +121,7 @@ def command_app(services: Services) -> Starlette:
             raise RequestError(faults, hint="see docs/reference/http.md", code="invalid") from None
         tenancy = Tenancy(body["project"], body["environment"])
         operator_ = Principal("operator", Role.OWNER, tenancy)
-        answer = await Answers(services.executor, services.clock).ask(asked, operator_)
+        answer = await Answers(services.executor, services.clock, services.control.cohorts.all).ask(asked, operator_)
         record(OPERATOR, f"query.{body['kind']}")
         return JSONResponse(answer)
 

@@ -51,7 +51,8 @@ class Stage:
         self.store = ClickHouse(Connection(self.server.url()), "chdb")
         self.clock = ManualClock(round(now.timestamp() * 1000))
         self.executor = Executor(self.store, load_settings(), Metrics())
-        self.answers = Answers(self.executor, self.clock)
+        self.answers = Answers(self.executor, self.clock, lambda _: self.cohorts)
+        self.cohorts: dict[str, Any] = {}
         self._chunks = 0
 
     def insert(self, rows: list[dict[str, Any]], tenancy: Tenancy = SHOP) -> None:

@@ -20,6 +20,7 @@ from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.bounds import UNBOUND, Bounds
 from twintrack.clock import Clock, iso
 from twintrack.control.access import key_bounds, key_uses, signins
+from twintrack.control.cohorts import Cohorts
 from twintrack.control.consents import Consents
 from twintrack.control.data_keys import add, open_secret, seal_secrets, sealed_secret, unlock, wrappers
 from twintrack.control.people import People
@@ -78,6 +79,7 @@ class Control:
         if self.data_keys is not None:
             seal_secrets(self._engine, self.data_keys)
         self.consents = Consents(self._engine, clock)
+        self.cohorts = Cohorts(self._engine, clock)
         self._principals: dict[str, Principal] = {}
         self._projects: dict[str, Project] = {}
         self._rollouts: dict[Tenancy, Rollout] = {}

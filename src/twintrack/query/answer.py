@@ -1,12 +1,16 @@
 """From a typed question to an answer that shows its own definition: plan, ask, shape."""
 
+import asyncio
 import json
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twintrack.auth import Principal
 from twintrack.clock import Clock, instant, iso
+from twintrack.event import Tenancy
 from twintrack.query.cache import Cache, Kept
+from twintrack.query.cohort import named
 from twintrack.query.compile.statement import Parameters, Statement, table
 from twintrack.query.execute import Executor
 from twintrack.query.question import Question
@@ -14,10 +18,12 @@ from twintrack.query.scope import Scope
 
 
 class Answers:
-    """Shape: `kept` answers stay in memory for as long as they are true."""
+    """Shape: `cohorts` gives what an environment keeps by name; `kept` answers stay in memory while they are true."""
 
-    def __init__(self, executor: Executor, clock: Clock, kept: int = 0) -> None:
-        self._executor, self._clock, self._kept = executor, clock, kept
+    def __init__(
+        self, executor: Executor, clock: Clock, cohorts: Callable[[Tenancy], Mapping[str, Any]], kept: int = 0
+    ) -> None:
+        self._executor, self._clock, self._cohorts, self._kept = executor, clock, cohorts, kept
         self._cache = Cache(kept)
 
     async def ask(self, question: Question, principal: Principal) -> dict[str, Any]:
@@ -28,7 +34,9 @@ class Answers:
         started = time.perf_counter()
         scope = await self.scope(principal)
         plan = question.plan(scope)
-        version = await self._executor.version(_months(plan.reads)) if self._kept else ""
+        # Who is of a cohort may change with events of any time, whatever the question itself reads.
+        reads = None if '"cohort":' in question.model_dump_json() else plan.reads
+        version = await self._executor.version(_months(reads)) if self._kept else ""
         rows, rows_read, cached, asked = {}, 0, True, []
         for name, statement in plan.statements.items():
             answer, known = await self._read(statement, version, principal)
@@ -58,7 +66,8 @@ class Answers:
     async def scope(self, principal: Principal) -> Scope:
         """What the question depends on beside itself."""
         now = self._clock.milliseconds()
-        return Scope(principal.tenancy, principal.role, now, await self._beginning(principal))
+        kept = await asyncio.to_thread(self._cohorts, principal.tenancy)
+        return Scope(principal.tenancy, principal.role, now, await self._beginning(principal), named(kept))
 
     async def _beginning(self, principal: Principal) -> int | None:
         """The hour of the project's first event, milliseconds since 1970; None before any."""

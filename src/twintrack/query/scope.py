@@ -8,8 +8,8 @@ from twintrack.errors import RequestError
 from twintrack.event import Tenancy
 from twintrack.query.compile.statement import Parameters
 
-# Gives the SELECT of the persons of a cohort, one column; its values go into the parameters of the statement it joins.
-CohortOf = Callable[[Parameters], str]
+# Gives the condition that `person` is of a cohort; its values go into the parameters of the statement it joins.
+CohortOf = Callable[["Scope", Parameters], str]
 
 
 class Scope(NamedTuple):

@@ -232,7 +232,8 @@ def _plan(asked: Funnel, scope: Scope) -> Plan:
             ]
         return answer
 
-    return Plan(statements, _definition(asked, of), shape)
+    until = of.end + asked.window_seconds * 1000
+    return Plan(statements, _definition(asked, of), shape, reads=(of.start, until))
 
 
 def _main(asked: Funnel, scope: Scope, of: Period) -> Statement:

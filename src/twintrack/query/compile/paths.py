@@ -158,7 +158,7 @@ def _plan(asked: Paths, scope: Scope) -> Plan:
             "paths": whole,
         }
 
-    return Plan({"main": main}, _definition(asked, scope), shape)
+    return Plan({"main": main}, _definition(asked, scope), shape, reads=(of.start, of.end))
 
 
 def _name(shown: str) -> str | None:

@@ -42,7 +42,7 @@ class Retention(RangedQuestion):
     back: EventSelection = Field(
         default_factory=lambda: EventSelection.model_validate({}), description="What counts as coming back."
     )
-    kind: Literal["first-time", "recurring"] = Field(
+    entry: Literal["first-time", "recurring"] = Field(
         "first-time", description="By the first start event ever, or by every bucket that holds one."
     )
     interval: Literal["day", "week", "month"] = "week"
@@ -91,7 +91,7 @@ def members(asked: Retention, scope: Scope, p: Parameters, found: list[Bucket]) 
     until = scope.now_milliseconds + 1 if asked.unbounded else found[-1].end
     span = Period(found[0].start, max(until, found[0].start + 1), zone)
     bucket = period.index(p, asked.interval, found[0].start, zone)
-    first = asked.kind == "first-time"
+    first = asked.entry == "first-time"
     where = [condition(asked.filter, scope, p), "(started OR came)"]
     if not first:
         where.insert(0, span.within(p))
@@ -226,7 +226,7 @@ def _table(
 def _definition(asked: Retention, found: list[Bucket]) -> str:
     whole = Period(found[0].start, found[len(found) - asked.periods - 1].end, asked.zone)
     unit = asked.interval
-    begin = "for the first time ever" if asked.kind == "first-time" else "at all"
+    begin = "for the first time ever" if asked.entry == "first-time" else "at all"
     again = f"in that {unit} or a later one until now" if asked.unbounded else f"in that {unit}"
     said = [
         f"of the persons who had {words.selection(asked.start)} {begin} in a {unit}, those with"
