@@ -144,7 +144,7 @@ def sql_page() -> str:
     tables = "\n".join(f"- `{name}`" for name in READABLE)
 
     def listed(names: list[str]) -> str:
-        return " ".join(f"`{name}`" for name in sorted(set(names), key=str.lower))
+        return " ".join(f"`{name}`" for name in sorted(set(names), key=lambda name: (name.lower(), name)))
 
     return (
         "# SQL\n\n`POST /api/analytics/sql` and `twintrack query` take one SELECT, with CTEs, joins, subqueries and window"

@@ -76,6 +76,7 @@ class Services:
     def close(self) -> None:
         """Drains: what is accepted is loaded, then every file is closed and the folder marked clean."""
         self.executor.close()
+        self.receiver.tokens.close()
         self.loader.stop()
         self.spool.close()
         self.store.close()
