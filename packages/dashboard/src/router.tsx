@@ -1,4 +1,5 @@
 import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
+import { AccessPage } from "./pages/AccessPage";
 import { EventPage } from "./pages/EventPage";
 import { LivePage } from "./pages/LivePage";
 import { MissingPage } from "./pages/MissingPage";
@@ -24,8 +25,10 @@ const setup = createRoute({
   component: SetupPage,
 });
 
+const access = createRoute({ getParentRoute: () => root, path: "/access", component: AccessPage });
+
 export const router = createRouter({
-  routeTree: root.addChildren([live, event, setup]),
+  routeTree: root.addChildren([live, event, setup, access]),
   scrollRestoration: true,
   defaultPreload: false,
 });
