@@ -208,7 +208,7 @@ class KeyServer:
                 self.end_headers()
                 with contextlib.suppress(OSError):
                     self.wfile.write(body)
-        
+
             def log_message(self, *_: Any) -> None:
                 """Quiet."""
 
