@@ -102,6 +102,7 @@ class Services:
         """Drains: what is accepted is loaded, then every file is closed and the folder marked clean."""
         self.executor.close()
         self.receiver.maskers.stop()
+        self.receiver.tokens.close()
         self.loader.stop()
         self.spool.close()
         self.store.close()

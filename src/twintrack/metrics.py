@@ -305,6 +305,11 @@ class Metrics:
             "slowed or wrong_password rising: somebody guesses; foreign_address at all: a key is used from elsewhere",
             ["reason"],
         )
+        self.key_set_errors = self._counter(
+            "twintrack_access_key_set_errors",
+            "Times the key set of user tokens (TWINTRACK_JWT_KEYS) could not be read.",
+            "rising for 10 minutes: after an hour its tokens verify nobody",
+        )
 
         self.receipts = {result: self.received_receipts.labels(result) for result in RECEIPTS}
         self.sdk_events_by = {state: self.sdk_events.labels(state) for state in SDK_STATES}
