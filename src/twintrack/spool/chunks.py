@@ -91,7 +91,7 @@ def write(folder: Folder, group: Group, gathered: Gathered) -> Frozen:
     token = f"tt1:{chunk_id}:{_digest(content)}"
     try:
         with path(folder, chunk_id).open("xb") as file:
-            file.write(folder.keys.seal(content, chunk_id) if folder.keys is not None else content)
+            file.writelines(folder.keys.seal_large(content, chunk_id) if folder.keys is not None else (content,))
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
@@ -169,7 +169,7 @@ def seal_plain(folder: Folder) -> int:
                 continue
         beside = file.with_suffix(_UNFINISHED)
         with beside.open("wb") as made:
-            made.write(folder.keys.seal(file.read_bytes(), file.stem))
+            made.writelines(folder.keys.seal_large(file.read_bytes(), file.stem))
             made.flush()
             os.fsync(made.fileno())
         beside.replace(file)
