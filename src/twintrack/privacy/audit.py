@@ -12,6 +12,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator
+from functools import partial
 from hmac import digest
 from pathlib import Path
 from typing import NamedTuple
@@ -185,22 +186,25 @@ class Audit:
         ]
 
     @contextlib.contextmanager
-    def change(self, who: Who, what: str, *, where: str = "", detail: Detail | None = None) -> Iterator[Detail]:
+    def change(
+        self, who: Who, what: str, *, where: str = "", subject: bytes = b"", detail: Detail | None = None
+    ) -> Iterator[Detail]:
         """Records that a change is begun, before it is made, and then how it ended; the body may add to the detail.
 
         Raises: Unavailable where its beginning could not be kept, and where its end could not: then it was made.
         """
         told: Detail = dict(detail or {})
-        self.record(who, what, where=where, outcome="begun", detail=told)
+        keep = partial(self.record, who, what, where=where, subject=subject)
+        keep(outcome="begun", detail=dict(told))
         try:
             yield told
         except TwintrackError as error:
-            self.record(who, what, where=where, outcome=error.code, detail=told)
+            keep(outcome=error.code, detail=told)
             raise
         except Exception:
-            self.record(who, what, where=where, outcome="internal", detail=told)
+            keep(outcome="internal", detail=told)
             raise
-        self.record(who, what, where=where, detail=told)
+        keep(detail=told)
 
     def close(self) -> None:
         with self._queue:
