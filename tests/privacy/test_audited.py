@@ -221,7 +221,8 @@ def test_verify_command_works_on_a_live_folder_and_on_one_at_rest(tmp_path: Path
         live.command("keys", "create", "--role", "read")
         words = live.command("audit", "verify").split()
         assert words[1:4] == ["records", "are", "whole"]
-        assert '"what": "key.create"' in live.command("audit", "show", "--json", "--what", "key.")
+        assert '"what": "key.create"' in live.command("audit", "show", "--json", "--what", "key.", "--since", "2026")
+        assert live.command("audit", "show", "--since", "2999") == ""
     finally:
         assert live.stop() == 0
     head = words[-1]

@@ -95,7 +95,9 @@ class Audit:
     def __init__(self, folder: Path, clock: Clock, *, file_bytes: int = _FILE_BYTES) -> None:
         """Raises: OSError where the folder cannot be made or read."""
         self._folder, self._clock, self._file_bytes = folder, clock, file_bytes
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True)
+            _sync(folder.parent)
         self._queue = threading.Lock()
         self._disk = threading.Lock()
         self._waiting: list[_Waiting] = []
@@ -291,11 +293,7 @@ class Audit:
                 chain.next_file(self._folder), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600
             )
             self._size = 0
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _sync(self._folder)
 
     def _end_file(self) -> None:
         if self._handle >= 0:
@@ -331,3 +329,11 @@ class Audit:
             os.fsync(opened.fileno())
         log.warning("audit_unfinished_record_cut", bytes=len(rest))
         return "audit.unfinished_record_cut", {"file": file.name, "bytes": len(rest)}
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
