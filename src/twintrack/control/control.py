@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.clock import Clock, iso
+from twintrack.control import audit_heads
 from twintrack.control.data_keys import add, open_secret, seal_secrets, sealed_secret, unlock, wrappers
 from twintrack.control.rollout import Rollout, changed
 from twintrack.control.tables import keys, projects, rollouts, sessions
@@ -74,6 +75,13 @@ class Control:
     def engine(self) -> Engine:
         """For what keeps tables of its own beside these."""
         return self._engine
+
+    def keep_audit_head(self, node: str, sequence: int, hash: str) -> None:
+        audit_heads.keep(self._engine, node, sequence, hash, self._clock.milliseconds())
+
+    def kept_audit_head(self, node: str) -> tuple[int, str] | None:
+        """(sequence, hash) that a node's audit log had reached when it was last kept."""
+        return audit_heads.kept(self._engine, node)
 
     def new_data_key(self) -> int:
         """What is sealed from now on is sealed by a new data key; its number. Raises: RequestError."""

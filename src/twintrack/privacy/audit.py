@@ -119,6 +119,11 @@ class Audit:
         return self._published
 
     @property
+    def node(self) -> str:
+        """The name of this chain among those of other nodes; a new one where the folder was empty."""
+        return self._node
+
+    @property
     def folder(self) -> Path:
         return self._folder
 
