@@ -101,7 +101,7 @@ class Audit:
         self._queue = threading.Lock()
         self._disk = threading.Lock()
         self._waiting: list[_Waiting] = []
-        self._windows: dict[tuple[Who, str, str], _Window] = {}
+        self._windows: dict[tuple[Who, str, str, str], _Window] = {}
         self.failures = 0
         self.failing = ""  # why nothing can be recorded now
         self._handle = -1
@@ -160,7 +160,7 @@ class Audit:
         Raises: Unavailable where the first one could not be kept.
         """
         now = self._clock.monotonic_seconds()
-        key = (who, what, where)
+        key = (who, what, where, outcome)
         act = _Act(who, what, where, rows, b"", outcome, detail or {}, self._clock.milliseconds())
         with self._queue:
             over = self._over(now)
