@@ -145,9 +145,9 @@ def session_routes(
     def sign_out(request: Request) -> Response:
         secret = request.cookies.get(COOKIE, "")
         principal = control.session(secret) if secret else None
+        control.close_session(secret)  # first: whatever happens to the record, nobody is left signed in
         if principal is not None:
             audited.audit.record(Who.of(principal), "session.close", where=audited.where(request))
-        control.close_session(secret)
         response = Response(status_code=204)
         response.delete_cookie(COOKIE)
         return response
