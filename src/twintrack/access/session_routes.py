@@ -191,9 +191,9 @@ def session_routes(
         if cookie:
             admission.check_origin(request)
             principal = control.session(cookie)
+            control.sessions.close(cookie)  # first: whatever happens to the record, nobody is left signed in
             if principal is not None:
                 audited.audit.record(Who.of(principal), "session.close", where=audited.where(request))
-            control.sessions.close(cookie)
         response = Response(status_code=204)
         admission.clear_cookie(response, request)
         return response

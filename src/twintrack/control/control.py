@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.bounds import UNBOUND, Bounds
 from twintrack.clock import Clock, iso
+from twintrack.control import audit_heads
 from twintrack.control.access import key_bounds, key_uses, signins
 from twintrack.control.cohorts import Cohorts
 from twintrack.control.consents import Consents
@@ -96,6 +97,13 @@ class Control:
     def engine(self) -> Engine:
         """For what keeps tables of its own beside these."""
         return self._engine
+
+    def keep_audit_head(self, node: str, sequence: int, hash: str) -> None:
+        audit_heads.keep(self._engine, node, sequence, hash, self._clock.milliseconds())
+
+    def kept_audit_head(self, node: str) -> tuple[int, str] | None:
+        """(sequence, hash) that a node's audit log had reached when it was last kept."""
+        return audit_heads.kept(self._engine, node)
 
     def new_data_key(self) -> int:
         """What is sealed from now on is sealed by a new data key; its number. Raises: RequestError."""
