@@ -157,7 +157,7 @@ def build(
     reached = crash_at(settings.crash_point)
     spool = open_spool(settings, clock, metrics, reached, control.tombstones)
     statsig = Statsig(settings.statsig_deletion_url, settings.statsig_deletion_key.get_secret_value())
-    eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days)
+    eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days, reached)
     loader = Loader(
         spool,
         store,

@@ -11,7 +11,7 @@
 Each step may be cut short anywhere and is then run again from the last state that was written down.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -59,7 +59,9 @@ class Eraser:
         clock: Clock,
         vendors: Sequence[Vendor],
         window_days: int,
+        reached: Callable[[str], None],
     ) -> None:
+        self._reached = reached
         self._control, self._spool, self._store, self._clock = control, spool, store, clock
         self._vendors, self._window_days = vendors, window_days
         self._erasures = Erasures(control.engine)
@@ -228,6 +230,7 @@ class Eraser:
         for state, rows in self._spool.remove(gone, names).items():
             request.progress.add(f"spool/{state}", rows)
         self._reach(request, State.SPOOL_DONE)
+        self._reached("erasure_spool_done")
         yield True
 
     def _plan(self, request: Request) -> None:
@@ -247,6 +250,7 @@ class Eraser:
         self._spool.plan_erasure(request.id, events_by_place(self._store, events.where))
         self._erasures.keep(request, self._clock.milliseconds())
         about(self._store, None)
+        self._reached("erasure_planned")
 
     def _held(self, request: Request) -> list[Held]:
         """Where the store holds the person, who is named in it from now on."""
@@ -268,10 +272,12 @@ class Eraser:
             while self._spool.in_grace()[0]:
                 yield False
             copy_month(self._store, month)
+        self._reached("erasure_deleted")
         with self._control.engine.begin() as db:
             for table, rows in people.remove(db, request.project, _subject(request)).items():
                 request.progress.add(f"control/{table}", rows)
         self._spool.settle_erasure(request.id, request.progress.months)
+        self._reached("erasure_settled")
         self._spool.forget_erased(one for one in never_loaded if one[0] == request.project)
         self._reach(request, State.STORE_DONE)
         yield True
