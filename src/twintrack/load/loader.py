@@ -65,9 +65,9 @@ class Loader:
         jitter: Callable[[], float] = random.random,
         reached: Callable[[str], None] = _nowhere,
         spans: Spans | None = None,
-        erase: Callable[[], bool] = _nothing,
+        erase: Callable[[], bool] | None = None,
     ) -> None:
-        self._spans, self._erase = spans, erase
+        self._spans, self._erase = spans, erase or _nothing
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
         self._chunk_rows = chunk_rows
         self._paces, self._jitter, self._reached = paces(backoff_seconds), jitter, reached

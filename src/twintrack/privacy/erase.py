@@ -40,7 +40,7 @@ from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
 from twintrack.privacy.vendors import WAITING, Vendor
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.erase import told
-from twintrack.spool.protocol import Kind, WholeSpool
+from twintrack.spool.protocol import Kind, RewritableSpool
 from twintrack.store.protocol import Store
 
 log = structlog.get_logger()
@@ -55,7 +55,7 @@ class Eraser:
     def __init__(
         self,
         control: Control,
-        spool: WholeSpool,
+        spool: RewritableSpool,
         store: Store,
         clock: Clock,
         vendors: Sequence[Vendor],
