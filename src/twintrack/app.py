@@ -90,7 +90,7 @@ class Services:
     store: Store
     spool: WholeSpool
     loader: Loader
-    eraser: Eraser
+    eraser: Eraser | None  # a topic cannot be rewritten
     exporter: Exporter
     executor: Executor
     receiver: Receiver
@@ -193,7 +193,9 @@ def build(
     reached = crash_at(settings.crash_point)
     spool = open_spool(settings, clock, metrics, reached, control.tombstones, control.data_keys)
     statsig = Statsig(settings.statsig_deletion_url, settings.statsig_deletion_key.get_secret_value())
-    eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days)
+    eraser = None
+    if isinstance(spool, LocalSpool):
+        eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days, reached)
     loader = Loader(
         spool,
         store,
@@ -204,7 +206,7 @@ def build(
         backoff_seconds=settings.store_backoff_seconds,
         reached=reached,
         spans=spans,
-        erase=eraser.step,
+        erase=eraser.step if eraser else None,
         policies=control.retention.policies,
     )
     receiver = Receiver(settings, control, spool, clock, metrics, spans)

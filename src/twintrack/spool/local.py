@@ -126,7 +126,7 @@ class LocalSpool:
         self._freezer = Freezer(
             self._chunk_folder, self._log, self.ledger, self.balance, sizes.chunk_rows, reached, marks_of
         )
-        self._erasing = Erasing(self._chunk_folder, self.ledger, self.balance, clock)
+        self._erasing = Erasing(self._chunk_folder, self.ledger, self.balance, reached)
         self._renewed = Position(0, 0)
         if keys is not None:
             self._seal_what_is_plain()
