@@ -20,6 +20,7 @@ PII = pii.default()
         ("amex 378282246310005", "amex [CARD]"),
         ("key sk-abcdefghijklmnop1234 end", "key [API_KEY] end"),
         ("AKIAIOSFODNN7EXAMPLE", "[API_KEY]"),
+        ("password: @bcd-1234", "password: [SECRET]"),
         ("ghp_0123456789abcdefghijABCDEFGHIJ", "[API_KEY]"),
     ],
 )

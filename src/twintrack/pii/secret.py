@@ -208,7 +208,7 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         if raw.lower() == word:
             return None  # it looks for itself
         value = raw.decode("utf-8", "ignore")
-        if value[:1] == "@":
+        if value[:1] == "@" and first == end:
             return None  # a host behind what was a password in a URL
         if value.casefold() in _ASSIGNED:
             assigned = near = True
