@@ -30,11 +30,15 @@ from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.privacy.consents import consent_routes
+from twintrack.privacy.erase import Eraser
 from twintrack.privacy.retention import retention_routes
+from twintrack.privacy.routes import privacy_routes
+from twintrack.privacy.vendors import GTM, Statsig
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission, query_routes, session_routes
 from twintrack.settings import Settings
 from twintrack.spans import Spans, exported_spans
+from twintrack.spool.erase import MarksOf
 from twintrack.spool.kafka.broker import Address, Broker
 from twintrack.spool.kafka.spool import KafkaSpool
 from twintrack.spool.local import LocalSpool, SpoolSizes
@@ -68,6 +72,7 @@ class Services:
     store: Store
     spool: WholeSpool
     loader: Loader
+    eraser: Eraser
     executor: Executor
     receiver: Receiver
     spans: Spans | None
@@ -105,7 +110,9 @@ def lock_folder(data: Path, wait_seconds: float) -> int:
             time.sleep(0.05)
 
 
-def open_spool(settings: Settings, clock: Clock, metrics: Metrics, reached: Callable[[str], None]) -> WholeSpool:
+def open_spool(
+    settings: Settings, clock: Clock, metrics: Metrics, reached: Callable[[str], None], marks_of: MarksOf
+) -> WholeSpool:
     """The spool that `TWINTRACK_SPOOL` names. Raises: SettingsError, SpoolFormat, Unavailable."""
     sizes = SpoolSizes(
         settings.index_bytes,
@@ -119,7 +126,7 @@ def open_spool(settings: Settings, clock: Clock, metrics: Metrics, reached: Call
     )
     if settings.spool == "local":
         boot = settings.boot or boot_id()
-        return LocalSpool(settings.data / "spool", clock, metrics, sizes, boot=boot, reached=reached)
+        return LocalSpool(settings.data / "spool", clock, metrics, sizes, boot=boot, reached=reached, marks_of=marks_of)
     return KafkaSpool(
         settings.data / "kafka",
         Broker(Address.of(settings.spool), settings.kafka_properties),
@@ -152,7 +159,9 @@ def build(
     if store.engine == "chdb":
         migrate(store)
     reached = crash_at(settings.crash_point)
-    spool = open_spool(settings, clock, metrics, reached)
+    spool = open_spool(settings, clock, metrics, reached, control.tombstones)
+    statsig = Statsig(settings.statsig_deletion_url, settings.statsig_deletion_key.get_secret_value())
+    eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days)
     loader = Loader(
         spool,
         store,
@@ -164,6 +173,7 @@ def build(
         reached=reached,
         spans=spans,
         policies=control.retention.policies,
+        erase=eraser.step,
     )
     if settings.load or only_load:
         loader.start()
@@ -175,6 +185,7 @@ def build(
         store,
         spool,
         loader,
+        eraser,
         Executor(store, settings, metrics),
         Receiver(settings, control, spool, clock, metrics, spans),
         spans,
@@ -207,6 +218,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     admission = Admission(services.control)
     app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
     app.include_router(query_routes(services.executor, admission))
+    app.include_router(privacy_routes(services.eraser, admission))
     app.include_router(
         trace_routes(
             services.spool,

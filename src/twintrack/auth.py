@@ -34,6 +34,7 @@ MAY_QUERY = frozenset({Role.READ, Role.ADMIN, Role.OWNER})
 MAY_LOOK = frozenset({Role.READ, Role.VIEWER, Role.ANALYST, Role.PRIVACY, Role.ADMIN, Role.OWNER})
 MAY_SIGN_IN = MAY_LOOK - {Role.READ}
 MAY_GUARD = frozenset({Role.PRIVACY, Role.ADMIN, Role.OWNER})  # consent, retention, and who was asked about whom
+MAY_ERASE = MAY_GUARD
 MAY_SEE_KEYS = frozenset({Role.ADMIN, Role.OWNER})
 
 

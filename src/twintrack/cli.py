@@ -24,6 +24,7 @@ from twintrack.app import lock_folder
 from twintrack.auth import Role
 from twintrack.backup_command import backup_command, restore_command
 from twintrack.demo import DEMO
+from twintrack.erase_command import erase_command
 from twintrack.errors import DataFolderInUse, RequestError, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
@@ -371,6 +372,7 @@ def _until_settled(ask: Callable[[], dict[str, Any]], waiting: str) -> dict[str,
 app.command("mask")(mask_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
+app.command("erase")(erase_command)
 
 
 @app.command()

@@ -142,6 +142,21 @@ def command_app(services: Services) -> Starlette:
         body = await request.json()
         return JSONResponse(await asyncio.to_thread(_backup, services, Path(body["to"]), only_rights=body["rights"]))
 
+    async def erase(request: Request) -> Response:
+        body = await request.json()
+        made = await asyncio.to_thread(services.eraser.request, body["project"], body["user_id"], body["anonymous_id"])
+        return JSONResponse(made.told())
+
+    async def erase_state(request: Request) -> Response:
+        told = services.eraser.get(request.path_params["id"]).told()
+        return JSONResponse({**told, "waits_for": services.loader.last_error})
+
+    async def erase_resume(request: Request) -> Response:
+        return JSONResponse(services.eraser.resume(request.path_params["id"]).told())
+
+    async def erase_verify(request: Request) -> Response:
+        return JSONResponse({"genuine": services.eraser.verify((await request.json())["certificate"])})
+
     async def failed(_: Request, error: Exception) -> Response:
         assert isinstance(error, TwintrackError)
         return JSONResponse(error.body(), error.status)
@@ -164,6 +179,10 @@ def command_app(services: Services) -> Starlette:
             Route("/retention", retention_change, methods=["POST"]),
             Route("/rollup", rebuild, methods=["POST"]),
             Route("/rollup", rebuild_state),
+            Route("/erasures", erase, methods=["POST"]),
+            Route("/erasures/verify", erase_verify, methods=["POST"]),
+            Route("/erasures/{id}", erase_state),
+            Route("/erasures/{id}/resume", erase_resume, methods=["POST"]),
         ],
         exception_handlers={TwintrackError: failed},
     )
@@ -202,6 +221,7 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         services.settings.id_window_days,
         services.control.retention.policies().of(batch.project),
         services.receiver.denials(context.tenancy, project.secret),
+        services.control.tombstones(batch.project),
     )
     elements: list[WireEvent | Refusal] = []
     ids: list[str] = []

@@ -74,7 +74,7 @@ def _balance(state: dict[str, Any]) -> Check:
     says = (
         f"received {state['received']:,} = stored {state['stored']:,} + in spool {state['in_spool']:,}"
         f" + duplicate {state['duplicate']:,} + rejected {state['rejected']:,} + dropped {state['dropped']:,}"
-        f" + expired {state['expired']:,} + quarantined {state['quarantined']:,}"
+        f" + expired {state['expired']:,} + quarantined {state['quarantined']:,} + erased {state['erased']:,}"
     )
     do = f"{difference:+,} events are not explained: keep the data folder and report this"
     return Check("balance", holds, says, "" if holds else do)

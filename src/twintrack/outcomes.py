@@ -1,7 +1,7 @@
 """The closed list of what can become of a delivered event, and why.
 
     received = accepted + duplicate + dropped + rejected + retry          (at the door)
-    accepted = stored + in spool + expired + quarantined + damaged + duplicate(found_in_store)  (behind it)
+    accepted = stored + in spool + expired + erased + quarantined + damaged + duplicate(found_in_store)  (behind it)
 
 `tests/test_balance.py` holds both lines.
 """
@@ -32,6 +32,7 @@ class Reason(StrEnum):
     CONSENT = "consent"
     CONSENT_WITHDRAWN = "consent_withdrawn"
     EXPIRED = "expired"
+    ERASED = "erased"
     MALFORMED = "malformed"
     WRONG_TYPE = "wrong_type"
     MISSING_FIELD = "missing_field"

@@ -73,6 +73,14 @@ class Settings(BaseSettings):
     jwt_secret: SecretStr = Field(
         SecretStr(""), description="Secret of HS256 user tokens; empty: no token is ever verified."
     )
+    statsig_deletion_url: str = Field(
+        "",
+        description="Address of Statsig's user data deletion requests, as their page on it says; empty: an erasure leaves"
+        " Statsig pending.",
+    )
+    statsig_deletion_key: SecretStr = Field(
+        SecretStr(""), description="Server key of the Statsig project, for deletions."
+    )
     require_verified_ids: bool = Field(
         False, description="Refuse events whose `user_id` neither a token nor a server key verifies."
     )

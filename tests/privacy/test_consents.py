@@ -8,8 +8,9 @@ import pytest
 from tests.conftest import Service, running
 from tests.test_balance import reasons, state_of
 from twintrack.clock import iso
-from twintrack.control.consents import ANONYMOUS, DENIED, Consents, Statement, subject_hash
+from twintrack.control.consents import DENIED, Consents, Statement
 from twintrack.control.control import Control
+from twintrack.control.tombstones import ANONYMOUS, subject_hash
 from twintrack.event import Tenancy
 from twintrack.testing import ManualClock, uuid7, wire_event
 

@@ -42,7 +42,7 @@ def test_each_table_is_replicated_with_a_window_and_read_through_a_distributed_o
         r"CREATE TABLE IF NOT EXISTS analytics\.(\w+)", "".join(s for m in known() for s in m.statements)
     )
     assert len(names) >= 5
-    for name in names:
+    for name in (name for name in names if name != "erasing"):  # in memory, nothing to replicate
         [local] = [s for s in made if s.startswith(f"CREATE TABLE IF NOT EXISTS analytics.{name}_local ON")]
         assert re.search(r"ENGINE = Replicated\w*MergeTree\('/clickhouse/tables/\{shard\}/", local)
         assert "replicated_deduplication_window_seconds = 604800" in local

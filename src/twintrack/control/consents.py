@@ -5,11 +5,8 @@ the project's secret. Statements are only added. Of the purpose `analytics` the 
 within a second: `denied` keeps a person's events out.
 """
 
-import hashlib
-import hmac
 from collections import OrderedDict
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Column, Connection, Engine, Index, Integer, String, Table, delete, insert, select
@@ -20,7 +17,6 @@ from twintrack.event import Tenancy
 
 ANALYTICS = "analytics"
 GRANTED, DENIED = "granted", "denied"
-USER, ANONYMOUS = "user", "anonymous"
 
 consents = Table(
     "consents",
@@ -74,12 +70,6 @@ class Statement(NamedTuple):
     source: str
     recorded_by: str
     recorded_at: int
-
-
-@lru_cache(maxsize=20_000)  # the events of a batch are mostly one person's
-def subject_hash(secret: bytes, identifier: str) -> str:
-    """What stands for the stored form of an identifier: HMAC-SHA256, in hex."""
-    return hmac.new(secret, b"subject:" + identifier.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 class Consents:

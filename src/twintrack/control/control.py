@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import Engine, create_engine, delete, event, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine, create_engine, delete, event, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.clock import Clock, iso
@@ -21,6 +21,7 @@ from twintrack.control.consents import Consents
 from twintrack.control.retention import RetentionRules
 from twintrack.control.rollout import Rollout, changed
 from twintrack.control.tables import keys, projects, rollouts, sessions
+from twintrack.control.tombstones import Marks, Tombstone, read, tombstones
 from twintrack.control.upgrade import upgrade
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
@@ -55,6 +56,7 @@ class Control:
             def _durable(connection: Any, _: Any) -> None:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("PRAGMA secure_delete=ON")  # what is deleted or blanked is overwritten
 
         upgrade(self._engine, clock.milliseconds())
         self.retention = RetentionRules(self._engine, clock)
@@ -62,14 +64,17 @@ class Control:
         self._principals: dict[str, Principal] = {}
         self._projects: dict[str, Project] = {}
         self._rollouts: dict[Tenancy, Rollout] = {}
+        self._marks: dict[str, Marks] = {}
+        self._tombstones = 0
         self._read_at = -_CACHE_SECONDS
-
-    def close(self) -> None:
-        self._engine.dispose()
 
     @property
     def engine(self) -> Engine:
+        """The control database, for the nouns that have a file of their own."""
         return self._engine
+
+    def close(self) -> None:
+        self._engine.dispose()
 
     def copy_to(self, path: Path) -> bool:
         """A consistent copy of SQLite's file; whether it is one. Another database has a backup of its own."""
@@ -96,6 +101,10 @@ class Control:
                 )
                 for row in db.execute(select(keys).where(keys.c.revoked_at.is_(None)))
             }
+            # Rows are only added, so their number says whether there is anything new.
+            count = db.execute(select(func.count()).select_from(tombstones)).scalar_one()
+            if count != self._tombstones:
+                self._marks, self._tombstones = _marks(self._projects, read(db)), count
         self._read_at = self._clock.monotonic_seconds()
 
     def principal(self, key: str) -> Principal | None:
@@ -108,6 +117,15 @@ class Control:
         if name not in self._projects:
             self._refresh(now=True)
         return self._projects[name]
+
+    def tombstones(self, project: str) -> Marks | None:
+        """Who was erased in a project, at most a second old; None where nobody was.
+
+        Where the database is away, what was known of it last: the loader goes on then.
+        """
+        with contextlib.suppress(SQLAlchemyError):
+            self._refresh()
+        return self._marks.get(project)
 
     def ensure_project(self, name: str) -> Project:
         """The project of that name, created where it is missing.
@@ -261,3 +279,10 @@ class Control:
     def close_session(self, secret: str) -> None:
         with self._engine.begin() as db:
             db.execute(delete(sessions).where(sessions.c.hash == key_hash(secret)))
+
+
+def _marks(known: dict[str, Project], rows: list[Tombstone]) -> dict[str, Marks]:
+    by_project: dict[str, list[Tombstone]] = {}
+    for row in rows:
+        by_project.setdefault(row.project, []).append(row)
+    return {name: Marks(known[name].secret, found) for name, found in by_project.items() if name in known}

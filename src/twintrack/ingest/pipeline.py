@@ -15,7 +15,8 @@ import msgspec
 from twintrack.clock import month_of
 from twintrack.control.retention import Lifetimes
 from twintrack.control.rollout import Rollout
-from twintrack.event import Limits, RequestContext, Row, WireEvent
+from twintrack.control.tombstones import Marks
+from twintrack.event import Limits, RequestContext, Row, WireEvent, uuid7_milliseconds
 from twintrack.ingest.agreed import Denials, agreed
 from twintrack.ingest.enrich import enrich, happened_at, identify
 from twintrack.ingest.mask import mask
@@ -39,6 +40,7 @@ class Rules(NamedTuple):
     id_window_days: int
     lifetimes: Lifetimes | None = None
     denials: Denials | None = None  # None where nobody denies
+    tombstones: Marks | None = None
 
 
 class Prepared(NamedTuple):
@@ -133,8 +135,41 @@ def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, ru
         kept = [i for i in range(len(rows)) if i not in refused]
         rows, places = [rows[i] for i in kept], [places[i] for i in kept]
         lines = b"\n".join([bodies[i] for i in kept])
+    if rules.tombstones is not None:
+        erased = _erased(rows, [elements[place] for place in places], context, rules.tombstones)
+        if erased:
+            refusals.update((places[i], _ERASED) for i in erased)
+            kept = [i for i in range(len(rows)) if i not in erased]
+            bodies = lines.split(b"\n")
+            rows, places = [rows[i] for i in kept], [places[i] for i in kept]
+            lines = b"\n".join([bodies[i] for i in kept])
     slabs, order = _slabs(rows, lines, context, rules)
     return Prepared(slabs, places if order is None else [places[i] for i in order], refusals)
+
+
+_ERASED = dropped(
+    Reason.ERASED, "what this person did before their erasure is not taken any more; do not send it again"
+)
+
+
+def _erased(rows: list[Row], events: Sequence[WireEvent | Refusal], context: RequestContext, marks: Marks) -> set[int]:
+    """Numbers of the rows whose person was erased since. After masking: a tombstone knows stored forms alone.
+
+    An event counts from when it happened; one without a time from when its id was born. One that says when consent was
+    given counts from then: what was agreed to before the erasure ended with it.
+    """
+    found = set()
+    for number, (row, event) in enumerate(zip(rows, events, strict=True)):
+        moment = row.event_timestamp
+        if row.consent_at is not None:
+            moment = min(moment, row.consent_at)
+        if isinstance(event, WireEvent) and event.client_timestamp is None:
+            born = uuid7_milliseconds(row.event_id)
+            if born is not None:
+                moment = min(moment, (born + context.skew_milliseconds) / 1000)
+        if marks.covers(row.environment, row.user_id, row.anonymous_id, moment * 1000):
+            found.add(number)
+    return found
 
 
 def _of_the_sender(lines: bytes, context: RequestContext, masker: Masker) -> bytes:

@@ -324,6 +324,7 @@ class Receiver:
             settings.id_window_days,
             self._control.retention.policies().of(principal.tenancy.project),
             self.denials(principal.tenancy, project.secret),
+            self._control.tombstones(principal.tenancy.project),
         )
         slabs: list[Slab] = []
         places: list[int] = []

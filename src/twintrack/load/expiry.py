@@ -32,9 +32,10 @@ class Expiry:
     """Called by the loader's thread. Each turn is one short step."""
 
     def __init__(self, spool: Spool, store: Store, clock: Clock, policies: Callable[[], Policies]) -> None:
-        self._removals = spool.removals
+        self._removals, self._renew = spool.removals, spool.renew
         self._store, self._clock, self._policies = store, clock, policies
         self._looking: Iterator[None] | None = None
+        self._changed = False  # whether a pass has taken anything
         self._looked_at = self._large_at = -_DAY_SECONDS
 
     def go_on(self) -> None:
@@ -116,6 +117,9 @@ class Expiry:
         for field in sorted({field for lives in policies.projects.values() for field in lives.fields}):
             due = field_is_due(policies, field, until)
             yield from self._change(removals, policies, until, due, f"event_metadata = {without(field)}", large=large)
+        if self._changed:
+            self._changed = False
+            self._renew()  # what the log still holds of it goes with its file
         if large:
             self._large_at = self._looked_at
 
@@ -132,6 +136,7 @@ class Expiry:
             amended = self._chunks(removals, month, due)
             removals.begin(month, until, gone, complete, amended, lambda line: left_of(line, policies, until))
             self._store.command(_deletion(month, until))
+            self._changed = True
 
     def _change(
         self, removals: Removals, policies: Policies, until: int, due: str, change: str, *, large: bool
@@ -140,6 +145,7 @@ class Expiry:
             if large or self._rows(month) <= _SMALL_ROWS:
                 removals.amend(self._chunks(removals, month, due), lambda line: left_of(line, policies, until) or line)
                 self._store.command(f"ALTER TABLE {_RAW} UPDATE {change} IN PARTITION {month} WHERE {due}")
+                self._changed = True
                 yield
 
     # -- what the engine says ------------------------------------------------------------------------------------

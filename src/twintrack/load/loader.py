@@ -41,6 +41,7 @@ _ASIDES = {
     "index": "the index of ids cannot be filled",
     "rollups": "rollups cannot be made again",
     "expiry": "what has expired cannot be removed",
+    "erasures": "a person cannot be erased yet",
 }
 # A stop drains for this long at most: whoever asks for it kills after 30 s as a rule, and the rest is safe on disk.
 _LAST_SECONDS = 15.0
@@ -48,6 +49,11 @@ _LAST_SECONDS = 15.0
 
 def _nowhere(_: str) -> None:
     """The place is not a crash point of any test."""
+
+
+def _nothing() -> bool:
+    """Nobody is to be erased."""
+    return False
 
 
 class Loader:
@@ -65,8 +71,9 @@ class Loader:
         reached: Callable[[str], None] = _nowhere,
         spans: Spans | None = None,
         policies: Callable[[], Policies] = lambda: NONE,
+        erase: Callable[[], bool] = _nothing,
     ) -> None:
-        self._spans, self._policies = spans, policies
+        self._spans, self._policies, self._erase = spans, policies, erase
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
         self._chunk_rows = chunk_rows
         self._paces, self._jitter, self._reached = paces(backoff_seconds), jitter, reached
@@ -180,7 +187,9 @@ class Loader:
             worked |= self._aside("index", self._upkeep.fill_index)
             moved = self._settle()
             moved |= self._aside("rollups", self._upkeep.mend_rollups)
-            return self._aside("expiry", self._upkeep.expire) or moved or worked
+            moved |= self._aside("expiry", self._upkeep.expire)
+            # Behind everything else: then no insert is in doubt, and none runs while rows are taken out.
+            return self._aside("erasures", self._erase) or moved or worked
         except StoreError as error:
             self._failed(error)
             return False

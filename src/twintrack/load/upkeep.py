@@ -46,8 +46,8 @@ class Upkeep:
         """
         first = first_whole_month(self._spool.complete_since())
         stale = [month for month in self._spool.stale_months() if month >= first]
-        if not stale or not self._spool.alone or self._spool.in_grace()[0]:
-            return False
+        if not stale or not self._spool.alone or self._spool.in_grace()[0] or self._spool.erasing:
+            return False  # what is made of raw while a person goes would hold them still
         for month in stale:
             rebuild(self._store, month)
             self._spool.month_rebuilt(month)
@@ -56,7 +56,8 @@ class Upkeep:
 
     def expire(self) -> bool:
         """A step of retention where no insert is in doubt; whether there was one. Raises: StoreError."""
-        return self._spool.alone and not self._spool.in_grace()[0] and self._expiry.turn()
+        spool = self._spool
+        return spool.alone and not spool.erasing and not spool.in_grace()[0] and self._expiry.turn()
 
     @property
     def expired(self) -> bool:

@@ -11,11 +11,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from twintrack import auth
 from twintrack.clock import Clock, iso, milliseconds_of
-from twintrack.control.consents import ANALYTICS, ANONYMOUS, DENIED, GRANTED, USER, Consents, Statement, subject_hash
+from twintrack.control.consents import ANALYTICS, DENIED, GRANTED, Consents, Statement
 from twintrack.control.control import Control
+from twintrack.control.tombstones import ANONYMOUS, USER, subject_hash
 from twintrack.errors import RequestError, StoreError
-from twintrack.event import Tenancy, limits
-from twintrack.pii import pseudonym
+from twintrack.event import Tenancy
+from twintrack.privacy.subject import forms, typed
 from twintrack.query.execute import Executor
 from twintrack.query.routes import Admission
 from twintrack.store.schema import DATABASE
@@ -46,24 +47,6 @@ class Words(BaseModel):
     statements: list[Word] = Field(min_length=1, max_length=_MOST_STATEMENTS)
 
 
-def named(person: Person) -> tuple[str, str]:
-    """(kind, identifier). Raises: RequestError where not exactly one is named, or it is none."""
-    given = [(kind, i) for kind, i in ((USER, person.user_id), (ANONYMOUS, person.anonymous_id)) if i is not None]
-    most = limits().identifier_characters
-    if len(given) != 1 or not 0 < len(given[0][1]) <= most:
-        raise RequestError(
-            f"name one person of 1 to {most} characters (identifier_characters)",
-            hint="either `user_id` or `anonymous_id`",
-            code="bad_subject",
-        )
-    return given[0]
-
-
-def forms(identifier: str, secret: bytes) -> list[str]:
-    """Every form in which an identifier may be stored: as it is, and as the pseudonym that a rule makes of it."""
-    return [identifier, pseudonym(identifier, secret)]
-
-
 class ConsentHistory:
     def __init__(self, control: Control, executor: Executor, clock: Clock) -> None:
         self._control, self._executor, self._clock = control, executor, clock
@@ -79,7 +62,7 @@ class ConsentHistory:
         """
         now, tenancy = self._clock.milliseconds(), principal.tenancy
         secret = self._control.project(tenancy.project).secret
-        persons = [(word, *named(word)) for word in words]
+        persons = [(word, *typed(word.user_id, word.anonymous_id)) for word in words]
         statements: list[Statement] = []
         for word, kind, identifier in persons:
             at = now if word.at is None else milliseconds_of(word.at)
@@ -109,7 +92,7 @@ class ConsentHistory:
 
     async def history(self, person: Person, tenancy: Tenancy) -> dict[str, Any]:
         """Every statement about a person, oldest first, and what their events said of themselves."""
-        kind, identifier = named(person)
+        kind, identifier = typed(person.user_id, person.anonymous_id)
         secret = self._control.project(tenancy.project).secret
         stored = forms(identifier, secret)
         rows = self._consents.history(

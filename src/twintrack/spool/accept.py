@@ -29,6 +29,7 @@ from twintrack.spool.segment import Part, Position, Record
 
 log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
+_RENEW_SECONDS = 30.0
 
 
 class _Waiting(NamedTuple):
@@ -65,6 +66,8 @@ class Writer:
         self._kicked: set[asyncio.AbstractEventLoop] = set()  # loops that will wake the writer
         self._unclaimed: list[tuple[bytes, bool]] = []  # accepted, but their claims could not be written
         self._stopping = False
+        self._renew = False  # the open segment shall end, so that its file can go
+        self._renewed = threading.Event()
         self._disk = ""
         self.readable = spool_log.end  # up to here the log is synced and claimed
         self.appended = threading.Event()  # set when there is something to freeze
@@ -80,6 +83,20 @@ class Writer:
             self._wake.notify()
         self._thread.join()
         return not self._unclaimed
+
+    def renew(self) -> None:
+        """What is appended from now on stands in another segment. Returns when that is so.
+
+        Raises: Unavailable when the disk does not take one.
+        """
+        before = self._log.end.epoch
+        self._renewed.clear()
+        with self._wake:
+            self._renew = True
+            self._wake.notify()
+        self._renewed.wait(_RENEW_SECONDS)
+        if self._log.end.epoch == before:
+            raise Unavailable("the log cannot begin a new segment", hint="free space or mend the disk")
 
     async def append(self, delivery: Delivery) -> list[bool]:
         loop = asyncio.get_running_loop()
@@ -119,7 +136,7 @@ class Writer:
     def _write_forever(self) -> None:
         while True:
             with self._wake:
-                while not self._waiting and not self._stopping:
+                while not self._waiting and not self._stopping and not self._renew:
                     troubled = bool(self._disk or self._log.trouble or self._unclaimed)
                     if not self._wake.wait(_RETRY_SECONDS if troubled else None) and troubled:
                         break
@@ -127,11 +144,23 @@ class Writer:
                 self._waiting.clear()
                 if not group and self._stopping:
                     return
+                renew = self._renew
+            if renew:
+                self._begin_segment()
             if group:
                 self._write(group)
             else:
                 with contextlib.suppress(Exception):
                     self._mend()
+
+    def _begin_segment(self) -> None:
+        with contextlib.suppress(Exception):
+            self._mend()
+            if not self._unclaimed:
+                self._log.renew()
+                self._publish(self._log.end)
+        self._renew = False
+        self._renewed.set()
 
     def _write(self, group: list[_Waiting]) -> None:
         answers: Iterable[list[bool] | BaseException]

@@ -64,6 +64,13 @@ class Balance:
                 self.events -= events
             self.chunk_bytes = self._ledger.waiting_bytes()
 
+    def counted(self, fates: Iterable[tuple[Place, str, str, int]]) -> None:
+        """Events that had left the spool before: only what became of them is another thing now."""
+        with self._lock:
+            for place, outcome, reason, events in fates:
+                self._tallies[(*place, outcome, reason)] += events
+            self.chunk_bytes = self._ledger.waiting_bytes()
+
     def returned(self, place: Place, outcome: str, reason: str, events: int) -> None:
         """Events that had left the spool are in it again."""
         self.moved([(place, outcome, reason, -events)])

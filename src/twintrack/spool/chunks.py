@@ -8,7 +8,6 @@ next start.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -115,8 +114,6 @@ def content(folder: Path, chunk: Chunk) -> bytes:
 
     Raises: ChunkDamaged when the file is gone or changed.
     """
-    if amended(folder, chunk.chunk_id).exists():
-        _settle_amendment(folder, chunk)
     try:
         found = path(folder, chunk.chunk_id).read_bytes()
     except FileNotFoundError as error:
@@ -126,42 +123,43 @@ def content(folder: Path, chunk: Chunk) -> bytes:
     return found
 
 
-def amended(folder: Path, chunk_id: str) -> Path:
-    """Where a chunk's file lies that shall take the place of the present one, once the ledger says so."""
-    return folder / f"{chunk_id}.amended"
+def amended_token(chunk: Chunk, content: bytes) -> str:
+    """The token of a chunk whose rows were taken out: of the new content, and never one that was used for it."""
+    _, found, number = chunk.token.partition(":r")
+    return next_token(f"tt1:{chunk.chunk_id}:{_digest(content)}{found}{number}")
 
 
-def write_amendment(folder: Path, chunk: Chunk, lines: list[bytes]) -> tuple[int, str]:
-    """A durable file beside the chunk's own; its size and a token for it that was never used before.
-
-    It counts once the ledger has that token, and takes its place at the next reading.
-    """
-    content = b"\n".join(lines)
-    with amended(folder, chunk.chunk_id).open("wb") as file:
+def write_beside(folder: Path, chunk: Chunk, content: bytes) -> None:
+    """Durably: what the chunk's file shall hold, beside it, until the ledger says so."""
+    with _beside(folder, chunk.chunk_id).open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)
-    head, chunk_id, _, *number = next_token(chunk.token).split(":")
-    return len(content), ":".join([head, chunk_id, _digest(content), *number])
 
 
-def _settle_amendment(folder: Path, chunk: Chunk) -> bool:
-    """Puts an amendment in place where the ledger names it; whether it does."""
-    file = amended(folder, chunk.chunk_id)
-    if _digest(file.read_bytes()) != chunk.token.split(":")[2]:
-        return False  # the ledger may be about to name it
-    os.replace(file, path(folder, chunk.chunk_id))
+def take_place(folder: Path, chunk: Chunk) -> None:
+    """The amended file takes the chunk's place; the old bytes are gone."""
+    _beside(folder, chunk.chunk_id).replace(path(folder, chunk.chunk_id))
     sync_folder(folder)
-    return True
 
 
-def settle_amendments(folder: Path, named: Iterable[Chunk]) -> None:
-    """At the start: what the ledger names takes its place, the rest of a crash is deleted."""
-    for chunk in named:
-        file = amended(folder, chunk.chunk_id)
-        if file.exists() and not _settle_amendment(folder, chunk):
+def settle_beside(folder: Path, named: dict[str, str]) -> None:
+    """After a crash: an amended file that the ledger knows takes its place, any other one is deleted.
+
+    Shape: `named` is the token of each chunk by its id.
+    """
+    for file in folder.glob("*.amended"):
+        token = named.get(file.stem, "::")
+        if token.split(":")[2] == _digest(file.read_bytes()):
+            file.replace(path(folder, file.stem))
+        else:
             file.unlink()
+    sync_folder(folder)
+
+
+def _beside(folder: Path, chunk_id: str) -> Path:
+    return folder / f"{chunk_id}.amended"
 
 
 def read(folder: Path, chunk: Chunk) -> list[bytes]:

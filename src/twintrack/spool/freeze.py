@@ -13,6 +13,7 @@ import structlog
 from twintrack.spool import chunks, segment
 from twintrack.spool.balance import Balance
 from twintrack.spool.chunks import Frozen, Gathered, Group
+from twintrack.spool.erase import Filtered, MarksOf, without_erased
 from twintrack.spool.ledger import Ledger
 from twintrack.spool.log import Log
 from twintrack.spool.segment import Damage, Position, Record
@@ -31,7 +32,9 @@ class Freezer:
         balance: Balance,
         chunk_rows: int,
         reached: Callable[[str], None],
+        marks_of: MarksOf,
     ) -> None:
+        self._marks_of = marks_of
         self._folder, self._log, self._ledger, self._balance = folder, spool_log, ledger, balance
         self._chunk_rows, self._reached = chunk_rows, reached
 
@@ -42,6 +45,7 @@ class Freezer:
         start = cursor = self._ledger.cursor()
         groups: dict[Group, Gathered] = {}
         read: list[tuple[Record, int]] = []  # with events that are lost
+        erased: list[Filtered] = []
         rows = size = 0
         passed: list[int] = []
         for epoch in sorted(e for e in list(self._log.ends) if e >= cursor.epoch):
@@ -52,6 +56,10 @@ class Freezer:
             whole = True
             for place, found in self._log.read(cursor, end if epoch == end.epoch else None):
                 record, lost = (found.record, found.events) if isinstance(found, Damage) else (found, 0)
+                filtered = without_erased(record, self._marks_of(record.project))
+                if filtered.ids:
+                    erased.append(filtered)
+                    record = filtered.record
                 chunks.gather(record, groups)
                 read.append((record, lost))
                 rows += sum(part.rows for part in record.parts)
@@ -65,7 +73,7 @@ class Freezer:
                 cursor = Position(epoch + 1, 0)
         if cursor == start:
             return 0, False
-        self._name(self._write(groups), read, cursor)
+        self._name(self._write(groups), read, erased, cursor)
         for epoch in passed:
             self._log.forget(epoch)
         more = self._balance.frozen(cursor)
@@ -86,8 +94,11 @@ class Freezer:
         self._reached("after_chunk_write")
         return written
 
-    def _name(self, written: list[Frozen], read: list[tuple[Record, int]], cursor: Position) -> None:
+    def _name(
+        self, written: list[Frozen], read: list[tuple[Record, int]], erased: list[Filtered], cursor: Position
+    ) -> None:
         lost_fates = []
+        gone = [((record.project, record.environment), "erased", "log", len(ids)) for record, ids in erased]
         try:
             with self._ledger as ledger:
                 for frozen in written:
@@ -101,10 +112,16 @@ class Freezer:
                     if lost:
                         ledger.tally(record.project, record.environment, "damaged", "log_record", lost)
                         lost_fates.append(((record.project, record.environment), "damaged", "log_record", lost))
+                for record, ids in erased:
+                    ledger.note_erased([(record.project, event_id) for event_id in ids])
+                for place, outcome, reason, events in gone:
+                    ledger.tally(*place, outcome, reason, events)
                 ledger.set_cursor(cursor)
         except BaseException:
             self._discard(written)
             raise
+        if gone:
+            self._balance.moved(gone)
         if lost_fates:
             log.error("spool_records_damaged", events=sum(fate[3] for fate in lost_fates))
             self._balance.moved(lost_fates)

@@ -43,6 +43,11 @@ CREATE TABLE IF NOT EXISTS refused (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL, project TEXT NOT NULL,
     status TEXT NOT NULL, reason TEXT NOT NULL, received_milliseconds INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS refused_by_id ON refused (event_id);
+CREATE TABLE IF NOT EXISTS erasures (
+    request TEXT NOT NULL, project TEXT NOT NULL, environment TEXT NOT NULL, events INTEGER NOT NULL,
+    PRIMARY KEY (request, project, environment)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS erased (project TEXT NOT NULL, event_id BLOB NOT NULL, PRIMARY KEY (project, event_id))
+    WITHOUT ROWID;
 """
 
 
@@ -58,6 +63,7 @@ class Ledger:
             self._check_format()
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
             self._db.executescript(_SCHEMA)
             self.put("format", FORMAT)
         except BaseException:
@@ -196,6 +202,15 @@ class Ledger:
                 (token, chunk_id),
             )
 
+    def amend(self, chunk_id: str, token: str, rows: int, size_bytes: int, places: dict[tuple[str, str], int]) -> None:
+        """A chunk has fewer rows from now on, under another token."""
+        told = json.dumps([[*where, n] for where, n in places.items()])
+        with self._lock:
+            self._db.execute(
+                "UPDATE chunks SET token = ?, rows = ?, bytes = ?, places = ? WHERE chunk_id = ?",
+                (token, rows, size_bytes, told, chunk_id),
+            )
+
     def remove_chunk(self, chunk_id: str) -> None:
         with self._lock:
             self._db.execute("DELETE FROM chunks WHERE chunk_id = ?", (chunk_id,))
@@ -280,6 +295,48 @@ class Ledger:
         with self._lock:
             self._db.execute("VACUUM INTO ?", (str(path),))
 
+    # -- erase ---------------------------------------------------------------------------------------------------
+
+    def plan_erasure(self, request: str, events: dict[tuple[str, str], int]) -> None:
+        """How many events of the store a request takes out; what was written down first holds."""
+        with self._lock:
+            self._db.executemany(
+                "INSERT OR IGNORE INTO erasures VALUES (?, ?, ?, ?)",
+                [(request, *place, number) for place, number in events.items()],
+            )
+
+    def planned_erasure(self, request: str) -> dict[tuple[str, str], int]:
+        with self._lock:
+            found = self._db.execute("SELECT project, environment, events FROM erasures WHERE request = ?", (request,))
+            return {(project, environment): events for project, environment, events in found}
+
+    def erasing(self) -> bool:
+        with self._lock:
+            return self._db.execute("SELECT 1 FROM erasures LIMIT 1").fetchone() is not None
+
+    def forget_erasure(self, request: str) -> None:
+        with self._lock:
+            self._db.execute("DELETE FROM erasures WHERE request = ?", (request,))
+
+    def note_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
+        """(project, event id) of events that were taken out of the log or a chunk: receipts of them may be in the store."""
+        with self._lock:
+            self._db.executemany("INSERT OR IGNORE INTO erased VALUES (?, ?)", list(identities))
+
+    def erased(self) -> list[tuple[str, bytes]]:
+        with self._lock:
+            return [(project, bytes(event_id)) for project, event_id in self._db.execute("SELECT * FROM erased")]
+
+    def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
+        with self._lock:
+            self._db.executemany("DELETE FROM erased WHERE project = ? AND event_id = ?", list(identities))
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def tokens(self) -> dict[str, str]:
+        """Token of every chunk by its id."""
+        with self._lock:
+            return dict(self._db.execute("SELECT chunk_id, token FROM chunks").fetchall())
+
     def check(self) -> str:
         """What SQLite says of its own file; `ok` when it is whole."""
         with self._lock:
@@ -312,16 +369,6 @@ class Ledger:
     def removed(self, month: int) -> None:
         with self._lock:
             self._db.execute("DELETE FROM removals WHERE month = ?", (month,))
-
-    def amend_chunk(
-        self, chunk_id: str, rows: int, size_bytes: int, places: dict[tuple[str, str], int], token: str
-    ) -> None:
-        """Some rows of a chunk are gone or changed, in its file and in the store; the token is one never used."""
-        with self._lock:
-            self._db.execute(
-                "UPDATE chunks SET rows = ?, bytes = ?, places = ?, token = ? WHERE chunk_id = ?",
-                (rows, size_bytes, json.dumps([[*where, n] for where, n in places.items()]), token, chunk_id),
-            )
 
     # -- count ---------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ Here is the start after a stop of any kind, and who may ask what. Only the log, 
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -23,6 +24,7 @@ from twintrack.spool import chunks, segment
 from twintrack.spool.accept import Limits, Writer
 from twintrack.spool.balance import Balance
 from twintrack.spool.claims import Claims, claim_key, is_timed, project_tag
+from twintrack.spool.erase import Erasing, MarksOf
 from twintrack.spool.freeze import Freezer
 from twintrack.spool.known import KnownIds
 from twintrack.spool.ledger import STATES, SUSPECT, Ledger
@@ -52,6 +54,10 @@ def _nowhere(_: str) -> None:
     """The place is not a crash point of any test."""
 
 
+def _nobody(_: str) -> None:
+    """Nobody was erased."""
+
+
 class LocalSpool:
     """Shape: `folder/log`, `folder/chunks`, `folder/claims`, `folder/ledger.db`. One process owns the folder."""
 
@@ -64,6 +70,7 @@ class LocalSpool:
         *,
         boot: str,
         reached: Callable[[str], None] = _nowhere,
+        marks_of: MarksOf = _nobody,
     ) -> None:
         """`boot` names this run of the machine: what was not synced survives a killed process, not another boot.
 
@@ -84,7 +91,7 @@ class LocalSpool:
         same_boot = self.ledger.get("boot") == self._boot
         self.ledger.put("clean", 0)
         self._log = Log(folder / "log", self.ledger.cursor(), self.ledger.end() if clean else None, reached)
-        chunks.settle_amendments(self._chunk_folder, self.ledger.chunks(*STATES))
+        chunks.settle_beside(self._chunk_folder, self.ledger.tokens())
         self.balance = Balance(self.ledger)
         self._settling = Settling(
             self._chunk_folder, self.ledger, self.balance, self.claims, self.known, clock, reached
@@ -113,7 +120,11 @@ class LocalSpool:
             self._bytes,
             reached,
         )
-        self._freezer = Freezer(self._chunk_folder, self._log, self.ledger, self.balance, sizes.chunk_rows, reached)
+        self._freezer = Freezer(
+            self._chunk_folder, self._log, self.ledger, self.balance, sizes.chunk_rows, reached, marks_of
+        )
+        self._erasing = Erasing(self._chunk_folder, self.ledger, self.balance, clock)
+        self._renewed = Position(0, 0)
         if self.balance.oldest_in_log() is not None or self.reconciling or self.rebuilding:
             self._writer.appended.set()
         self._writer.start()
@@ -296,6 +307,39 @@ class LocalSpool:
 
     def removing(self) -> dict[int, int]:
         return self.removals.pending()
+
+    # -- erase ---------------------------------------------------------------------------------------------------
+
+    def renew(self) -> None:
+        """Ends the open segment of the log: once `passed`, no byte of what was appended before is in it any more."""
+        self._writer.renew()
+        self._renewed = self._log.end
+
+    def passed(self) -> bool:
+        """Whether all that was appended before the last `renew` is frozen, and its files are gone."""
+        return self.balance.cursor.epoch >= self._renewed.epoch
+
+    def rows(self, *states: str) -> Iterator[tuple[str, Kind, bytes]]:
+        return self._erasing.rows(*states)
+
+    def remove(self, gone: Callable[[Kind, bytes], bool], names: Iterable[str]) -> Counter[str]:
+        return self._erasing.remove(gone, names)
+
+    @property
+    def erasing(self) -> bool:
+        return self.ledger.erasing()
+
+    def plan_erasure(self, request: str, events: dict[tuple[str, str], int]) -> None:
+        self._erasing.plan(request, events)
+
+    def settle_erasure(self, request: str, months: Iterable[int]) -> int:
+        return self._erasing.settle(request, months)
+
+    def erased_ids(self) -> list[tuple[str, bytes]]:
+        return self.ledger.erased()
+
+    def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
+        self.ledger.forget_erased(identities)
 
     # -- look ----------------------------------------------------------------------------------------------------
 

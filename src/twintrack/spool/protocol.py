@@ -4,7 +4,8 @@ Promises: when `append` returns, the batch is on disk; each (project, event id) 
 frozen before their first insert and never decided again.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -188,6 +189,45 @@ class Spool(Protocol):
         ...
 
     def month_rebuilt(self, month: int) -> None: ...
+
+    def renew(self) -> None:
+        """Ends the file that is appended to, so that what was appended before can leave the disk. Raises: Unavailable."""
+        ...
+
+    def passed(self) -> bool:
+        """Whether all that was appended before the last `renew` is in chunks, and its files are gone."""
+        ...
+
+    def rows(self, *states: str) -> Iterator[tuple[str, Kind, bytes]]:
+        """Rows of chunks in these states, as far as they can be read: (state, kind, row)."""
+        ...
+
+    def remove(self, gone: Callable[[Kind, bytes], bool], names: Iterable[str]) -> Counter[str]:
+        """Takes rows out of every chunk's file and manifest, in one step for each; how many, by the chunk's state.
+
+        No insert may be in doubt. `names` are identifiers whose files go where they cannot be read any more.
+        """
+        ...
+
+    @property
+    def erasing(self) -> bool:
+        """Whether rows are being deleted from the store."""
+        ...
+
+    def plan_erasure(self, request: str, events: dict[tuple[str, str], int]) -> None:
+        """Before rows are deleted from the store: how many, by (project, environment)."""
+        ...
+
+    def settle_erasure(self, request: str, months: Iterable[int]) -> int:
+        """They are deleted: what was planned moves from stored to erased, once, and rollups of these months are
+        made again; how many events."""
+        ...
+
+    def erased_ids(self) -> list[tuple[str, bytes]]:
+        """(project, event id) of events that were taken out of log and chunks, until they are forgotten."""
+        ...
+
+    def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None: ...
 
     def complete_since(self) -> dict[str, int]:
         """From when on, in milliseconds since 1970, raw has every event of a project; others have lost none."""

@@ -160,20 +160,22 @@ class Removals:
             return None
         lines = [row for row in kept if row is not None]
         places = Counter(chunks.place_of(row) for row in lines)
-        size, token = chunks.write_amendment(self._folder, chunk, lines) if lines else (0, "")
-        return _Amendment(chunk, len(lines), size, places, token)
+        content = b"\n".join(lines)
+        if lines:
+            chunks.write_beside(self._folder, chunk, content)
+        return _Amendment(chunk, len(lines), len(content), places, chunks.amended_token(chunk, content))
 
     @staticmethod
     def _write(ledger: Ledger, amendments: list[_Amendment]) -> None:
         for one in amendments:
             if one.rows:
-                ledger.amend_chunk(one.chunk.chunk_id, one.rows, one.size_bytes, one.places, one.token)
+                ledger.amend(one.chunk.chunk_id, one.token, one.rows, one.size_bytes, one.places)
             else:
                 ledger.remove_chunk(one.chunk.chunk_id)
 
     def _put_in_place(self, amendments: list[_Amendment]) -> None:
         for one in amendments:
             if one.rows:
-                chunks.content(self._folder, one.chunk._replace(token=one.token))
+                chunks.take_place(self._folder, one.chunk)
             else:
                 chunks.path(self._folder, one.chunk.chunk_id).unlink(missing_ok=True)

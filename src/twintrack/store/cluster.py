@@ -67,6 +67,8 @@ def _statement(statement: str, cluster: str, on: str) -> list[str]:
             body = re.sub(rf" TO {DATABASE}\.(\w+)", rf" TO {DATABASE}.\1_local", body)
             body = re.sub(rf"FROM {DATABASE}\.(\w+)", rf"FROM {DATABASE}.\1_local", body)
         return [head + body]
+    if "ENGINE = Memory" in statement:  # names people for a moment, on every server
+        return [table.group(0) + on + statement[table.end() :]]
     name = table.group(1)
     local = f"{DATABASE}.{name}_local"
 

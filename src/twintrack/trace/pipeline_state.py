@@ -11,6 +11,7 @@ from twintrack.query.execute import Executor
 from twintrack.spool.protocol import WholeSpool
 from twintrack.store.schema import DATABASE
 
+_GONE = ("expired", "erased", "quarantined", "damaged")
 _MOST_IN_DOUBT = 1_000  # chunks; one that failed stands among the oldest
 
 
@@ -32,8 +33,10 @@ def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool
     looked_up = found.get(("duplicate", "found_in_store"), 0)
     at_door = {s.value: total(s.value) for s in Status}
     at_door["duplicate"] -= looked_up
-    quarantined, damaged, expired = total("quarantined"), total("damaged"), total("expired")
-    difference = at_door["accepted"] - looked_up - quarantined - damaged - expired - in_spool - stored_in_engine
+    quarantined, damaged = total("quarantined"), total("damaged")
+    expired, erased = total("expired"), total("erased")
+    gone = looked_up + quarantined + damaged + expired + erased
+    difference = at_door["accepted"] - gone - in_spool - stored_in_engine
     return {
         "received": sum(at_door.values()),
         **at_door,
@@ -49,6 +52,7 @@ def summarise(found: dict[tuple[str, str], int], stored_in_engine: int, in_spool
         "expired": expired,
         "quarantined": quarantined,
         "damaged": damaged,
+        "erased": erased,
         "balance": {"holds": difference == 0, "difference": difference},
     }
 
@@ -82,6 +86,9 @@ async def pipeline_state(
             if question and not state["balance"]["holds"]:
                 stored -= (await executor.run(question, parameters))["rows"][0][0]
                 state = summarise(before, stored, _waiting(before))
+        if not state["balance"]["holds"] and spool.erasing:
+            # Rows go one part after another, and are counted at the end.
+            state = summarise(before, before.get(("stored", ""), 0), _waiting(before))
         if state["balance"]["holds"]:
             break
     depth = spool.depth()
@@ -126,7 +133,7 @@ def _waiting(found: dict[tuple[str, str], int]) -> int:
         found.get(("accepted", ""), 0)
         - found.get(("duplicate", "found_in_store"), 0)
         - found.get(("stored", ""), 0)
-        - sum(events for (outcome, _), events in found.items() if outcome in ("expired", "quarantined", "damaged"))
+        - sum(events for (outcome, _), events in found.items() if outcome in _GONE)
     )
 
 

@@ -1,0 +1,327 @@
+"""Erases people, one request after another, in the loader's thread: only there is it sure that no insert is in doubt.
+
+    requested   tombstones of the subject are written; everything accepted before is loaded, so that links are known
+    fenced      tombstones of its anonymous ids too; what was accepted before those is loaded, its log files are gone
+    spool_done  its rows are out of every chunk on disk
+    store_done  and out of every table that has them
+    rollups     months are made again from raw, and no old part of the engine is left
+    vendors     each vendor has answered, or has no interface
+    done        the subject is forgotten; what is left is the certificate
+
+Each step may be cut short anywhere and is then run again from the last state that was written down.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+
+from twintrack.clock import Clock
+from twintrack.control.control import Control
+from twintrack.control.erasures import OPEN, Erasures, Request, State, Subject
+from twintrack.control.tombstones import Marks, subject_hash
+from twintrack.errors import RequestError, StoreError, Unavailable
+from twintrack.load.rollup import feeds, first_whole_month
+from twintrack.privacy.certificate import certificate, is_true
+from twintrack.privacy.deletion import (
+    copy_month,
+    count,
+    delete,
+    detached,
+    events_by_place,
+    months_of_own_keys,
+    purge,
+    touched_months,
+)
+from twintrack.privacy.held import Held, about, held, links
+from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
+from twintrack.privacy.vendors import WAITING, Vendor
+from twintrack.spool.chunks import identity_of
+from twintrack.spool.erase import told
+from twintrack.spool.protocol import Kind, WholeSpool
+from twintrack.store.protocol import Store
+
+log = structlog.get_logger()
+# As old as a cache of tombstones may be, and the time of a request that was judged by it.
+_FENCE_MILLISECONDS = 1_500
+_LOOK_SECONDS = 0.5
+_VENDOR_SECONDS = 60.0
+
+
+class Eraser:
+    def __init__(
+        self,
+        control: Control,
+        spool: WholeSpool,
+        store: Store,
+        clock: Clock,
+        vendors: Sequence[Vendor],
+        window_days: int,
+    ) -> None:
+        self._control, self._spool, self._store, self._clock = control, spool, store, clock
+        self._vendors, self._window_days = vendors, window_days
+        self._erasures = Erasures(control.engine)
+        self._work: Iterator[bool] | None = None
+        self._looked_at = -_LOOK_SECONDS
+        self._vendors_at = 0.0  # monotonic seconds; then those that did not answer are asked again
+
+    # -- asked by anybody ----------------------------------------------------------------------------------------
+
+    def request(self, project: str, user_id: str | None, anonymous_id: str | None) -> Request:
+        """A durable request; from now on, and within a second on every server, older events of the person are refused.
+
+        Raises: RequestError.
+        """
+        kind, identifier = typed(user_id, anonymous_id)
+        secret = self._control.ensure_project(project).secret
+        environments = sorted({key["environment"] for key in self._control.list_keys(project)})
+        subject = named(kind, identifier, secret, environments)
+        now = self._clock.milliseconds()
+        marks = tombstones_of(project, subject, secret, now)
+        made = self._erasures.create(project, subject, subject_hash(secret, identifier), marks, now)
+        log.info("erasure_requested", request=made.id, project=project)
+        self._looked_at = -_LOOK_SECONDS
+        self._spool.wake()
+        return made
+
+    def get(self, request_id: str, project: str | None = None) -> Request:
+        """Raises: RequestError 404."""
+        return self._erasures.get(request_id, project)
+
+    def resume(self, request_id: str, project: str | None = None) -> Request:
+        """A failed request goes on where it stopped. Raises: RequestError."""
+        request = self._erasures.get(request_id, project)
+        if request.state is State.FAILED:
+            request.state = State(request.progress.failed_in)
+            request.progress.error = ""
+            self._erasures.keep(request, self._clock.milliseconds())
+            self._spool.wake()
+        return request
+
+    def verify(self, document: dict[str, Any]) -> bool:
+        """Whether a certificate is ours and unaltered. Raises: RequestError where its project is unknown."""
+        try:
+            secret = self._control.project(str(document.get("project"))).secret
+        except KeyError as error:
+            raise RequestError(
+                "the certificate names a project that is not here", hint="ask the service that issued it"
+            ) from error
+        return is_true(document, secret)
+
+    # -- in the loader's thread ----------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Goes on with the oldest open request; whether anything moved. Raises: StoreError; then a step is begun again."""
+        if self._work is None:
+            request = self._next()
+            if request is None:
+                return False
+            self._work = self._run(request)
+        try:
+            return next(self._work)
+        except StopIteration:
+            self._work = None
+            self._looked_at = -_LOOK_SECONDS
+            return True
+        except StoreError:
+            self._work = None
+            raise
+
+    def _next(self) -> Request | None:
+        now = self._clock.monotonic_seconds()
+        if now - self._looked_at < _LOOK_SECONDS:
+            return None
+        self._looked_at = now
+        # One that only waits for a vendor stands back behind the others.
+        waiting = [one for one in self._erasures.open() if one.state is not State.VENDORS or now >= self._vendors_at]
+        return min(waiting, key=lambda one: (one.state is State.VENDORS, one.requested_at), default=None)
+
+    def _run(self, request: Request) -> Iterator[bool]:
+        steps = {
+            State.REQUESTED: self._fence,
+            State.FENCED: self._out_of_spool,
+            State.SPOOL_DONE: self._out_of_store,
+            State.STORE_DONE: self._out_of_files,
+            State.ROLLUPS_DONE: self._tell_vendors,
+            State.VENDORS: self._tell_vendors,
+        }
+        while request.state in OPEN:
+            before = request.state
+            try:
+                yield from steps[before](request)
+            except (StoreError, GeneratorExit):
+                raise
+            except Unavailable:  # the disk; its own trouble is told elsewhere
+                yield False
+                return
+            except Exception as error:  # one request that cannot go on must not stop the loader
+                log.error("erasure_failed", request=request.id, state=before.value, exc_info=True)
+                request.progress.failed_in = before.value
+                request.progress.error = f"it stopped behind {before.value}: {type(error).__name__}; see the log"
+                request.state = State.FAILED
+                self._erasures.keep(request, self._clock.milliseconds())
+                return
+            if request.state in (before, State.VENDORS):
+                return
+
+    def _reach(self, request: Request, state: State) -> None:
+        request.state = state
+        self._erasures.keep(request, self._clock.milliseconds())
+        log.info("erasure_state", request=request.id, state=state.value)
+
+    def _drained(self, since: int) -> Iterator[bool]:
+        """Until every cache knows the tombstones of `since`, and all that was accepted before is in the store."""
+        while self._clock.milliseconds() < since + _FENCE_MILLISECONDS:
+            yield False
+        self._spool.renew()
+        while not self._spool.passed() or self._spool.pending():
+            yield False
+
+    def _fence(self, request: Request) -> Iterator[bool]:
+        subject = _subject(request)
+        yield from self._drained(request.requested_at)
+        about(self._store, subject)
+        known = [Link(*row) for row in links(self._store, request.project)]
+        about(self._store, None)
+        known += self._links_in_quarantine(request.project)
+        mine = sorted({*subject.anonymous, *owned(known, subject.users)})
+        request.subject = Subject(subject.kind, subject.typed, subject.users, mine)
+        secret = self._control.project(request.project).secret
+        marks = tombstones_of(request.project, request.subject, secret, request.requested_at)
+        request.state = State.FENCED
+        self._erasures.keep(request, self._clock.milliseconds(), marks)
+        yield True
+
+    def _links_in_quarantine(self, project: str) -> list[Link]:
+        found = []
+        for _, kind, row in self._spool.rows("quarantined"):
+            if kind is Kind.EVENTS:
+                event = told(row)
+                if event.project == project and event.user_id and event.anonymous_id:
+                    found.append(Link(event.environment, event.anonymous_id, event.user_id, event.event_timestamp))
+        return found
+
+    def _out_of_spool(self, request: Request) -> Iterator[bool]:
+        yield from self._drained(request.changed_at)
+        while self._spool.removing():  # what is counted as expired and still there would be counted twice
+            yield False
+        self._plan(request)
+        subject, erased = _subject(request), set(self._spool.erased_ids())
+        secret = self._control.project(request.project).secret
+        marks = Marks(secret, tombstones_of(request.project, subject, secret, request.requested_at))
+
+        def of_person(row: bytes) -> bool:
+            event = told(row)
+            return event.project == request.project and marks.covers(
+                event.environment, event.user_id, event.anonymous_id, event.moment
+            )
+
+        for _, kind, row in self._spool.rows("lookup", "frozen", "loaded", "quarantined"):
+            if kind is Kind.EVENTS and of_person(row):
+                erased.add(identity_of(row))
+
+        def gone(kind: Kind, row: bytes) -> bool:
+            return of_person(row) if kind is Kind.EVENTS else identity_of(row) in erased
+
+        names = [*subject.users, *(anonymous_id for _, anonymous_id in subject.anonymous)]
+        for state, rows in self._spool.remove(gone, names).items():
+            request.progress.add(f"spool/{state}", rows)
+        self._reach(request, State.SPOOL_DONE)
+        yield True
+
+    def _plan(self, request: Request) -> None:
+        """Writes down what the store will lose while all of it is there: what is cut short later is counted by this."""
+        found, first = self._held(request), first_whole_month(self._spool.complete_since())
+        events, progress = _events(found), request.progress
+        rolled = feeds(self._store)
+        progress.months = sorted({*progress.months, *touched_months(self._store, found, rolled, first)})
+        progress.copied = sorted({*progress.copied, *months_of_own_keys(self._store, events.where)})
+        # Taken out on their way from log to chunk, since the tombstone was written.
+        taken = sum(project == request.project for project, _ in self._spool.erased_ids())
+        progress.removed.setdefault("spool/log", taken)
+        made_again = {feed.table for feed in rolled if feed.month != "0"}
+        for one in found:
+            place = f"store/{one.table}" + (" (made again)" if one.table in made_again else "")
+            progress.most(place, count(self._store, one.table, one.where))
+        self._spool.plan_erasure(request.id, events_by_place(self._store, events.where))
+        self._erasures.keep(request, self._clock.milliseconds())
+        about(self._store, None)
+
+    def _held(self, request: Request) -> list[Held]:
+        """Where the store holds the person, who is named in it from now on."""
+        ids = [_text(event_id) for project, event_id in self._spool.erased_ids() if project == request.project]
+        about(self._store, _subject(request), ids)
+        return held(self._store, request.project, request.requested_at)
+
+    def _out_of_store(self, request: Request) -> Iterator[bool]:
+        never_loaded = self._spool.erased_ids()
+        found = self._held(request)
+        for one in found:
+            if one.by_event:
+                request.progress.most(f"store/{one.table}", count(self._store, one.table, one.where))
+        yield from delete(self._store, found, first_whole_month(self._spool.complete_since()))
+        if count(self._store, "events", _events(found).where):
+            raise RuntimeError("rows of the person came back while they were deleted")
+        about(self._store, None)
+        for month in request.progress.copied:
+            while self._spool.in_grace()[0]:
+                yield False
+            copy_month(self._store, month)
+        self._spool.settle_erasure(request.id, request.progress.months)
+        self._spool.forget_erased(one for one in never_loaded if one[0] == request.project)
+        self._reach(request, State.STORE_DONE)
+        yield True
+
+    def _out_of_files(self, request: Request) -> Iterator[bool]:
+        while set(request.progress.months) & set(self._spool.stale_months()):
+            yield False
+        yield from purge(self._store, self._clock)
+        self._reach(request, State.ROLLUPS_DONE)
+        yield True
+
+    def _tell_vendors(self, request: Request) -> Iterator[bool]:
+        told_vendors = request.progress.vendors
+        for vendor in self._vendors:
+            if told_vendors.get(vendor.name, {"status": WAITING})["status"] == WAITING:
+                # A vendor may take its time, and loading does not wait for it.
+                with ThreadPoolExecutor(1) as pool:
+                    answer = pool.submit(vendor.forget, request.id, _subject(request))
+                    while not answer.done():
+                        yield False
+                told_vendors[vendor.name] = answer.result()
+        if any(answer["status"] == WAITING for answer in told_vendors.values()):
+            self._vendors_at = self._clock.monotonic_seconds() + _VENDOR_SECONDS
+            self._reach(request, State.VENDORS)
+            return
+        self._finish(request)
+        yield True
+
+    def _finish(self, request: Request) -> None:
+        notes = list(request.progress.notes)
+        broken = detached(self._store)
+        if broken:
+            notes.append(f"{broken} broken parts that the store has put aside (system.detached_parts) were not read")
+        if self._control.engine.dialect.name != "sqlite":
+            notes.append("the subject stands in dead rows of the control database until its next VACUUM")
+        now = self._clock.milliseconds()
+        secret = self._control.project(request.project).secret
+        request.certificate = certificate(request, secret, now, self._window_days, notes)
+        request.subject = None
+        self._reach(request, State.DONE)
+        self._erasures.forget_bytes()
+
+
+def _subject(request: Request) -> Subject:
+    if request.subject is None:
+        raise RuntimeError("an open request has lost its subject")
+    return request.subject
+
+
+def _events(found: list[Held]) -> Held:
+    return next(one for one in found if one.table == "events")
+
+
+def _text(event_id: bytes) -> str:
+    digits = event_id.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

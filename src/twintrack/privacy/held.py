@@ -1,0 +1,110 @@
+"""Where the store holds a person: found from its schema, so that a table of tomorrow is not forgotten.
+
+A table with `user_id` or `anonymous_id` holds people; one with `event_id` and neither belongs to events of people. Which
+person is asked about stands in `analytics.erasing`, so that no statement, and no file that the engine makes of one,
+names anybody.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from twintrack.clock import iso
+from twintrack.control.erasures import Subject
+from twintrack.store.protocol import Store
+from twintrack.store.schema import DATABASE
+
+ABOUT = f"{DATABASE}.erasing"
+_BATCH = 10_000
+
+
+class Held(NamedTuple):
+    """A table that has a person's rows, and the condition that finds them."""
+
+    table: str
+    where: str
+    by_event: bool  # only by the ids of their events
+    columns: tuple[str, ...]
+
+
+def tables(store: Store) -> dict[str, list[str]]:
+    """Columns of every table that keeps rows. Raises: StoreError."""
+    found: dict[str, list[str]] = {}
+    rows = store.select(
+        f"SELECT table, name FROM system.columns WHERE database = '{DATABASE}' AND table IN"
+        f" (SELECT name FROM system.tables WHERE database = '{DATABASE}' AND engine LIKE '%MergeTree'"
+        " AND name NOT LIKE '%\\_rebuilt') ORDER BY table, position"
+    ).rows
+    for table, name in rows:
+        found.setdefault(table, []).append(name)
+    return found
+
+
+def held(store: Store, project: str, until_milliseconds: int | None) -> list[Held]:
+    """Every table with rows of whom `about` names, those found by events first: they are gone when the events are.
+
+    Only what is older than the bound, where a table says when its rows were. Raises: StoreError.
+    """
+    found = []
+    columns = tables(store)
+    events = _where(columns["events"], project, until_milliseconds)
+    assert events is not None
+    for table, names in columns.items():
+        where = _where(names, project, until_milliseconds)
+        if where is not None:
+            found.append(Held(table, where, False, tuple(names)))
+        elif "event_id" in names:
+            ids = f"SELECT event_id FROM {DATABASE}.events WHERE {events}"
+            more = f"SELECT toUUIDOrZero(id) FROM {ABOUT} WHERE kind = 'event'"
+            where = f"{_scope(names, project)} AND (event_id IN ({ids}) OR event_id IN ({more}))"
+            found.append(Held(table, where, True, tuple(names)))
+    return sorted(found, key=lambda one: (not one.by_event, one.table == "events", one.table))
+
+
+def _scope(names: Sequence[str], project: str) -> str:
+    return f"project = '{project}'" if "project" in names else "1"
+
+
+def _where(names: Sequence[str], project: str, until: int | None) -> str | None:
+    user, anonymous = "user_id" in names, "anonymous_id" in names
+    if not user and not anonymous:
+        return None
+    place = "(environment, anonymous_id)" if "environment" in names else "anonymous_id"
+    ids = "environment, id" if "environment" in names else "id"
+    owned = f"{place} IN (SELECT {ids} FROM {ABOUT} WHERE kind = 'anonymous')"
+    if user and anonymous:
+        owned = f"(user_id = '' AND {owned})"
+    who = [f"user_id IN (SELECT id FROM {ABOUT} WHERE kind = 'user')"] if user else []
+    where = f"{_scope(names, project)} AND ({' OR '.join([*who, *([owned] if anonymous else [])])})"
+    if until is not None and {"event_timestamp", "server_timestamp"} <= set(names):
+        bound = f"toDateTime64('{iso(until)[:-1]}', 3, 'UTC')"
+        where += f" AND (event_timestamp <= {bound} OR server_timestamp <= {bound})"
+    return where
+
+
+def about(store: Store, subject: Subject | None, event_ids: Iterable[str] = ()) -> None:
+    """Whom the next questions mean; nobody from now on without a subject. Raises: StoreError."""
+    store.command(f"TRUNCATE TABLE {ABOUT}")
+    if subject is None:
+        return
+    rows = [("user", "", user) for user in subject.users]
+    rows += [("anonymous", environment, anonymous_id) for environment, anonymous_id in subject.anonymous]
+    rows += [("event", "", event_id) for event_id in event_ids]
+    for start in range(0, len(rows), _BATCH):
+        data = msgspec.json.Encoder().encode_lines(rows[start : start + _BATCH]).decode()
+        store.command(f"INSERT INTO {ABOUT} (kind, environment, id) FORMAT JSONCompactEachRow\n{data}")
+
+
+def links(store: Store, project: str) -> list[tuple[str, str, str, float]]:
+    """(environment, anonymous id, user, seconds) of every link of the anonymous ids of whom `about` names."""
+    return [
+        (environment, anonymous_id, user_id, float(at))
+        for environment, anonymous_id, user_id, at in store.select(
+            "SELECT environment, anonymous_id, user_id, toFloat64(min(first_linked_at))"
+            f" FROM {DATABASE}.identities WHERE project = '{project}' AND (environment, anonymous_id) IN"
+            f" (SELECT environment, anonymous_id FROM {DATABASE}.identities WHERE project = '{project}'"
+            f" AND user_id IN (SELECT id FROM {ABOUT} WHERE kind = 'user'))"
+            " GROUP BY environment, anonymous_id, user_id"
+        ).rows
+    ]

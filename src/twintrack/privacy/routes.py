@@ -1,0 +1,48 @@
+"""The HTTP half of people's rights. Subjects travel in bodies, never in paths; answers name requests and hashes."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field
+
+from twintrack import auth
+from twintrack.event import limits
+from twintrack.privacy.erase import Eraser
+from twintrack.query.routes import Admission
+
+_LENGTH = limits().identifier_characters
+
+
+class SubjectRequest(BaseModel):
+    """One person: a user, or the anonymous id of somebody who never signed in."""
+
+    model_config = ConfigDict(extra="forbid")
+    user_id: str | None = Field(default=None, max_length=_LENGTH, description="As your application writes it.")
+    anonymous_id: str | None = Field(default=None, max_length=_LENGTH, description="As the SDK sends it.")
+
+
+class CertificateRequest(BaseModel):
+    certificate: dict[str, Any] = Field(description="The document as it was issued.")
+
+
+def privacy_routes(eraser: Eraser, admission: Admission) -> APIRouter:
+    router = APIRouter(prefix="/api/analytics/privacy", tags=["privacy"])
+    officer = Depends(admission.role(auth.MAY_ERASE))
+
+    @router.post("/erasures", status_code=202, summary="Erase a person: every row, file and rollup, and keep it so")
+    def request(body: SubjectRequest, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
+        return eraser.request(principal.tenancy.project, body.user_id, body.anonymous_id).told()
+
+    @router.get("/erasures/{request_id}", summary="How far an erasure is; its certificate once it is done")
+    def state(request_id: str, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
+        return eraser.get(request_id, principal.tenancy.project).told()
+
+    @router.post("/erasures/{request_id}/resume", summary="Go on with an erasure that failed")
+    def resume(request_id: str, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
+        return eraser.resume(request_id, principal.tenancy.project).told()
+
+    @router.post("/certificates/verify", summary="Whether a certificate was signed here and is unaltered")
+    def verify(body: CertificateRequest, principal: Annotated[auth.Principal, officer]) -> dict[str, bool]:
+        return {"genuine": eraser.verify(body.certificate)}
+
+    return router
