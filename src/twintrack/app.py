@@ -31,6 +31,7 @@ from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.privacy.consents import consent_routes
 from twintrack.privacy.erase import Eraser
+from twintrack.privacy.export import Exporter
 from twintrack.privacy.retention import retention_routes
 from twintrack.privacy.routes import privacy_routes
 from twintrack.privacy.vendors import GTM, Statsig
@@ -73,6 +74,7 @@ class Services:
     spool: WholeSpool
     loader: Loader
     eraser: Eraser
+    exporter: Exporter
     executor: Executor
     receiver: Receiver
     spans: Spans | None
@@ -186,6 +188,7 @@ def build(
         spool,
         loader,
         eraser,
+        Exporter(control, spool, store, clock),
         Executor(store, settings, metrics),
         Receiver(settings, control, spool, clock, metrics, spans),
         spans,
@@ -218,7 +221,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     admission = Admission(services.control)
     app.include_router(session_routes(services.control, services.settings, admission, demo=demo_link is not None))
     app.include_router(query_routes(services.executor, admission))
-    app.include_router(privacy_routes(services.eraser, admission))
+    app.include_router(privacy_routes(services.eraser, services.exporter, admission))
     app.include_router(
         trace_routes(
             services.spool,

@@ -24,7 +24,7 @@ from twintrack.app import lock_folder
 from twintrack.auth import Role
 from twintrack.backup_command import backup_command, restore_command
 from twintrack.demo import DEMO
-from twintrack.erase_command import erase_command
+from twintrack.erase_command import erase_command, export_user_command
 from twintrack.errors import DataFolderInUse, RequestError, SpoolFormat, StoreError, TwintrackError
 from twintrack.imports import BadRow, read_rows, zone_of
 from twintrack.logs import configure
@@ -373,6 +373,7 @@ app.command("mask")(mask_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
 app.command("erase")(erase_command)
+app.command("export-user")(export_user_command)
 
 
 @app.command()

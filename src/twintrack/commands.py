@@ -30,6 +30,7 @@ from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Reason, Refusal
 from twintrack.privacy.retention import change_retention, retention_state
+from twintrack.privacy.routes import zipped
 from twintrack.spool.protocol import Delivery, Refused
 
 _FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "json": "JSONEachRow", "table": "JSONCompact"}
@@ -154,6 +155,11 @@ def command_app(services: Services) -> Starlette:
     async def erase_resume(request: Request) -> Response:
         return JSONResponse(services.eraser.resume(request.path_params["id"]).told())
 
+    async def export_user(request: Request) -> Response:
+        body = await request.json()
+        file = await asyncio.to_thread(services.exporter.export, body["project"], body["user_id"], body["anonymous_id"])
+        return zipped(file)
+
     async def erase_verify(request: Request) -> Response:
         return JSONResponse({"genuine": services.eraser.verify((await request.json())["certificate"])})
 
@@ -182,6 +188,7 @@ def command_app(services: Services) -> Starlette:
             Route("/erasures", erase, methods=["POST"]),
             Route("/erasures/verify", erase_verify, methods=["POST"]),
             Route("/erasures/{id}", erase_state),
+            Route("/exports", export_user, methods=["POST"]),
             Route("/erasures/{id}/resume", erase_resume, methods=["POST"]),
         ],
         exception_handlers={TwintrackError: failed},

@@ -1,6 +1,7 @@
-"""`twintrack erase`: takes a person out of everything, and checks what proves it."""
+"""`twintrack erase` takes a person out of everything, and checks what proves it; `export-user` gives them what is held."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -44,10 +45,7 @@ def erase_command(
             told = ask(send, *way).json()
             wait = wait and not status
         else:
-            if user_id is None and anonymous_id is None:
-                user_id = sys.stdin.readline().strip()  # a command line is read by every process of the machine
-            body = {"project": project, "user_id": user_id, "anonymous_id": anonymous_id}
-            told = ask(send, "POST", "/erasures", body).json()
+            told = ask(send, "POST", "/erasures", _body(project, user_id, anonymous_id)).json()
         before = ""
         while True:
             if told["state"] != before:
@@ -60,6 +58,33 @@ def erase_command(
             time.sleep(_WAIT_SECONDS)
             told = ask(send, "GET", f"/erasures/{told['id']}").json()
     _tell(told, certificate)
+
+
+def export_user_command(
+    output: Annotated[Path, typer.Argument(help="ZIP file to write; one that is there is left alone.", dir_okay=False)],
+    user_id: Annotated[
+        str | None, typer.Option(help="The person, as your application writes them; without any, read from stdin.")
+    ] = None,
+    anonymous_id: Annotated[str | None, typer.Option(help="Somebody who never signed in, by the SDK's id.")] = None,
+    project: Annotated[str, typer.Option(help="Project the person belongs to.")] = "default",
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Write everything that is held about a person: JSON and CSV for each table, with a manifest."""
+    if output.exists():
+        raise RequestError(f"{output} is there already", hint="name another file, or move it away")
+    with reach(settings_of(data, config)) as send:
+        content = ask(send, "POST", "/exports", _body(project, user_id, anonymous_id)).content
+    handle = os.open(output, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    out.print(f"{output}: {len(content):,} bytes", markup=False, soft_wrap=True)
+
+
+def _body(project: str, user_id: str | None, anonymous_id: str | None) -> dict[str, str | None]:
+    if user_id is None and anonymous_id is None:
+        user_id = sys.stdin.readline().strip()  # a command line can be read by every process of the machine
+    return {"project": project, "user_id": user_id, "anonymous_id": anonymous_id}
 
 
 def _tell(told: dict[str, Any], certificate: Path | None) -> None:

@@ -235,7 +235,7 @@ def test_crash_between_count_and_deletion_ends_in_one_deletion_and_one_count(tmp
         assert state["balance"]["holds"] and state["expired"] == 1 and state["stored"] == 1
     with running(tmp_path / "data", clock) as service:
         service.send([event(clock, 0)])
-        until(lambda: service.rows(COUNT)[0][0] == 2 and not service.services.spool.removing())
+        until(lambda: service.rows(COUNT)[0][0] == 2 and not service.services.spool.removals.pending())
         assert balanced(service)["expired"] == 1
 
 

@@ -1,24 +1,200 @@
 """An erased person is nowhere, and stays so; everybody else is as they were."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.privacy.kit import erase, served
+import pytest
+
+from tests.conftest import Service
+from tests.privacy.kit import ask, erase, served
 from tests.test_balance import state_of
+from twintrack.auth import Role
+from twintrack.clock import iso
 from twintrack.load.rollup import compare
-from twintrack.testing import wire_event
+from twintrack.testing import uuid7, wire_event
+
+DAY = 86_400_000
 
 
-def test_erased_user_has_no_row_anywhere_and_the_balance_and_rollups_hold(tmp_path: Path) -> None:
-    with served(tmp_path / "data") as service:
-        service.send([wire_event(user_id="ann", anonymous_id="a-1") for _ in range(5)])
-        service.send([wire_event(user_id=None, anonymous_id="a-1") for _ in range(3)])
-        service.send([wire_event(user_id="bob", anonymous_id="a-2") for _ in range(4)])
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with served(tmp_path_factory.mktemp("erase") / "data") as opened:
+        yield opened
+
+
+@pytest.fixture
+def service(shared: Service) -> Service:
+    return shared.elsewhere()
+
+
+def people(service: Service, table: str = "events") -> dict[str, int]:
+    """Rows by user of this test's own project."""
+    project = service.services.control.principal(service.write_key)
+    assert project is not None
+    where = f"project = '{project.tenancy.project}'"
+    return dict(
+        tuple(row) for row in service.rows(f"SELECT user_id, count() FROM analytics.{table} WHERE {where} GROUP BY 1")
+    )
+
+
+def test_erased_user_has_no_row_anywhere_and_balance_and_rollups_hold(service: Service) -> None:
+    service.send([wire_event(user_id="ann", anonymous_id="a-1") for _ in range(5)])
+    service.send([wire_event(user_id=None, anonymous_id="a-1") for _ in range(3)])
+    service.send([wire_event(user_id="bob", anonymous_id="a-2") for _ in range(4)])
+    service.settle()
+    request = erase(service, user_id="ann")
+    assert people(service) == {"bob": 4}
+    assert set(people(service, "events_daily")) == set(people(service, "identities")) == {"bob"}
+    assert compare(service.services.store) == []
+    state = state_of(service)
+    assert (state["stored"], state["erased"], state["received"]) == (4, 8, 12)
+    assert request.progress.removed["store/events"] == 8
+    assert request.subject is None and request.certificate is not None
+
+
+def test_anonymous_rows_go_with_who_was_linked_first_and_links_are_followed_no_further(service: Service) -> None:
+    now = service.services.clock.milliseconds()
+
+    def linked(user: str, anonymous: str, ago: int) -> None:
+        service.send([wire_event(user_id=user, anonymous_id=anonymous, client_timestamp=iso(now - ago))])
+
+    linked("ann", "hers", 5_000)
+    linked("bob", "hers", 4_000)  # borrowed her browser: what is without a user there is hers
+    linked("bob", "his", 5_000)
+    linked("ann", "his", 4_000)
+    service.send([wire_event(user_id=None, anonymous_id=name) for name in ("hers", "his", "nobody's")])
+    erase(service, user_id="ann")
+    left = service.rows("SELECT user_id, anonymous_id FROM analytics.events WHERE project LIKE 'p-%' ORDER BY ALL")
+    assert [row for row in left if row[1] in ("hers", "his", "nobody's")] == [
+        ["", "his"],
+        ["", "nobody's"],
+        ["bob", "hers"],
+        ["bob", "his"],
+    ]
+
+
+def test_person_who_never_signed_in_is_erased_by_the_anonymous_id(service: Service) -> None:
+    service.send([wire_event(user_id=None, anonymous_id="shy"), wire_event(user_id="bob", anonymous_id="shy")])
+    service.send([wire_event(user_id=None, anonymous_id="loud")])
+    service.settle()
+    erase(service, anonymous_id="shy")
+    assert people(service) == {"bob": 1, "": 1}
+    late = wire_event(
+        user_id=None, anonymous_id="shy", client_timestamp=iso(service.services.clock.milliseconds() - DAY)
+    )
+    assert service.send([late])["results"][0]["code"] == "erased"
+
+
+def test_same_id_in_another_project_stays(service: Service) -> None:
+    other = service.elsewhere()
+    for one in (service, other):
+        one.send([wire_event(user_id="ann")])
+    erase(service, user_id="ann")
+    assert (people(service), people(other)) == ({}, {"ann": 1})
+
+
+def test_late_event_is_dropped_and_counted_and_a_new_one_is_taken(service: Service) -> None:
+    service.send([wire_event(user_id="ann")])
+    erase(service, user_id="ann")
+    now = service.services.clock.milliseconds()
+    late = wire_event(now, user_id="ann", client_timestamp=iso(now - DAY))
+    timeless = {**wire_event(now, user_id="ann", event_id=uuid7(now - DAY))}
+    del timeless["client_timestamp"]
+    agreed_before = wire_event(now, user_id="ann", consent={"state": "granted", "at": iso(now - DAY)})
+    agreed_since = wire_event(now, user_id="ann", consent={"state": "granted", "at": iso(now)})
+    answer = service.send([late, timeless, agreed_before, agreed_since, wire_event(now, user_id="ann")])
+    assert (answer["dropped"], answer["accepted"]) == (3, 2)
+    assert {result["code"] for result in answer["results"]} == {"erased"}
+    assert people(service) == {"ann": 2}
+    state = state_of(service)
+    assert (state["dropped"], state["erased"], state["stored"]) == (3, 1, 2)
+    assert service.fate(late["event_id"])["reason"] == "erased"
+
+
+def test_events_from_before_and_behind_a_masking_rule_are_one_person(tmp_path: Path) -> None:
+    with served(tmp_path / "data", masking=False) as service:
+        service.send([wire_event(user_id="ann@example.com"), wire_event(user_id="bob@example.com")])
         service.settle()
+        keys = service.write_key, service.owner_key
+    with served(tmp_path / "data") as service:
+        service.write_key, service.owner_key = keys
+        service.send([wire_event(user_id="ann@example.com"), wire_event(user_id="bob@example.com")])
+        service.settle()
+        assert len(people(service)) == 4
+        erase(service, user_id="ann@example.com")
+        assert len(people(service)) == 2 and "bob@example.com" in people(service)
+        now = service.services.clock.milliseconds()
+        late = wire_event(now, user_id=" ANN@example.com", client_timestamp=iso(now - DAY))
+        assert service.send([late])["dropped"] == 1
+
+
+def test_table_of_tomorrow_is_found_from_the_schema(service: Service) -> None:
+    store = service.services.store
+    store.command(
+        "CREATE TABLE analytics.tomorrow (project String, environment String, user_id String, note String)"
+        " ENGINE = MergeTree ORDER BY user_id"
+    )
+    store.command(
+        "CREATE TABLE analytics.later (project String, event_id UUID, note String) ENGINE = MergeTree ORDER BY event_id"
+    )
+    try:
+        principal = service.services.control.principal(service.write_key)
+        assert principal is not None
+        project = principal.tenancy.project
+        event = wire_event(user_id="ann")
+        service.send([event])
+        service.settle()
+        store.command(
+            f"INSERT INTO analytics.tomorrow VALUES ('{project}', 'e', 'ann', 'x'), ('{project}', 'e', 'bob', 'x')"
+        )
+        store.command(f"INSERT INTO analytics.later VALUES ('{project}', '{event['event_id']}', 'x')")
         request = erase(service, user_id="ann")
-        print(request.told())
-        assert service.rows("SELECT user_id, count() FROM analytics.events GROUP BY 1") == [["bob", 4]]
-        assert service.rows("SELECT DISTINCT user_id FROM analytics.events_daily") == [["bob"]]
-        assert service.rows("SELECT DISTINCT user_id FROM analytics.identities") == [["bob"]]
-        assert compare(service.services.store) == []
-        state = state_of(service)
-        assert (state["stored"], state["erased"], state["received"]) == (4, 8, 12)
+        assert service.rows("SELECT user_id FROM analytics.tomorrow") == [["bob"]]
+        assert service.rows("SELECT count() FROM analytics.later") == [[0]]
+        assert request.progress.removed["store/tomorrow"] == request.progress.removed["store/later"] == 1
+    finally:
+        store.command("DROP TABLE analytics.tomorrow SYNC")
+        store.command("DROP TABLE analytics.later SYNC")
+
+
+def test_second_erasure_takes_what_came_after_the_first(service: Service) -> None:
+    service.send([wire_event(user_id="ann")])
+    erase(service, user_id="ann")
+    service.send([wire_event(user_id="ann")])
+    assert people(service) == {"ann": 1}
+    erase(service, user_id="ann")
+    assert people(service) == {}
+    assert state_of(service)["erased"] == 2
+
+
+@pytest.mark.parametrize("body", [{}, {"user_id": " "}, {"user_id": "a", "anonymous_id": "b"}, {"user_id": "x" * 2000}])
+def test_request_that_names_nobody_is_refused_and_leaves_nothing(shared: Service, body: dict[str, str]) -> None:
+    answer = ask(shared, "POST", "erasures", body)
+    assert answer.status_code in (400, 422)
+    assert "xxx" not in answer.text
+    assert shared.services.eraser._erasures.open() == []
+
+
+def test_only_who_may_erase_asks_and_only_in_their_own_project(service: Service) -> None:
+    for key in (service.write_key, service.server_key, service.read_key):
+        assert ask(service, "POST", "erasures", {"user_id": "ann"}, key).status_code == 403
+    request = erase(service, user_id="ann")
+    other = service.elsewhere()
+    assert ask(other, "GET", f"erasures/{request.id}").status_code == 404
+    officer = service.services.control.create_key(Role.PRIVACY, request.project, "local")
+    told = ask(service, "GET", f"erasures/{request.id}", key=officer)
+    assert told.json()["state"] == "done" and "ann" not in told.text
+
+
+def test_certificate_is_verified_word_for_word(service: Service) -> None:
+    certificate = erase(service, user_id="ann").certificate
+    assert certificate is not None
+
+    def genuine(document: object) -> bool:
+        found: bool = ask(service, "POST", "certificates/verify", {"certificate": document}).json()["genuine"]
+        return found
+
+    assert genuine(certificate)
+    assert not genuine({**certificate, "finished_at": "2020-01-01T00:00:00.000Z"})
+    assert not genuine({**certificate, "removed_rows": {}})
+    assert not genuine({name: value for name, value in certificate.items() if name != "signature"})

@@ -26,6 +26,7 @@ tombstones = Table(
 )
 
 USER, ANONYMOUS = "user", "anonymous"
+_NEVER = -(1 << 62)  # milliseconds
 
 
 class Tombstone(NamedTuple):
@@ -53,18 +54,18 @@ class Marks:
         for row in rows:
             key = (row.kind, row.environment, row.hash)
             self._until[key] = max(row.requested_at, self._until.get(key, 0))
-        self.latest_milliseconds = max(self._until.values(), default=-1)
+        self.latest_milliseconds = max(self._until.values(), default=_NEVER)
 
     def until(self, environment: str, user_id: str, anonymous_id: str) -> int:
-        """Up to when, in milliseconds, events of these stored identifiers are erased; -1 where they never were.
+        """Up to when, in milliseconds, events of these stored identifiers are erased; long ago where they never were.
 
         An event with a user is the user's alone; without one it is its anonymous id's.
         """
         if user_id:
-            return self._until.get((USER, "", subject_hash(self._secret, user_id)), -1)
+            return self._until.get((USER, "", subject_hash(self._secret, user_id)), _NEVER)
         if anonymous_id:
-            return self._until.get((ANONYMOUS, environment, subject_hash(self._secret, anonymous_id)), -1)
-        return -1
+            return self._until.get((ANONYMOUS, environment, subject_hash(self._secret, anonymous_id)), _NEVER)
+        return _NEVER
 
     def covers(self, environment: str, user_id: str, anonymous_id: str, milliseconds: float) -> bool:
         """Whether an event of that time was erased. Costs nothing for what is newer than every request."""

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from twintrack.clock import Clock
+from twintrack.control import people
 from twintrack.control.control import Control
 from twintrack.control.erasures import OPEN, Erasures, Request, State, Subject
 from twintrack.control.tombstones import Marks, subject_hash
@@ -90,13 +91,14 @@ class Eraser:
         return self._erasures.get(request_id, project)
 
     def resume(self, request_id: str, project: str | None = None) -> Request:
-        """A failed request goes on where it stopped. Raises: RequestError."""
+        """A failed request goes on where it stopped, and vendors that did not answer are asked now. Raises: RequestError."""
         request = self._erasures.get(request_id, project)
         if request.state is State.FAILED:
             request.state = State(request.progress.failed_in)
             request.progress.error = ""
             self._erasures.keep(request, self._clock.milliseconds())
-            self._spool.wake()
+        self._vendors_at = 0.0
+        self._spool.wake()
         return request
 
     def verify(self, document: dict[str, Any]) -> bool:
@@ -204,7 +206,9 @@ class Eraser:
 
     def _out_of_spool(self, request: Request) -> Iterator[bool]:
         yield from self._drained(request.changed_at)
-        while self._spool.removing():  # what is counted as expired and still there would be counted twice
+        while (
+            self._spool.removals and self._spool.removals.pending()
+        ):  # what is counted as expired and still there would be counted twice
             yield False
         self._plan(request)
         subject, erased = _subject(request), set(self._spool.erased_ids())
@@ -268,6 +272,9 @@ class Eraser:
             while self._spool.in_grace()[0]:
                 yield False
             copy_month(self._store, month)
+        with self._control.engine.begin() as db:
+            for table, rows in people.remove(db, request.project, _subject(request)).items():
+                request.progress.add(f"control/{table}", rows)
         self._spool.settle_erasure(request.id, request.progress.months)
         self._spool.forget_erased(one for one in never_loaded if one[0] == request.project)
         self._reach(request, State.STORE_DONE)

@@ -28,6 +28,37 @@ class Held(NamedTuple):
     columns: tuple[str, ...]
 
 
+class Who(NamedTuple):
+    """Whom a condition means, as sets of SQL: users, (environment, anonymous id), event ids."""
+
+    users: str
+    anonymous: str
+    events: str
+
+
+# Where a statement may be kept: the ids stand in a table.
+IN_TABLE = Who(
+    f"(SELECT id FROM {ABOUT} WHERE kind = 'user')",
+    f"(SELECT environment, id FROM {ABOUT} WHERE kind = 'anonymous')",
+    f"(SELECT toUUIDOrZero(id) FROM {ABOUT} WHERE kind = 'event')",
+)
+
+
+def in_words(subject: Subject) -> Who:
+    """For a question, which nothing keeps: the ids stand in it."""
+    users = [quoted(user) for user in subject.users]
+    anonymous = [f"({quoted(environment)}, {quoted(found)})" for environment, found in subject.anonymous]
+    return Who(f"({', '.join(users) or 'NULL'})", f"({', '.join(anonymous) or _NO_PAIR})", _NO_EVENT)
+
+
+_NO_PAIR = "('', '')"  # no environment has no name
+_NO_EVENT = "(SELECT generateUUIDv4() WHERE 0)"
+
+
+def quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def tables(store: Store) -> dict[str, list[str]]:
     """Columns of every table that keeps rows. Raises: StoreError."""
     found: dict[str, list[str]] = {}
@@ -41,23 +72,22 @@ def tables(store: Store) -> dict[str, list[str]]:
     return found
 
 
-def held(store: Store, project: str, until_milliseconds: int | None) -> list[Held]:
-    """Every table with rows of whom `about` names, those found by events first: they are gone when the events are.
+def held(store: Store, project: str, until_milliseconds: int | None, who: Who = IN_TABLE) -> list[Held]:
+    """Every table with rows of a person, those found by events first: they are gone when the events are.
 
     Only what is older than the bound, where a table says when its rows were. Raises: StoreError.
     """
     found = []
     columns = tables(store)
-    events = _where(columns["events"], project, until_milliseconds)
+    events = _where(columns["events"], project, until_milliseconds, who)
     assert events is not None
     for table, names in columns.items():
-        where = _where(names, project, until_milliseconds)
+        where = _where(names, project, until_milliseconds, who)
         if where is not None:
             found.append(Held(table, where, False, tuple(names)))
         elif "event_id" in names:
             ids = f"SELECT event_id FROM {DATABASE}.events WHERE {events}"
-            more = f"SELECT toUUIDOrZero(id) FROM {ABOUT} WHERE kind = 'event'"
-            where = f"{_scope(names, project)} AND (event_id IN ({ids}) OR event_id IN ({more}))"
+            where = f"{_scope(names, project)} AND (event_id IN ({ids}) OR event_id IN {who.events})"
             found.append(Held(table, where, True, tuple(names)))
     return sorted(found, key=lambda one: (not one.by_event, one.table == "events", one.table))
 
@@ -66,17 +96,15 @@ def _scope(names: Sequence[str], project: str) -> str:
     return f"project = '{project}'" if "project" in names else "1"
 
 
-def _where(names: Sequence[str], project: str, until: int | None) -> str | None:
+def _where(names: Sequence[str], project: str, until: int | None, who: Who) -> str | None:
     user, anonymous = "user_id" in names, "anonymous_id" in names
     if not user and not anonymous:
         return None
-    place = "(environment, anonymous_id)" if "environment" in names else "anonymous_id"
-    ids = "environment, id" if "environment" in names else "id"
-    owned = f"{place} IN (SELECT {ids} FROM {ABOUT} WHERE kind = 'anonymous')"
+    owned = f"(environment, anonymous_id) IN {who.anonymous}"
     if user and anonymous:
         owned = f"(user_id = '' AND {owned})"
-    who = [f"user_id IN (SELECT id FROM {ABOUT} WHERE kind = 'user')"] if user else []
-    where = f"{_scope(names, project)} AND ({' OR '.join([*who, *([owned] if anonymous else [])])})"
+    either = [f"user_id IN {who.users}"] if user else []
+    where = f"{_scope(names, project)} AND ({' OR '.join([*either, *([owned] if anonymous else [])])})"
     if until is not None and {"event_timestamp", "server_timestamp"} <= set(names):
         bound = f"toDateTime64('{iso(until)[:-1]}', 3, 'UTC')"
         where += f" AND (event_timestamp <= {bound} OR server_timestamp <= {bound})"
@@ -96,15 +124,14 @@ def about(store: Store, subject: Subject | None, event_ids: Iterable[str] = ()) 
         store.command(f"INSERT INTO {ABOUT} (kind, environment, id) FORMAT JSONCompactEachRow\n{data}")
 
 
-def links(store: Store, project: str) -> list[tuple[str, str, str, float]]:
-    """(environment, anonymous id, user, seconds) of every link of the anonymous ids of whom `about` names."""
+def links(store: Store, project: str, who: Who = IN_TABLE) -> list[tuple[str, str, str, float]]:
+    """(environment, anonymous id, user, seconds) of every link of the anonymous ids that a person has any link to."""
     return [
         (environment, anonymous_id, user_id, float(at))
         for environment, anonymous_id, user_id, at in store.select(
             "SELECT environment, anonymous_id, user_id, toFloat64(min(first_linked_at))"
             f" FROM {DATABASE}.identities WHERE project = '{project}' AND (environment, anonymous_id) IN"
             f" (SELECT environment, anonymous_id FROM {DATABASE}.identities WHERE project = '{project}'"
-            f" AND user_id IN (SELECT id FROM {ABOUT} WHERE kind = 'user'))"
-            " GROUP BY environment, anonymous_id, user_id"
+            f" AND user_id IN {who.users}) GROUP BY environment, anonymous_id, user_id"
         ).rows
     ]

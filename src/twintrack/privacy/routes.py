@@ -1,13 +1,16 @@
 """The HTTP half of people's rights. Subjects travel in bodies, never in paths; answers name requests and hashes."""
 
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Depends
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.background import BackgroundTask
 
 from twintrack import auth
 from twintrack.event import limits
 from twintrack.privacy.erase import Eraser
+from twintrack.privacy.export import Exporter
 from twintrack.query.routes import Admission
 
 _LENGTH = limits().identifier_characters
@@ -21,11 +24,18 @@ class SubjectRequest(BaseModel):
     anonymous_id: str | None = Field(default=None, max_length=_LENGTH, description="As the SDK sends it.")
 
 
+def zipped(file: IO[bytes]) -> StreamingResponse:
+    """The file as an answer that is closed when it is sent, and that nothing on the way may keep."""
+    headers = {"Content-Disposition": 'attachment; filename="export.zip"', "Cache-Control": "no-store"}
+    pieces = iter(lambda: file.read(1 << 16), b"")
+    return StreamingResponse(pieces, 200, headers, "application/zip", BackgroundTask(file.close))
+
+
 class CertificateRequest(BaseModel):
     certificate: dict[str, Any] = Field(description="The document as it was issued.")
 
 
-def privacy_routes(eraser: Eraser, admission: Admission) -> APIRouter:
+def privacy_routes(eraser: Eraser, exporter: Exporter, admission: Admission) -> APIRouter:
     router = APIRouter(prefix="/api/analytics/privacy", tags=["privacy"])
     officer = Depends(admission.role(auth.MAY_ERASE))
 
@@ -40,6 +50,16 @@ def privacy_routes(eraser: Eraser, admission: Admission) -> APIRouter:
     @router.post("/erasures/{request_id}/resume", summary="Go on with an erasure that failed")
     def resume(request_id: str, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
         return eraser.resume(request_id, principal.tenancy.project).told()
+
+    @router.post(
+        "/exports",
+        summary="Everything held about a person: a ZIP of JSON and CSV with a manifest",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"application/zip": {}}}},
+    )
+    def export(body: SubjectRequest, principal: Annotated[auth.Principal, officer]) -> StreamingResponse:
+        file = exporter.export(principal.tenancy.project, body.user_id, body.anonymous_id)
+        return zipped(file)
 
     @router.post("/certificates/verify", summary="Whether a certificate was signed here and is unaltered")
     def verify(body: CertificateRequest, principal: Annotated[auth.Principal, officer]) -> dict[str, bool]:

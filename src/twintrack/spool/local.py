@@ -305,9 +305,6 @@ class LocalSpool:
     def complete_since(self) -> dict[str, int]:
         return self.ledger.complete_since()
 
-    def removing(self) -> dict[int, int]:
-        return self.removals.pending()
-
     # -- erase ---------------------------------------------------------------------------------------------------
 
     def renew(self) -> None:

@@ -233,10 +233,6 @@ class Spool(Protocol):
         """From when on, in milliseconds since 1970, raw has every event of a project; others have lost none."""
         ...
 
-    def removing(self) -> dict[int, int]:
-        """Months whose expired rows are counted as gone and may still be in the store; until when, seconds."""
-        ...
-
     @property
     def removals(self) -> "Removals | None":
         """What retention does to this spool; None where it cannot."""
@@ -281,7 +277,7 @@ class Removals(Protocol):
         ...
 
     def pending(self) -> dict[int, int]:
-        """As `removing` of the spool."""
+        """Months whose expired rows are counted as gone and may still be in the store; until when, seconds."""
         ...
 
     def done(self, month: int) -> None:

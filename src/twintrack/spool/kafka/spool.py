@@ -388,9 +388,6 @@ class KafkaSpool:
 
     removals = None  # over a topic nothing is removed by a policy yet
 
-    def removing(self) -> dict[int, int]:
-        return {}
-
     def complete_since(self) -> dict[str, int]:
         return self.ledger.complete_since()
 
@@ -420,8 +417,6 @@ class KafkaSpool:
     def quarantined(self, event_id: UUID, project: str) -> bool:
         number = partition_of(event_id.bytes, project, self._partition_count)
         return (project, event_id.bytes) in map(identity_of, self.ledger.quarantined(number))
-
-    # -- erase ---------------------------------------------------------------------------------------------------
 
     def renew(self) -> None:
         raise Unavailable("a topic cannot be rewritten", hint=_KEPT_BY_THE_TOPIC)
