@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.backup.test_backup import back_up, put_back
 from tests.conftest import Service, running
+from tests.load.test_expiry import everything_in
 from tests.privacy.kit import erase
 from tests.test_balance import doctor
 from twintrack.backup.carry import read_file, rights_of, write_file
@@ -20,14 +21,6 @@ CANARY = "zqx-erased-person"
 def sent(**fields: Any) -> list[dict[str, Any]]:
     born = CLOCK.milliseconds()
     return [wire_event(born - i * 1000, event_id=uuid7(born), **fields) for i in range(3)]
-
-
-def bytes_of(folder: Path) -> bytes:
-    found = b""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            found += file.read_bytes()
-    return found
 
 
 def names(service: Service) -> list[str]:
@@ -59,10 +52,9 @@ def assert_gone(service: Service, mine: list[dict[str, Any]], folder: Path) -> N
     report = doctor(service)
     assert report["balance"]["ok"] and report["rollups"]["ok"], report
     end = time.monotonic() + 120
-    while CANARY.encode() in bytes_of(folder):
+    while CANARY.encode() in everything_in(folder):
         assert time.monotonic() < end, "bytes of the person are still there"
         time.sleep(0.5)
-    time.sleep(0)
     new = service.send(sent(user_id=CANARY), key=service.server_key)
     assert new["accepted"] == 3  # who comes back is new
 
