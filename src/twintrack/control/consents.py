@@ -53,7 +53,7 @@ _CACHE_SECONDS = 1.0
 # Transactions end out of order, and clocks of nodes differ: what changed so long before the last look is read again.
 _OVERLAP_MILLISECONDS = 60_000
 # Persons who deny that are held in memory; beyond it each unknown one is asked for, and these answers are held.
-MOST_HELD = 500_000
+MOST_HELD = 200_000  # some 70 MB
 _MOST_ANSWERS = 50_000
 
 

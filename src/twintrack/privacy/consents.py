@@ -4,6 +4,7 @@ Persons travel in bodies only. A statement about a user holds for the anonymous 
 far as the store knows of any. The word that each event carried of itself stands in its row and is told with the rest.
 """
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -75,7 +76,7 @@ class ConsentHistory:
                 )
                 for form in forms(identifier, secret)
             ]  # fmt: skip
-        self._consents.record(statements)
+        await asyncio.to_thread(self._consents.record, statements)
         linked, known = 0, True
         for (word, kind, identifier), said in zip(persons, statements[::2], strict=True):
             if kind == USER and word.purpose == ANALYTICS:
@@ -86,7 +87,7 @@ class ConsentHistory:
                     continue
                 also = [said._replace(kind=ANONYMOUS, hash=subject_hash(secret, one)) for one in owned]
                 linked += len(also)
-                self._consents.record(also)
+                await asyncio.to_thread(self._consents.record, also)
         hint = "" if known else "the store is away: anonymous ids of these users are not covered; send the same again"
         return {"recorded": len(words), "linked_anonymous_ids": linked, "hint": hint}
 
@@ -95,9 +96,8 @@ class ConsentHistory:
         kind, identifier = typed(person.user_id, person.anonymous_id)
         secret = self._control.project(tenancy.project).secret
         stored = forms(identifier, secret)
-        rows = self._consents.history(
-            tenancy.project, [(tenancy.environment, kind, subject_hash(secret, form)) for form in stored]
-        )
+        persons = [(tenancy.environment, kind, subject_hash(secret, form)) for form in stored]
+        rows = await asyncio.to_thread(self._consents.history, tenancy.project, persons)
         told: dict[tuple[Any, ...], dict[str, Any]] = {}
         for row in rows:
             names = ("purpose", "state", "source", "recorded_by")
