@@ -73,7 +73,7 @@ class Services:
     store: Store
     spool: WholeSpool
     loader: Loader
-    eraser: Eraser
+    eraser: Eraser | None  # a topic cannot be rewritten
     exporter: Exporter
     executor: Executor
     receiver: Receiver
@@ -163,7 +163,9 @@ def build(
     reached = crash_at(settings.crash_point)
     spool = open_spool(settings, clock, metrics, reached, control.tombstones)
     statsig = Statsig(settings.statsig_deletion_url, settings.statsig_deletion_key.get_secret_value())
-    eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days)
+    eraser = None
+    if isinstance(spool, LocalSpool):
+        eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days, reached)
     loader = Loader(
         spool,
         store,
@@ -175,7 +177,7 @@ def build(
         reached=reached,
         spans=spans,
         policies=control.retention.policies,
-        erase=eraser.step,
+        erase=eraser.step if eraser else None,
     )
     if settings.load or only_load:
         loader.start()

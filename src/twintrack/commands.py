@@ -31,7 +31,7 @@ from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Reason, Refusal
 from twintrack.privacy.retention import change_retention, retention_state
-from twintrack.privacy.routes import zipped
+from twintrack.privacy.routes import able, zipped
 from twintrack.spool.protocol import Delivery, Refused
 
 _FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "json": "JSONEachRow", "table": "JSONCompact"}
@@ -146,15 +146,17 @@ def command_app(services: Services) -> Starlette:
 
     async def erase(request: Request) -> Response:
         body = await request.json()
-        made = await asyncio.to_thread(services.eraser.request, body["project"], body["user_id"], body["anonymous_id"])
+        made = await asyncio.to_thread(
+            able(services.eraser).request, body["project"], body["user_id"], body["anonymous_id"]
+        )
         return JSONResponse(made.told())
 
     async def erase_state(request: Request) -> Response:
-        told = services.eraser.get(request.path_params["id"]).told()
+        told = able(services.eraser).get(request.path_params["id"]).told()
         return JSONResponse({**told, "waits_for": services.loader.last_error})
 
     async def erase_resume(request: Request) -> Response:
-        return JSONResponse(services.eraser.resume(request.path_params["id"]).told())
+        return JSONResponse(able(services.eraser).resume(request.path_params["id"]).told())
 
     async def export_user(request: Request) -> Response:
         body = await request.json()
@@ -162,7 +164,7 @@ def command_app(services: Services) -> Starlette:
         return zipped(file)
 
     async def erase_verify(request: Request) -> Response:
-        return JSONResponse({"genuine": services.eraser.verify((await request.json())["certificate"])})
+        return JSONResponse({"genuine": able(services.eraser).verify((await request.json())["certificate"])})
 
     async def failed(_: Request, error: Exception) -> Response:
         assert isinstance(error, TwintrackError)

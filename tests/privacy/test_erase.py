@@ -10,6 +10,7 @@ from tests.privacy.kit import ask, erase, served
 from tests.test_balance import state_of
 from twintrack.auth import Role
 from twintrack.clock import iso
+from twintrack.control.erasures import Erasures
 from twintrack.load.rollup import compare
 from twintrack.testing import uuid7, wire_event
 
@@ -172,7 +173,7 @@ def test_request_that_names_nobody_is_refused_and_leaves_nothing(shared: Service
     answer = ask(shared, "POST", "erasures", body)
     assert answer.status_code in (400, 422)
     assert "xxx" not in answer.text
-    assert shared.services.eraser._erasures.open() == []
+    assert Erasures(shared.services.control.engine).open() == []
 
 
 def test_only_who_may_erase_asks_and_only_in_their_own_project(service: Service) -> None:

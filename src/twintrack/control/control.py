@@ -127,6 +127,10 @@ class Control:
             self._refresh()
         return self._marks.get(project)
 
+    def list_projects(self) -> list[str]:
+        self._refresh(now=True)
+        return sorted(self._projects)
+
     def ensure_project(self, name: str) -> Project:
         """The project of that name, created where it is missing.
 

@@ -32,7 +32,7 @@ class Expiry:
     """Called by the loader's thread. Each turn is one short step."""
 
     def __init__(self, spool: Spool, store: Store, clock: Clock, policies: Callable[[], Policies]) -> None:
-        self._removals, self._renew = spool.removals, spool.renew
+        self._removals = spool.removals
         self._store, self._clock, self._policies = store, clock, policies
         self._looking: Iterator[None] | None = None
         self._changed = False  # whether a pass has taken anything
@@ -119,7 +119,7 @@ class Expiry:
             yield from self._change(removals, policies, until, due, f"event_metadata = {without(field)}", large=large)
         if self._changed:
             self._changed = False
-            self._renew()  # what the log still holds of it goes with its file
+            removals.renew()  # what the log still holds of it goes with its file
         if large:
             self._large_at = self._looked_at
 

@@ -135,3 +135,22 @@ def links(store: Store, project: str, who: Who = IN_TABLE) -> list[tuple[str, st
             f" AND user_id IN {who.users}) GROUP BY environment, anonymous_id, user_id"
         ).rows
     ]
+
+
+def identifiers(store: Store, project: str) -> set[tuple[str, str, str]]:
+    """(environment, user, "") of every user that any table has, and (environment, "", anonymous id). Raises: StoreError.
+
+    A user is one person in all environments and stands without one.
+    """
+    found: set[tuple[str, str, str]] = set()
+    for table, names in tables(store).items():
+        scope = _scope(names, project)
+        if "user_id" in names:
+            sql = f"SELECT DISTINCT user_id FROM {DATABASE}.{table} WHERE {scope}"
+            found.update(("", user_id, "") for (user_id,) in store.stream(sql) if user_id)
+        if "anonymous_id" in names:
+            sql = f"SELECT DISTINCT environment, anonymous_id FROM {DATABASE}.{table} WHERE {scope}"
+            found.update(
+                (environment, "", anonymous_id) for environment, anonymous_id in store.stream(sql) if anonymous_id
+            )
+    return found

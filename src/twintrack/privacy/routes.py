@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 
 from twintrack import auth
+from twintrack.errors import RequestError
 from twintrack.event import limits
 from twintrack.privacy.erase import Eraser
 from twintrack.privacy.export import Exporter
@@ -24,6 +25,18 @@ class SubjectRequest(BaseModel):
     anonymous_id: str | None = Field(default=None, max_length=_LENGTH, description="As the SDK sends it.")
 
 
+def able(eraser: Eraser | None) -> Eraser:
+    """Raises: RequestError 409 where the spool is a topic."""
+    if eraser is None:
+        raise RequestError(
+            "a person cannot be erased from a topic",
+            hint="an erasure needs TWINTRACK_SPOOL=local for now; rows stay in a topic until its retention ends",
+            code="not_rewritable",
+            status=409,
+        )
+    return eraser
+
+
 def zipped(file: IO[bytes]) -> StreamingResponse:
     """The file as an answer that is closed when it is sent, and that nothing on the way may keep."""
     headers = {"Content-Disposition": 'attachment; filename="export.zip"', "Cache-Control": "no-store"}
@@ -35,21 +48,21 @@ class CertificateRequest(BaseModel):
     certificate: dict[str, Any] = Field(description="The document as it was issued.")
 
 
-def privacy_routes(eraser: Eraser, exporter: Exporter, admission: Admission) -> APIRouter:
+def privacy_routes(eraser: Eraser | None, exporter: Exporter, admission: Admission) -> APIRouter:
     router = APIRouter(prefix="/api/analytics/privacy", tags=["privacy"])
     officer = Depends(admission.role(auth.MAY_ERASE))
 
     @router.post("/erasures", status_code=202, summary="Erase a person: every row, file and rollup, and keep it so")
     def request(body: SubjectRequest, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
-        return eraser.request(principal.tenancy.project, body.user_id, body.anonymous_id).told()
+        return able(eraser).request(principal.tenancy.project, body.user_id, body.anonymous_id).told()
 
     @router.get("/erasures/{request_id}", summary="How far an erasure is; its certificate once it is done")
     def state(request_id: str, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
-        return eraser.get(request_id, principal.tenancy.project).told()
+        return able(eraser).get(request_id, principal.tenancy.project).told()
 
     @router.post("/erasures/{request_id}/resume", summary="Go on with an erasure that failed")
     def resume(request_id: str, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
-        return eraser.resume(request_id, principal.tenancy.project).told()
+        return able(eraser).resume(request_id, principal.tenancy.project).told()
 
     @router.post(
         "/exports",
@@ -63,6 +76,6 @@ def privacy_routes(eraser: Eraser, exporter: Exporter, admission: Admission) -> 
 
     @router.post("/certificates/verify", summary="Whether a certificate was signed here and is unaltered")
     def verify(body: CertificateRequest, principal: Annotated[auth.Principal, officer]) -> dict[str, bool]:
-        return {"genuine": eraser.verify(body.certificate)}
+        return {"genuine": able(eraser).verify(body.certificate)}
 
     return router

@@ -96,7 +96,7 @@ class LocalSpool:
         self._settling = Settling(
             self._chunk_folder, self.ledger, self.balance, self.claims, self.known, clock, reached
         )
-        self.removals = Removals(self._chunk_folder, self.ledger, self.balance)
+        self.removals = Removals(self._chunk_folder, self.ledger, self.balance, self.renew)
         lost = not index_exists or not (clean or same_boot)
         if lost:
             self.claims.discard()
@@ -123,7 +123,7 @@ class LocalSpool:
         self._freezer = Freezer(
             self._chunk_folder, self._log, self.ledger, self.balance, sizes.chunk_rows, reached, marks_of
         )
-        self._erasing = Erasing(self._chunk_folder, self.ledger, self.balance, clock)
+        self._erasing = Erasing(self._chunk_folder, self.ledger, self.balance, reached)
         self._renewed = Position(0, 0)
         if self.balance.oldest_in_log() is not None or self.reconciling or self.rebuilding:
             self._writer.appended.set()

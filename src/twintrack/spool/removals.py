@@ -32,8 +32,8 @@ class _Amendment(NamedTuple):
 class Removals:
     """Called by the loader's thread alone, when no insert is in doubt."""
 
-    def __init__(self, folder: Path, ledger: Ledger, balance: Balance) -> None:
-        self._folder, self._ledger, self._balance = folder, ledger, balance
+    def __init__(self, folder: Path, ledger: Ledger, balance: Balance, renew: Callable[[], None]) -> None:
+        self._folder, self._ledger, self._balance, self.renew = folder, ledger, balance, renew
 
     # -- rows get other deadlines --------------------------------------------------------------------------------
 

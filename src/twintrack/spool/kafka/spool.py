@@ -8,7 +8,6 @@ everything before it is in the store.
 import contextlib
 import math
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,6 @@ _POLL_SECONDS = 0.1
 _READ_MESSAGES = 5_000
 _LOOK_BACK_SECONDS = 1.0
 _REFUSED_DAYS = 7
-_KEPT_BY_THE_TOPIC = "an erasure needs a local spool for now"
 
 
 class KafkaSpool:
@@ -418,32 +416,13 @@ class KafkaSpool:
         number = partition_of(event_id.bytes, project, self._partition_count)
         return (project, event_id.bytes) in map(identity_of, self.ledger.quarantined(number))
 
-    def renew(self) -> None:
-        raise Unavailable("a topic cannot be rewritten", hint=_KEPT_BY_THE_TOPIC)
+    erasing = False  # a topic keeps what it has until its retention ends: nobody is erased from it
 
-    def passed(self) -> bool:
-        return False
-
-    def rows(self, *_: str) -> Iterator[tuple[str, Kind, bytes]]:
-        raise Unavailable("a topic cannot be rewritten", hint=_KEPT_BY_THE_TOPIC)
-
-    def remove(self, gone: Callable[[Kind, bytes], bool], names: Iterable[str]) -> Counter[str]:
-        raise Unavailable("a topic cannot be rewritten", hint=_KEPT_BY_THE_TOPIC)
-
-    @property
-    def erasing(self) -> bool:
-        return False
-
-    def plan_erasure(self, request: str, events: dict[tuple[str, str], int]) -> None:
-        raise Unavailable("a topic cannot be rewritten", hint=_KEPT_BY_THE_TOPIC)
-
-    def settle_erasure(self, request: str, months: Iterable[int]) -> int:
-        raise Unavailable("a topic cannot be rewritten", hint=_KEPT_BY_THE_TOPIC)
-
-    def erased_ids(self) -> list[tuple[str, bytes]]:
-        return []
-
-    def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None: ...
+    def rows(self, *states: str) -> Iterator[tuple[str, Kind, bytes]]:
+        """What the store refused is kept in the control data; the rest is the topic's."""
+        for one in self.ledger.decided("quarantined") if "quarantined" in states else ():
+            with contextlib.suppress(ChunkDamaged):
+                yield from (("quarantined", one.chunk.kind, row) for row in kept(one).split(b"\n"))
 
     def replay(self, event_id: UUID | None = None) -> list[Chunk]:
         """Opens quarantined chunks again; the loader of their partition finds them within a second.
