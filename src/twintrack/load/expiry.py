@@ -64,7 +64,7 @@ class Expiry:
                 log.info("expired_rows_removed", month=month)
         if version != policies.version:
             removals.begin_rewrite(policies.version, self._months())
-            self._looking, self._looked_at = None, -_DAY_SECONDS
+            self._looking, self._looked_at, self._large_at = None, -_DAY_SECONDS, -_DAY_SECONDS
         elif months:
             self._rewrite(removals, policies, months[0])
         elif looks:
@@ -114,12 +114,14 @@ class Expiry:
                 yield
         due = f"message_expires_at <= {_moment(until)} AND message_content IS NOT NULL"
         yield from self._change(removals, policies, until, due, "message_content = NULL", large=large)
-        for field in sorted({field for lives in policies.projects.values() for field in lives.fields}):
+        fields = {field for lives in policies.projects.values() for field in lives.fields}
+        # Whether a key is there stands in the metadata alone, and all of it is read for that.
+        for field in sorted(fields) if large or self._rows() <= _SMALL_ROWS else ():
             due = field_is_due(policies, field, until)
             yield from self._change(removals, policies, until, due, f"event_metadata = {without(field)}", large=large)
         if self._changed:
-            self._changed = False
             removals.renew()  # what the log still holds of it goes with its file
+            self._changed = False
         if large:
             self._large_at = self._looked_at
 
@@ -177,10 +179,11 @@ class Expiry:
         ).rows
         return [int(month) for (month,) in rows]
 
-    def _rows(self, month: int) -> int:
+    def _rows(self, month: int | None = None) -> int:
+        """Rows of raw, or of one month."""
+        where = "" if month is None else f" AND partition = '{month}'"
         answer = self._store.select(
-            f"SELECT sum(rows) FROM system.parts WHERE active AND database = '{DATABASE}' AND table = 'events'"
-            f" AND partition = '{month}'"
+            f"SELECT sum(rows) FROM system.parts WHERE active AND database = '{DATABASE}' AND table = 'events'{where}"
         )
         return int(answer.rows[0][0] or 0)
 

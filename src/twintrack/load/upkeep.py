@@ -7,7 +7,7 @@ were marked are made again when no insert is in doubt.
 
 import structlog
 
-from twintrack.errors import ChunkDamaged
+from twintrack.errors import ChunkDamaged, Unavailable
 from twintrack.load.expiry import Expiry
 from twintrack.load.reconcile import reconcile, remove_rows, rows_of
 from twintrack.load.restore import Restoring
@@ -57,7 +57,13 @@ class Upkeep:
     def expire(self) -> bool:
         """A step of retention where no insert is in doubt; whether there was one. Raises: StoreError."""
         spool = self._spool
-        return spool.alone and not spool.erasing and not spool.in_grace()[0] and self._expiry.turn()
+        if not spool.alone or spool.erasing or spool.in_grace()[0]:
+            return False
+        try:
+            return self._expiry.turn()
+        except (OSError, Unavailable) as error:  # the disk; loading has its own ways with that
+            log.error("expiry_waits", kind=type(error).__name__)
+            return False
 
     @property
     def expired(self) -> bool:
