@@ -25,6 +25,7 @@ from twintrack.app import Services
 from twintrack.auth import Principal, Role
 from twintrack.backup.carry import rights_of, write_file
 from twintrack.backup.snapshot import take
+from twintrack.control.retention import KEPT
 from twintrack.control.rollout import Rollout
 from twintrack.doctor import examine
 from twintrack.errors import RequestError, StoreError, TwintrackError
@@ -310,9 +311,9 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         "",
         False,
         imported=True,
-        keep_expired=batch.keep_expired,
     )
     masker = services.receiver.maskers.of(batch.environment)
+    lives = services.control.retention.policies().of(batch.project)
     rules = Rules(
         limits(),
         project.secret,
@@ -320,16 +321,19 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         False,
         masker,
         services.settings.id_window_days,
-        services.control.tombstones(batch.project),
-        services.control.retention.policies().of(batch.project),
+        lives,
         services.receiver.denials(context.tenancy, project.secret),
+        services.control.tombstones(batch.project),
     )
     elements: list[WireEvent | Refusal] = []
     ids: list[str] = []
     for row in batch.rows:
         content = msgspec.json.encode(row.event, order="sorted")
         ids.append(str(row.event_id or import_id_of(project.secret, row.milliseconds, content, row.occurrence)))
-        elements.append(decode_one(msgspec.json.encode({**row.event, "event_id": ids[-1], "source": "import"})))
+        name = row.event.get("event_name", "")
+        kept = batch.keep_expired and lives and lives.expired(name, row.milliseconds // 1000, now // 1000)
+        source = KEPT if kept else "import"
+        elements.append(decode_one(msgspec.json.encode({**row.event, "event_id": ids[-1], "source": source})))
     prepared = prepare(elements, context, rules)
     refused = [Refused(ids[i], refusal.status, refusal.reason) for i, refusal in prepared.refusals.items()]
     fresh = await services.spool.append(Delivery(context.tenancy, now, prepared.slabs, refused, [], batch.import_id))

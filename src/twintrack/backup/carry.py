@@ -16,8 +16,10 @@ from sqlalchemy import Connection, Engine, Table, create_engine, delete, insert,
 
 from twintrack.backup.archive import BackupDamaged
 from twintrack.control.consents import Statement, add, consents
+from twintrack.control.erasures import State, erasures
 from twintrack.control.retention import retention
 from twintrack.control.tables import keys, projects
+from twintrack.control.tombstones import tombstones
 from twintrack.errors import RequestError
 
 Rights = dict[str, list[dict[str, Any]]]  # table to rows
@@ -28,9 +30,15 @@ CARRIED: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (keys, ("id",)),
     (retention, ("project", "event", "field")),
     (consents, ("project", "environment", "kind", "hash", "purpose", "state", "at", "source")),
+    (tombstones, ("project", "environment", "kind", "hash", "requested_at")),
+    (erasures, ("id",)),
 )
 _REPLACED = (retention,)
-_LOCAL = {"projects": ("number",), "consents": ("number",)}  # columns that each database counts for itself
+_LOCAL = {
+    "projects": ("number",),
+    "consents": ("number",),
+    "tombstones": ("number",),
+}  # columns that each database counts for itself
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,11 +51,21 @@ def rights_of(engine: Engine) -> Rights:
     """Raises: SQLAlchemyError."""
     there = set(inspect(engine).get_table_names())
     with engine.connect() as db:
-        return {
+        found = {
             table.name: [_plain(row._asdict()) for row in db.execute(select(table))]
             for table, _ in CARRIED
             if table.name in there
         }
+    for row in found.get(erasures.name, ()):
+        if row["state"] != State.DONE:  # what it has done so far is undone by the restore
+            row["state"] = State.REQUESTED.value
+    return found
+
+
+def without_subjects(rights: Rights) -> Rights:
+    """As they may lie in a file: a request that is under way names its person, its tombstones do not."""
+    done = [row for row in rights.get(erasures.name, ()) if row["state"] == State.DONE]
+    return {**rights, erasures.name: done}
 
 
 def rights_in(control_file: Path) -> Rights:
@@ -102,6 +120,7 @@ def _carry(db: Connection, table: Table, known_by: Iterable[str], row: dict[str,
 
 def write_file(target: Path, rights: Rights) -> None:
     """Raises: OSError; FileExistsError where the place is taken."""
+    rights = without_subjects(rights)
     content = msgspec.json.encode(rights)
     with target.open("xb") as file:
         file.write(msgspec.json.encode(_File(1, rights, hashlib.sha256(content).hexdigest())))

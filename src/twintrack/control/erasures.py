@@ -107,9 +107,18 @@ class Erasures:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def create(self, project: str, subject: Subject, hash: str, marks: Iterable[Tombstone], now: int) -> Request:
-        """A new request and its tombstones, in one transaction."""
-        request = Request(uuid4().hex, project, State.REQUESTED, now, now, subject, Progress(hash), None)
+    def create(
+        self,
+        project: str,
+        subject: Subject,
+        hash: str,
+        marks: Iterable[Tombstone],
+        now: int,
+        vendors: dict[str, dict[str, str]] | None = None,
+    ) -> Request:
+        """A new request and its tombstones, in one transaction. Shape: `vendors` have been told already."""
+        progress = Progress(hash, vendors=vendors or {})
+        request = Request(uuid4().hex, project, State.REQUESTED, now, now, subject, progress, None)
         with self._engine.begin() as db:
             write(db, marks)
             db.execute(insert(erasures).values(id=request.id, **_columns(request)))

@@ -347,9 +347,9 @@ class Receiver:
             settings.require_verified_ids,
             self.maskers.of(principal.tenancy.environment),
             settings.id_window_days,
-            self._control.tombstones(principal.tenancy.project),
             self._control.retention.policies().of(principal.tenancy.project),
             self.denials(principal.tenancy, project.secret),
+            self._control.tombstones(principal.tenancy.project),
         )
         slabs: list[Slab] = []
         places: list[int] = []

@@ -176,8 +176,8 @@ def purge(store: Store, clock: Clock, tables: Iterable[str]) -> Iterator[bool]:
         yield False
     for table in named:
         store.command(
-            f"ALTER TABLE {DATABASE}.{table} RESET SETTING old_parts_lifetime,"
-            " min_rows_to_fsync_after_merge, min_compressed_bytes_to_fsync_after_merge"
+            # As migration 0005 has them.
+            f"ALTER TABLE {DATABASE}.{table} MODIFY SETTING old_parts_lifetime = 30, min_rows_to_fsync_after_merge = 1"
         )
     log.info("old_parts_gone", parts=len(old), seconds=round(clock.monotonic_seconds() - started, 1))
 

@@ -248,6 +248,10 @@ class Eraser:
 
     def _out_of_spool(self, request: Request) -> Iterator[bool]:
         yield from self._drained(request.changed_at)
+        while (
+            self._spool.removals and self._spool.removals.pending()
+        ):  # what is counted as expired and still there would be counted twice
+            yield False
         self._plan(request)
         subject, erased = _subject(request), set(self._spool.erased_ids())
         secret = self._control.project(request.project).secret

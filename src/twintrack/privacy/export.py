@@ -73,7 +73,7 @@ class Exporter:
             # Loaded while we read: then the store has them, and once is enough.
             waiting = [row for row in spooled if row[_EVENT_ID] not in stored]
             written += _write(archive, "spool", _SPOOLED, waiting)
-            for name, held_rows in subjects.rows_of(self._control.engine, project, subject).items():
+            for name, held_rows in subjects.rows_of(self._control.engine, project, subject, secret).items():
                 columns = tuple(held_rows[0]) if held_rows else ()
                 written += _write(archive, f"control_{name}", columns, [list(row.values()) for row in held_rows])
             manifest = {

@@ -99,7 +99,7 @@ class LocalSpool:
         self._settling = Settling(
             self._chunk_folder, self.ledger, self.balance, self.claims, self.known, clock, reached
         )
-        self.removals = Removals(self._chunk_folder, self.ledger, self.balance)
+        self.removals = Removals(self._chunk_folder, self.ledger, self.balance, self.renew)
         lost = not index_exists or not (clean or same_boot)
         if lost:
             self.claims.discard()

@@ -199,10 +199,6 @@ class Spool(Protocol):
         """From when on, in milliseconds since 1970, raw has every event of a project; others have lost none."""
         ...
 
-    def removing(self) -> dict[int, int]:
-        """Months whose expired rows are counted as gone and may still be in the store; until when, seconds."""
-        ...
-
     @property
     def removals(self) -> "Removals | None":
         """What retention does to this spool; None where it cannot."""
@@ -247,7 +243,7 @@ class Removals(Protocol):
         ...
 
     def pending(self) -> dict[int, int]:
-        """As `removing` of the spool."""
+        """Months whose expired rows are counted as gone and may still be in the store; until when, seconds."""
         ...
 
     def done(self, month: int) -> None:
@@ -256,6 +252,10 @@ class Removals(Protocol):
 
     def in_grace(self, month: int) -> list[str]:
         """Chunks of events of a month that are in the store and whose files are still there."""
+        ...
+
+    def renew(self) -> None:
+        """Ends the file that is appended to: what was appended before leaves the disk once it is frozen."""
         ...
 
     def expire_held(self, until_month: int, change: Callable[[bytes], bytes | None]) -> int:
