@@ -1,8 +1,9 @@
 """What people were promised after a backup was made, taken over into the restored control data: who was erased, who
-withdrew consent, which keys were revoked, how long a project keeps what.
+withdrew consent, which keys were revoked and how they are bound, who may come in, how long a project keeps what.
 
 It comes from the folder that is replaced, or from a file that was written apart from the backup. Rows are added or
-replaced, never taken away, but for the rules of retention: those that hold now hold.
+replaced, never taken away, but for the rules of retention and the people of a project: those that hold now hold. Every
+session of the backup ends, since nobody can say which of them ended behind it.
 """
 
 import base64
@@ -15,6 +16,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Table, create_engine, delete, insert, inspect, select
 
 from twintrack.backup.archive import BackupDamaged
+from twintrack.control.access import key_bounds, links, members, people, signins
 from twintrack.control.consents import Statement, add, consents
 from twintrack.control.retention import retention
 from twintrack.control.tables import keys, projects
@@ -26,10 +28,14 @@ Rights = dict[str, list[dict[str, Any]]]  # table to rows
 CARRIED: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (projects, ("name",)),
     (keys, ("id",)),
+    (key_bounds, ("key_id",)),
+    (people, ("id",)),
+    (members, ("person_id", "project")),
+    (links, ("id",)),
     (retention, ("project", "event", "field")),
     (consents, ("project", "environment", "kind", "hash", "purpose", "state", "at", "source")),
 )
-_REPLACED = (retention,)
+_REPLACED = (retention, members, people, links)  # who was removed since stays out
 _LOCAL = {"projects": ("number",), "consents": ("number",)}  # columns that each database counts for itself
 
 
@@ -68,6 +74,7 @@ def carry(engine: Engine, rights: Rights) -> int:
     """
     changed = 0
     with engine.begin() as db:
+        db.execute(delete(signins))
         for table, known_by in CARRIED:
             rows = rights.get(table.name)
             if rows is None:
