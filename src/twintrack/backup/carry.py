@@ -1,8 +1,9 @@
 """What people were promised after a backup was made, taken over into the restored control data: who was erased, who
-withdrew consent, which keys were revoked, how long a project keeps what.
+withdrew consent, which keys were revoked and how they are bound, who may come in, how long a project keeps what.
 
 It comes from the folder that is replaced, or from a file that was written apart from the backup. Rows are added or
-replaced, never taken away, but for the rules of retention: those that hold now hold.
+replaced, never taken away, but for the rules of retention and the people of a project: those that hold now hold. Every
+session of the backup ends, since nobody can say which of them ended behind it.
 """
 
 import base64
@@ -15,25 +16,33 @@ import msgspec
 from sqlalchemy import Connection, Engine, Table, create_engine, delete, insert, inspect, select
 
 from twintrack.backup.archive import BackupDamaged
+from twintrack.control.access import key_bounds, links, members, people, signins
 from twintrack.control.consents import Statement, add, consents
+from twintrack.control.data_keys import data_keys, open_secret, unlock
 from twintrack.control.erasures import State, erasures
 from twintrack.control.retention import retention
 from twintrack.control.tables import keys, projects
 from twintrack.control.tombstones import tombstones
 from twintrack.errors import RequestError
+from twintrack.seal import DataKeys, KeyRing
 
 Rights = dict[str, list[dict[str, Any]]]  # table to rows
 
 # Table, and the columns by which a row is known again. In this order: keys name projects.
 CARRIED: tuple[tuple[Table, tuple[str, ...]], ...] = (
+    (data_keys, ("number",)),
     (projects, ("name",)),
     (keys, ("id",)),
+    (key_bounds, ("key_id",)),
+    (people, ("id",)),
+    (members, ("person_id", "project")),
+    (links, ("id",)),
     (retention, ("project", "event", "field")),
     (consents, ("project", "environment", "kind", "hash", "purpose", "state", "at", "source")),
     (tombstones, ("project", "environment", "kind", "hash", "requested_at")),
     (erasures, ("id",)),
 )
-_REPLACED = (retention,)
+_REPLACED = (retention, members, people, links)  # who was removed since stays out
 _LOCAL = {
     "projects": ("number",),
     "consents": ("number",),
@@ -79,25 +88,34 @@ def rights_in(control_file: Path) -> Rights:
         engine.dispose()
 
 
-def carry(engine: Engine, rights: Rights) -> int:
+def carry(engine: Engine, rights: Rights, ring: KeyRing | None, now_milliseconds: int) -> int:
     """Brings the rows into a control database; how many were added or changed.
 
-    Raises: RequestError where a project of the same name has another secret: then it is another installation's.
+    Raises: RequestError where a project of the same name has another secret: then it is another installation's;
+    EncryptionKeyRefused where the key of the settings does not open what is sealed.
     """
-    changed = 0
+    changed = _carry_all(engine, rights, [data_keys], None)
+    keys_of_data = unlock(engine, ring, now_milliseconds)
     with engine.begin() as db:
-        for table, known_by in CARRIED:
+        db.execute(delete(signins))
+    return changed + _carry_all(engine, rights, [table for table, _ in CARRIED if table is not data_keys], keys_of_data)
+
+
+def _carry_all(engine: Engine, rights: Rights, tables: Iterable[Table], opened: DataKeys | None) -> int:
+    changed, known = 0, dict(CARRIED)
+    with engine.begin() as db:
+        for table in tables:
             rows = rights.get(table.name)
             if rows is None:
                 continue
             if table in _REPLACED:
                 db.execute(delete(table))
             for row in rows:
-                changed += _carry(db, table, known_by, _bytes(table, row))
+                changed += _carry(db, table, known[table], _bytes(table, row), opened)
     return changed
 
 
-def _carry(db: Connection, table: Table, known_by: Iterable[str], row: dict[str, Any]) -> int:
+def _carry(db: Connection, table: Table, known_by: Iterable[str], row: dict[str, Any], opened: DataKeys | None) -> int:
     values = {name: value for name, value in row.items() if name not in _LOCAL.get(table.name, ())}
     if table is consents:  # the door asks for the latest word, which is kept beside the history
         return int(add(db, Statement(**values)))
@@ -108,6 +126,9 @@ def _carry(db: Connection, table: Table, known_by: Iterable[str], row: dict[str,
         if held == values:
             return 0
         if table is projects:
+            # The same secret looks different where it was sealed since.
+            if open_secret(opened, row["name"], found.secret) == open_secret(opened, row["name"], row["secret"]):
+                return 0
             raise RequestError(
                 f"project {row['name']} has another secret here than in the backup: they are not of one installation",
                 hint="restore into a new folder",

@@ -120,7 +120,7 @@ def _make(
             )
         _attach(raw / "store", inside)
     shutil.rmtree(raw)
-    carried = _carry(inside, rights)
+    carried = _carry(inside, rights, clock)
     tell(f"{carried} rows of erasures, consent, retention and keys are newer than the backup and were carried over")
     services = build(inside, clock)
     try:
@@ -132,13 +132,13 @@ def _make(
     return Restored(manifest, carried, [what for what, _ in STEPS])
 
 
-def _carry(inside: Settings, rights: Rights) -> int:
+def _carry(inside: Settings, rights: Rights, clock: Clock) -> int:
     if inside.control:
         return 0  # a database of its own: it was never gone
     engine = create_engine(inside.control_url)
     try:
         make_tables(engine, metadata)
-        return carry(engine, rights)
+        return carry(engine, rights, inside.key_ring, clock.milliseconds())
     finally:
         engine.dispose()
 
