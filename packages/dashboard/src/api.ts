@@ -36,7 +36,7 @@ export type Activity = {
   unfinished: boolean;
 };
 
-export type Outcome = "accepted" | "duplicate" | "rejected" | "dropped" | "retry" | "quarantined";
+export type Outcome = "accepted" | "duplicate" | "rejected" | "dropped" | "retry" | "quarantined" | "erased";
 export type Pipeline = {
   as_of: string;
   received: number;
@@ -49,6 +49,7 @@ export type Pipeline = {
   in_spool: number;
   stored: number;
   quarantined: number;
+  erased: number;
   lag_seconds: number;
   spool_bytes: number;
   balance: { holds: boolean; difference: number };
@@ -57,7 +58,7 @@ export type Pipeline = {
   started_at: string;
 };
 
-export type Fate = "stored" | "in_spool" | "quarantined" | "refused" | "dropped" | "duplicate";
+export type Fate = "stored" | "in_spool" | "quarantined" | "gone" | "refused" | "dropped" | "duplicate";
 export type Stage = { name: string; at: string | null; detail: string };
 export type Receipt = { vendor: string; status: string; at: string };
 export type Trace = {

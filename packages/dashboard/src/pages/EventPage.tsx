@@ -59,6 +59,7 @@ const UNNAMED: Readonly<Record<Fate, string>> = {
   stored: "Event",
   in_spool: "Event on its way",
   quarantined: "Quarantined event",
+  gone: "Event that is gone",
   refused: "Rejected event",
   dropped: "Dropped event",
   duplicate: "Duplicate event",

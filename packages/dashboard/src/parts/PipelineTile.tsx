@@ -114,6 +114,7 @@ const Flow = ({ pipeline }: { pipeline: Pipeline }) => {
           <Reasons outcome="dropped" value={pipeline.dropped} reasons={reasons} />
           <Reasons outcome="retry" value={pipeline.retry} reasons={reasons} />
           <Reasons outcome="quarantined" value={quarantined} reasons={reasons} />
+          {pipeline.erased > 0 && <Reasons outcome="erased" value={pipeline.erased} reasons={reasons} />}
         </div>
         <p className={classes(styles.balance, balance.holds ? styles.good : styles.bad)}>
           {balance.holds ? <CircleCheck size={16} aria-hidden /> : <CircleX size={16} aria-hidden />}

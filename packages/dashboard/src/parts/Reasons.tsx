@@ -13,6 +13,7 @@ const EXITS: Readonly<Record<Exit, { word: string; meaning: string; worrying: bo
   dropped: { word: "Dropped", meaning: "Left out on purpose: consent, sampling, age or a switch.", worrying: false },
   retry: { word: "Retry", meaning: "Put off; the SDK sends them again.", worrying: true },
   quarantined: { word: "Quarantined", meaning: "Accepted, but the store would not take them. They are kept, and can be replayed.", worrying: true },
+  erased: { word: "Erased", meaning: "Accepted, and taken out since because their person was erased.", worrying: false },
 };
 
 type ReasonsProps = { outcome: Exit; value: number; reasons: Pipeline["reasons"] };
