@@ -184,8 +184,12 @@ def test_poison_row_is_quarantined_and_its_neighbours_are_stored(bench: Bench, p
     assert bench.loader.condition()["error"] is None
 
 
-def test_row_with_an_unforeseen_answer_is_found_while_others_pass(bench: Bench, proxy: FaultProxy) -> None:
-    proxy.poison, proxy.poisoned = b"guilty", engine_error(9999, "SOMETHING_NEW")
+@pytest.mark.parametrize("answer", [(9999, "SOMETHING_NEW"), (241, "MEMORY_LIMIT_EXCEEDED")])
+def test_row_with_an_unforeseen_answer_is_found_while_others_pass(
+    bench: Bench, proxy: FaultProxy, answer: tuple[int, str]
+) -> None:
+    """Also a chunk that is too much for the store's memory is halved until what is left fits."""
+    proxy.poison, proxy.poisoned = b"guilty", engine_error(*answer)
     bench.poison(16, {5: b'{"feature":"guilty"}'})
     for _ in range(400):
         while bench.loader.step():
@@ -196,7 +200,7 @@ def test_row_with_an_unforeseen_answer_is_found_while_others_pass(bench: Bench, 
         bench.send(1)
     ledger = bench.spool.ledger
     [[reason]] = ledger._db.execute("SELECT reason FROM chunks WHERE state = 'quarantined'").fetchall()
-    assert reason == "SOMETHING_NEW (9999)"
+    assert reason == f"{answer[1]} ({answer[0]})"
     found = bench.store.select("SELECT count(), uniqExact(event_id) FROM analytics.events").rows[0]
     assert found[0] == found[1] >= 16
     assert bench.spool.depth().events == 0

@@ -195,6 +195,7 @@ class KnownIds:
             self.raise_to(bound)
             with contextlib.suppress(IndexFull):
                 self._claims.forget_older(bound, _SWEEP_IDS)
+        self._claims.release()
         used = self._claims.used_bytes()
         if used > self._claims.most_bytes * _FULL_SHARE:
             self._make_room()

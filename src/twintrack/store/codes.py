@@ -45,12 +45,13 @@ BUSY = {
     164: "READONLY",
     201: "QUOTA_EXCEEDED",
     202: "TOO_MANY_SIMULTANEOUS_QUERIES",
-    241: "MEMORY_LIMIT_EXCEEDED",
     242: "TABLE_IS_READ_ONLY",
     243: "NOT_ENOUGH_SPACE",
     252: "TOO_MANY_PARTS",
     439: "CANNOT_SCHEDULE_TASK",
 }
+# Of the whole server, or only for as many rows at once: what passes meanwhile tells, and halves may pass.
+UNCLEAR = {241: "MEMORY_LIMIT_EXCEEDED"}
 # Somebody must act: a password, a grant, a migration, a setting the server does not know.
 DENIED = {
     8: "THERE_IS_NO_COLUMN",
@@ -99,7 +100,7 @@ _MOST_CHARACTERS = 400
 
 def reason(code: int, name: str | None = None) -> str:
     """`TOO_MANY_PARTS (252)`."""
-    known = REFUSED.get(code) or BUSY.get(code) or DENIED.get(code) or AWAY.get(code)
+    known = REFUSED.get(code) or BUSY.get(code) or UNCLEAR.get(code) or DENIED.get(code) or AWAY.get(code)
     return f"{known or name or 'unknown'} ({code})"
 
 
