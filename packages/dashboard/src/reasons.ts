@@ -8,6 +8,7 @@ const REASONS = new Map<string, string>([
   ["not_in_rollout", "Its identity is not in the share that the rollout lets in. Nothing to do; twintrack rollout show tells the share."],
   ["sampled", "Only a part of this event is kept, and this identity is not in it. twintrack rollout show tells the rate."],
   ["consent", "It did not say that consent was granted. The page should not send it."],
+  ["erased", "Its person was erased since it happened. Nothing to do: what they do after new consent is taken."],
   ["malformed", "It was not JSON. Send events as JSON.stringify makes them."],
   ["wrong_type", "A field had a type that the event schema does not allow, such as a number where text belongs."],
   ["missing_field", "A required field was missing or empty: event_id, event_name, or a key inside event_metadata."],

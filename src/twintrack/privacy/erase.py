@@ -316,6 +316,10 @@ class Eraser:
             while self._spool.in_grace()[0]:
                 yield False
             copy_month(self._store, month)
+        broken = detached(self._store)
+        if broken:
+            note = f"{broken} broken parts that the store has put aside (system.detached_parts) were not read"
+            request.progress.notes = [note]
         self._reached("erasure_deleted")
         with self._control.engine.begin() as db:
             for table, rows in people.remove(db, request.project, _subject(request)).items():
@@ -355,9 +359,6 @@ class Eraser:
 
     def _finish(self, request: Request) -> None:
         notes = list(request.progress.notes)
-        broken = detached(self._store)
-        if broken:
-            notes.append(f"{broken} broken parts that the store has put aside (system.detached_parts) were not read")
         if self._control.engine.dialect.name != "sqlite":
             notes.append("the subject stands in dead rows of the control database until its next VACUUM")
         now = self._clock.milliseconds()

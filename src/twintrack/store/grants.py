@@ -17,7 +17,8 @@ def grants(cluster: str = "") -> list[str]:
         # deadlines and take out texts that are past theirs (ALTER UPDATE).
         f"GRANT{on} SELECT, INSERT, ALTER DELETE, ALTER UPDATE ON {DATABASE}.* TO {SERVICE}",
         # An erasure has old parts removed soon, and says whom it is about in a table of its own.
-        f"GRANT{on} ALTER SETTINGS, TRUNCATE ON {DATABASE}.* TO {SERVICE}",
+        f"GRANT{on} ALTER SETTINGS ON {DATABASE}.* TO {SERVICE}",
+        f"GRANT{on} TRUNCATE ON {DATABASE}.erasing TO {SERVICE}",
         # An insert reads its rows by `input(...)`, which a server counts among temporary tables.
         f"GRANT{on} CREATE TEMPORARY TABLE ON *.* TO {SERVICE}",
         # `rollup rebuild` makes a month in a table beside and puts it in place.
