@@ -95,8 +95,10 @@ def test_same_id_in_another_project_stays(service: Service) -> None:
 
 
 def test_late_event_is_dropped_and_counted_and_a_new_one_is_taken(service: Service) -> None:
-    service.send([wire_event(user_id="ann")])
+    stored = wire_event(user_id="ann")
+    service.send([stored])
     erase(service, user_id="ann")
+    assert service.fate(stored["event_id"])["fate"] == "gone"
     now = service.services.clock.milliseconds()
     late = wire_event(now, user_id="ann", client_timestamp=iso(now - DAY))
     timeless = {**wire_event(now, user_id="ann", event_id=uuid7(now - DAY))}

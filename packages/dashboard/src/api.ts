@@ -41,7 +41,7 @@ export type Activity = {
   unfinished: boolean;
 };
 
-export type Outcome = "accepted" | "duplicate" | "rejected" | "dropped" | "retry" | "quarantined" | "expired";
+export type Outcome = "accepted" | "duplicate" | "rejected" | "dropped" | "retry" | "quarantined" | "expired" | "erased";
 export type Pipeline = {
   as_of: string;
   received: number;
@@ -55,6 +55,7 @@ export type Pipeline = {
   stored: number;
   expired: number;
   quarantined: number;
+  erased: number;
   lag_seconds: number;
   spool_bytes: number;
   balance: { holds: boolean; difference: number };
@@ -63,7 +64,7 @@ export type Pipeline = {
   started_at: string;
 };
 
-export type Fate = "stored" | "in_spool" | "quarantined" | "expired" | "refused" | "dropped" | "duplicate";
+export type Fate = "stored" | "in_spool" | "quarantined" | "gone" | "refused" | "dropped" | "duplicate";
 export type Stage = { name: string; at: string | null; detail: string };
 export type Receipt = { vendor: string; status: string; at: string };
 export type Trace = {

@@ -33,7 +33,7 @@ from twintrack.store.migrate import known, migrate
 from twintrack.store.schema import DATABASE
 
 _SETTLED_SECONDS = 3_600.0
-_MOST_FAILURES = 5  # of the store, in a row
+_MOST_FAILURES = 20  # of the store, in a row
 
 
 class Restored(NamedTuple):
