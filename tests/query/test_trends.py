@@ -242,4 +242,6 @@ def test_answer_shows_its_definition_and_a_statement_that_gives_its_rows(made: A
     (statement,) = answer["statements"]
     rows = made.stage.store.select(statement["sql"], statement["parameters"]).rows
     assert sum(row[2] for row in rows if row[1] >= 0) == sum(sum(s["values"]) for s in answer["series"])
-    assert answer["as_of"] == "2024-11-03T10:17:30.000Z" and answer["rows_read"] > 0
+    assert answer["as_of"] == "2024-11-03T10:17:30.000Z"
+    # More than the rows of the answer: those that the engine went through.
+    assert answer["rows_read"] > len(rows)
