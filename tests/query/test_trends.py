@@ -141,6 +141,8 @@ CASES: list[dict[str, Any]] = [
         "compare": {"from": "2024-10-24"},
     },
     {"range": _YEAR, "interval": "month", "series": [{"event": ["view", "buy"]}], "breakdown": ["person"], "top": 20},
+    # Much happens on the evening of its last day, after that day has ended there.
+    {"range": {"from": "2024-10-25", "to": "2024-10-26"}, "interval": "day", "zone": "Asia/Kathmandu", "series": [{}]},
     {"range": {"last": 40, "unit": "hour"}, "interval": "hour", "series": [{"measure": "persons"}]},
 ]
 
