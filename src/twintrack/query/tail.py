@@ -14,7 +14,7 @@ from twintrack.query import cursor
 from twintrack.query.compile.events import SHOWN, page
 from twintrack.query.compile.statement import Parameters
 from twintrack.query.execute import Executor
-from twintrack.query.filters import condition
+from twintrack.query.filters import asks_person, condition
 from twintrack.query.question import EventSelection
 from twintrack.query.scope import Scope
 
@@ -55,7 +55,7 @@ async def tail(
             condition(of.filter, scope, p),
             *([f"event_name IN {p.texts(of.names)}"] if of.names else []),
         ]
-        asked = page(COLUMNS, where, "", _MOST_ROWS, scope, p)
+        asked = page(COLUMNS, where, "", _MOST_ROWS, scope, p, by_person=asks_person(of.filter))
         rows = (await executor.run(asked.sql, asked.parameters, principal.key_id))["rows"]
         fresh = [row for row in reversed(rows[:_MOST_ROWS]) if row[0] not in sent]
         here = cursor.made(looked)
