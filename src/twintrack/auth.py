@@ -18,6 +18,9 @@ MAY_QUERY = roles_with(Permission.SQL)
 MAY_LOOK = roles_with(Permission.LOOK)
 MAY_SIGN_IN = roles_with(Permission.SIGN_IN)
 MAY_SEE_KEYS = roles_with(Permission.ACCESS)
+MAY_AUDIT = roles_with(Permission.AUDIT)
+MAY_GUARD = roles_with(Permission.GUARD)
+MAY_ERASE = MAY_GUARD
 
 
 class Principal(NamedTuple):

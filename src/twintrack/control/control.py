@@ -19,7 +19,7 @@ from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.bounds import UNBOUND, Bounds
 from twintrack.clock import Clock, iso
 from twintrack.control.access import key_bounds, key_uses, signins
-from twintrack.control.people import People
+from twintrack.control.accounts import People
 from twintrack.control.rollout import Rollout, changed
 from twintrack.control.sessions import Sessions
 from twintrack.control.tables import keys, projects, rollouts
