@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from twintrack.access.admission import Admission
 from twintrack.access.guesses import Guesses
 from twintrack.auth import Principal
+from twintrack.control.accounts import MOST_PASSWORD
 from twintrack.control.control import Control
-from twintrack.control.people import MOST_PASSWORD
 from twintrack.control.sessions import Session
 from twintrack.errors import RequestError, TooMany, TwintrackError
 from twintrack.event import Tenancy

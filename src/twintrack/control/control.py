@@ -21,10 +21,10 @@ from twintrack.bounds import UNBOUND, Bounds
 from twintrack.clock import Clock, iso
 from twintrack.control import audit_heads
 from twintrack.control.access import key_bounds, key_uses, signins
+from twintrack.control.accounts import People
 from twintrack.control.cohorts import Cohorts
 from twintrack.control.consents import Consents
 from twintrack.control.data_keys import add, open_secret, seal_secrets, sealed_secret, unlock, wrappers
-from twintrack.control.people import People
 from twintrack.control.retention import RetentionRules
 from twintrack.control.rollout import Rollout, changed
 from twintrack.control.sessions import Sessions

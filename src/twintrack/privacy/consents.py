@@ -25,7 +25,7 @@ from twintrack.query.execute import Executor
 from twintrack.store.schema import DATABASE
 
 PATH = "/api/analytics/privacy/consents"
-_MAY_STATE = roles_with(Permission.PRIVACY) | {auth.Role.SERVER}
+_MAY_STATE = roles_with(Permission.GUARD) | {auth.Role.SERVER}
 _MOST_STATEMENTS = 1_000
 _AHEAD_MILLISECONDS = 60_000
 

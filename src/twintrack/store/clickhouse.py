@@ -199,7 +199,7 @@ class ClickHouse:
             # As a stream for its headers; the end is waited for so that a failure is one.
             answer = client.raw_stream(
                 sql,
-                dict(parameters or {}),
+                _bound(sql, parameters),
                 fmt=output_format,
                 settings={**(settings or {}), "wait_end_of_query": "1"},
             )
@@ -223,7 +223,7 @@ class ClickHouse:
         whole = {"wait_end_of_query": "1"} if self.engine == "clickhouse" else {}
         try:
             answer = client.raw_stream(
-                sql, parameters=dict(parameters or {}), fmt=output_format, settings={**(settings or {}), **whole}
+                sql, parameters=_bound(sql, parameters), fmt=output_format, settings={**(settings or {}), **whole}
             )
             assert isinstance(answer, HTTPResponse)
             if "X-ClickHouse-Format" not in answer.headers:
