@@ -262,7 +262,13 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     app.include_router(query_routes(services.executor, admission, audited))
     saved = SavedQueries(control.engine, services.clock)
     app.include_router(sql_routes(services.executor, saved, admission, audited))
-    answers = Answers(services.executor, services.clock, control.cohorts.all, settings.query_cache_answers)
+    answers = Answers(
+        services.executor,
+        services.clock,
+        control.cohorts.all,
+        settings.query_cache_answers,
+        services.spool.complete_since,
+    )
     app.include_router(kind_routes(answers, services.executor, services.clock, admission, audited))
     app.include_router(
         cohort_routes(control.cohorts, admission, audited, services.clock, partial(_stored_form, services))

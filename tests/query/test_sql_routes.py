@@ -57,6 +57,13 @@ def test_file_shows_only_the_keys_own_project(filled: Service) -> None:
     assert refused.status_code == 400 and "error" in refused.json()
 
 
+def test_file_takes_a_parameter_by_the_engine_alone(filled: Service) -> None:
+    """The driver would write this value into the text that was judged."""
+    stolen = "x' UNION ALL SELECT name FROM system.tables --"
+    answer = file(filled, "csv", "SELECT '%(x)s' FROM events LIMIT 1", x=stolen)
+    assert "tables" not in answer.text
+
+
 def test_file_hides_what_the_role_may_not_see(filled: Service) -> None:
     text = file(filled, "json", "SELECT message_content FROM events", key_of(filled, Role.ANALYST)).text
     assert "hello" not in text and "[MESSAGE]" in text

@@ -58,20 +58,21 @@ def privacy_routes(
 ) -> APIRouter:
     router = APIRouter(prefix="/api/analytics/privacy", tags=["privacy"])
     officer = Depends(admission.may(Permission.PRIVACY))
+    guard = Depends(admission.may(Permission.GUARD))
 
     @router.post("/erasures", status_code=202, summary="Erase a person: every row, file and rollup, and keep it so")
-    def request(body: SubjectRequest, asked: Request, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
+    def request(body: SubjectRequest, asked: Request, principal: Annotated[auth.Principal, guard]) -> dict[str, Any]:
         with audited.audit.change(Who.of(principal), "erasure.request", where=audited.where(asked)) as told:
             made = able(eraser).request(principal.tenancy.project, body.user_id, body.anonymous_id)
             told["request"], told["subject_hmac"] = made.id, made.progress.hash
         return made.told()
 
     @router.get("/erasures/{request_id}", summary="How far an erasure is; its certificate once it is done")
-    def state(request_id: str, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
+    def state(request_id: str, principal: Annotated[auth.Principal, guard]) -> dict[str, Any]:
         return able(eraser).get(request_id, principal.tenancy.project).told()
 
     @router.post("/erasures/{request_id}/resume", summary="Go on with an erasure that failed")
-    def resume(request_id: str, asked: Request, principal: Annotated[auth.Principal, officer]) -> dict[str, Any]:
+    def resume(request_id: str, asked: Request, principal: Annotated[auth.Principal, guard]) -> dict[str, Any]:
         detail: Detail = {"request": request_id[:64]}
         with audited.audit.change(Who.of(principal), "erasure.resume", where=audited.where(asked), detail=detail):
             return able(eraser).resume(request_id, principal.tenancy.project).told()
@@ -95,7 +96,7 @@ def privacy_routes(
         return zipped(file)
 
     @router.post("/certificates/verify", summary="Whether a certificate was signed here and is unaltered")
-    def verify(body: CertificateRequest, principal: Annotated[auth.Principal, officer]) -> dict[str, bool]:
+    def verify(body: CertificateRequest, principal: Annotated[auth.Principal, guard]) -> dict[str, bool]:
         return {"genuine": able(eraser).verify(body.certificate)}
 
     return router

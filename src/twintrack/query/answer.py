@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twintrack.auth import Principal
+from twintrack.auth import Principal, permission_key
 from twintrack.clock import Clock, instant, iso
 from twintrack.event import Tenancy
 from twintrack.query.cache import Cache, Kept
@@ -18,11 +18,18 @@ from twintrack.query.scope import Scope
 
 
 class Answers:
-    """Shape: `cohorts` gives what an environment keeps by name; `kept` answers stay in memory while they are true."""
+    """Shape: `cohorts` gives what an environment keeps by name; `kept` answers stay in memory while they are true;
+    `complete_since` gives the time, by project, from which on raw has lost nothing to a policy."""
 
     def __init__(
-        self, executor: Executor, clock: Clock, cohorts: Callable[[Tenancy], Mapping[str, Any]], kept: int = 0
+        self,
+        executor: Executor,
+        clock: Clock,
+        cohorts: Callable[[Tenancy], Mapping[str, Any]],
+        kept: int = 0,
+        complete_since: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        self._complete_since = complete_since
         self._executor, self._clock, self._cohorts, self._kept = executor, clock, cohorts, kept
         self._cache = Cache(kept)
 
@@ -61,13 +68,16 @@ class Answers:
             return Kept(answer["rows"], answer["rows_read"])
 
         values = json.dumps(statement.parameters, sort_keys=True)
-        return await self._cache.get((statement.sql, values, principal.role), version, ask)
+        return await self._cache.get((statement.sql, values, permission_key(principal)), version, ask)
 
     async def scope(self, principal: Principal) -> Scope:
         """What the question depends on beside itself."""
         now = self._clock.milliseconds()
         kept = await asyncio.to_thread(self._cohorts, principal.tenancy)
-        return Scope(principal.tenancy, principal.role, now, await self._beginning(principal), named(kept))
+        complete = await asyncio.to_thread(self._complete_since)
+        first = await self._beginning(principal)
+        since = complete.get(principal.tenancy.project, 0)
+        return Scope(principal.tenancy, principal.role, now, first, named(kept), since)
 
     async def _beginning(self, principal: Principal) -> int | None:
         """The hour of the project's first event, milliseconds since 1970; None before any."""

@@ -13,13 +13,17 @@ CohortOf = Callable[["Scope", Parameters], str]
 
 
 class Scope(NamedTuple):
-    """Shape: instants are milliseconds since 1970; `first_milliseconds` is the hour of the project's first event."""
+    """Shape: instants are milliseconds since 1970; `first_milliseconds` is the hour of the project's first event.
+
+    `complete_milliseconds` is from when on raw has every event: before that some expired, and live on in the rollups alone.
+    """
 
     tenancy: Tenancy
     role: Role
     now_milliseconds: int
     first_milliseconds: int | None = None
     cohorts: Mapping[str, CohortOf] = {}
+    complete_milliseconds: int = 0
 
 
 def refused(message: str, hint: str, code: str = "bad_question") -> RequestError:

@@ -126,7 +126,7 @@ def _plan(asked: Trends, scope: Scope) -> Plan:
         )
     other = _other(asked, main, scope)
     spans = [span for span in (main, other) if span is not None]
-    rolled = all(_hourly(asked, span) for span in spans)
+    rolled = all(_hourly(asked, span) and span.first >= scope.complete_milliseconds for span in spans)
     statements = {"main": _statement(asked, scope, main, main, rolled=rolled)}
     if other is not None:
         statements["comparison"] = _statement(asked, scope, other, main, rolled=rolled)
