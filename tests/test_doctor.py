@@ -37,7 +37,18 @@ def test_healthy_service_passes_every_check(service: Service) -> None:
     service.send([wire_event() for _ in range(5)])
     service.settle()
     found = checks(service)
-    assert set(found) == {"lock", "disk", "store", "balance", "chunks", "schema", "rollups", "expiry", "clock"}
+    assert set(found) == {
+        "lock",
+        "disk",
+        "store",
+        "balance",
+        "chunks",
+        "erasures",
+        "schema",
+        "rollups",
+        "expiry",
+        "clock",
+    }
     assert [check for check in found.values() if not check["ok"] or check["do"]] == []
 
 
