@@ -305,7 +305,7 @@ def doctor(
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Check lock, disk, store, balance, chunks, schema, rollups, expiry and clock; say what is wrong and what to do."""
+    """Check lock, disk, store, balance, chunks, erasures, schema, rollups, expiry, clock; tell faults and what to do."""
     with reach(settings_of(data, config)) as send:
         report = ask(send, "GET", "/doctor").json()
     if as_json:

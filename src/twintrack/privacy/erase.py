@@ -40,7 +40,7 @@ from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
 from twintrack.privacy.vendors import WAITING, Vendor
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.erase import told
-from twintrack.spool.protocol import Kind, RewritableSpool
+from twintrack.spool.protocol import Kind, RewritableSpool, WholeSpool
 from twintrack.store.protocol import Store
 
 log = structlog.get_logger()
@@ -48,6 +48,7 @@ log = structlog.get_logger()
 _FENCE_MILLISECONDS = 1_500
 _LOOK_SECONDS = 0.5
 _VENDOR_SECONDS = 60.0
+_MOST_TRIES = 60
 RESTORED = "restored"  # a subject that came back with a backup and is known by tombstones alone
 
 
@@ -79,8 +80,7 @@ class Eraser:
         """
         kind, identifier = typed(user_id, anonymous_id)
         secret = self._control.ensure_project(project).secret
-        environments = sorted({key["environment"] for key in self._control.list_keys(project)})
-        subject = named(kind, identifier, secret, environments)
+        subject = named(kind, identifier, secret, environments_of(self._control, self._spool, project))
         now = self._clock.milliseconds()
         marks = tombstones_of(project, subject, secret, now)
         made = self._erasures.create(project, subject, subject_hash(secret, identifier), marks, now)
@@ -358,6 +358,10 @@ class Eraser:
             self._reach(request, State.VENDORS)
             return
         self._finish(request)
+        for _ in range(_MOST_TRIES):
+            if self._erasures.forget_bytes():
+                break
+            yield False
         yield True
 
     def _finish(self, request: Request) -> None:
@@ -369,13 +373,18 @@ class Eraser:
         request.certificate = certificate(request, secret, now, self._window_days, notes)
         request.subject = None
         self._reach(request, State.DONE)
-        self._erasures.forget_bytes()
 
 
 def _subject(request: Request) -> Subject:
     if request.subject is None:
         raise RuntimeError("an open request has lost its subject")
     return request.subject
+
+
+def environments_of(control: Control, spool: WholeSpool, project: str) -> list[str]:
+    """Every environment of a project that has a key, or that anything was ever sent or imported into."""
+    keyed = {key["environment"] for key in control.list_keys(project)}
+    return sorted(keyed | {environment for place, environment, *_ in spool.tallies() if place == project})
 
 
 def _events(found: list[Held]) -> Held:
