@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from twintrack.app import lock_folder
-from twintrack.backup.carry import read_file, rights_in
+from twintrack.backup.carry import read_file, rights_in, together
 from twintrack.backup.place import settle
 from twintrack.backup.restore import restore
 from twintrack.clock import SystemClock
@@ -69,7 +69,7 @@ def restore_command(
             )
         newer: dict[str, list[dict[str, Any]]] = there
         if rights is not None:
-            newer = {**there, **read_file(rights)} if there else read_file(rights)
+            newer = together(read_file(rights), there)
         if not newer:
             err.print(
                 "No folder is replaced and no --rights file was named: whoever was erased or withdrew consent after this"

@@ -5,7 +5,9 @@ from typing import Any
 
 from tests.backup.test_backup import NOON, back_up, put_back
 from tests.conftest import Service, running
+from tests.test_commands import command
 from twintrack.auth import Role
+from twintrack.backup.carry import rights_of, write_file
 from twintrack.bounds import Bounds
 from twintrack.control.sessions import Session
 from twintrack.event import Tenancy
@@ -57,3 +59,23 @@ def test_person_who_was_removed_behind_the_backup_stays_out_and_sessions_end(tmp
         assert control.people.projects(second) == []
         assert control.people.check_password("ann@example.com", PASSWORD) is None
         assert control.people.projects(third) == ["demo"]
+
+
+def test_file_of_rights_takes_nothing_back_that_the_folder_or_the_backup_knows(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as service:
+        control = service.services.control
+        write_file(tmp_path / "old.json", rights_of(control.engine))
+        known = [control.principal(key) for key in (service.read_key, service.server_key)]
+        in_backup, in_folder = (one.key_id for one in known if one is not None)
+        control.revoke_key(in_backup)
+        back_up(service, tmp_path / "b.tar")
+        control.revoke_key(in_folder)
+    words = ["restore", "--from", str(tmp_path / "b.tar"), "--rights", str(tmp_path / "old.json")]
+    for data, *more in ((tmp_path / "new",), (tmp_path / "data", "--replace")):
+        done = command(data, *words, *more)
+        assert done.returncode == 0, done.stderr
+    with running(tmp_path / "new") as service:
+        assert service.services.control.live_key(in_backup) is None
+    with running(tmp_path / "data") as service:
+        assert service.services.control.live_key(in_backup) is None
+        assert service.services.control.live_key(in_folder) is None
