@@ -23,7 +23,7 @@ from twintrack.control.erasures import Subject
 from twintrack.control.tombstones import Marks, subject_hash
 from twintrack.event import Row
 from twintrack.load.rollup import feeds
-from twintrack.privacy.held import Held, held, in_words, links
+from twintrack.privacy.held import Held, environments, held, in_words, links
 from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
 from twintrack.query.execute import plain
 from twintrack.spool.erase import told
@@ -55,9 +55,9 @@ class Exporter:
         """
         kind, identifier = typed(user_id, anonymous_id)
         secret = self._control.ensure_project(project).secret
-        environments = sorted({key["environment"] for key in self._control.list_keys(project)})
-        subject = named(kind, identifier, secret, environments)
         drained = self._drained()
+        places = {key["environment"] for key in self._control.list_keys(project)}
+        subject = named(kind, identifier, secret, sorted({*places, *environments(self._store, project)}))
         known = [Link(*row) for row in links(self._store, project, in_words(subject))]
         subject = Subject(kind, identifier, subject.users, sorted({*subject.anonymous, *owned(known, subject.users)}))
         spooled = self._spooled(project, subject, secret)
