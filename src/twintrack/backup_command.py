@@ -10,8 +10,11 @@ from twintrack.app import lock_folder
 from twintrack.backup.carry import read_file, rights_in, together
 from twintrack.backup.place import settle
 from twintrack.backup.restore import restore
+from twintrack.backup.trail import FOLDER, last_of
 from twintrack.clock import SystemClock
 from twintrack.errors import DataFolderInUse, RequestError
+from twintrack.privacy.audit import OPERATOR, Audit, Detail
+from twintrack.settings import Settings
 from twintrack.terminal import Config, Data, ask, err, out, reach, settings_of, unbroken
 
 LIVE = 5  # the exit code of a restore that met a running service
@@ -76,9 +79,21 @@ def restore_command(
                 " backup was made is back.",
                 soft_wrap=True,
             )
+        if last_of(settings.data / FOLDER) is not None:
+            _record(settings, "begun", {})
         done = restore(
             source, settings, newer, SystemClock(), lambda line: err.print(line, markup=False, soft_wrap=True)
         )
+        _record(settings, "done", {"made_at": done.manifest.made_at, "carried": done.carried})
     finally:
         os.close(lock)
     out.print(f"restored what was backed up at {done.manifest.made_at}", markup=False, soft_wrap=True)
+
+
+def _record(settings: Settings, outcome: str, detail: Detail) -> None:
+    """Raises: Unavailable where it cannot be kept."""
+    audit = Audit(settings.data / FOLDER, SystemClock())
+    try:
+        audit.record(OPERATOR, "restore", outcome=outcome, detail=detail)
+    finally:
+        audit.close()

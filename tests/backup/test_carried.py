@@ -11,6 +11,8 @@ from twintrack.backup.carry import rights_of, write_file
 from twintrack.bounds import Bounds
 from twintrack.control.sessions import Session
 from twintrack.event import Tenancy
+from twintrack.privacy.audit import OPERATOR
+from twintrack.privacy.chain import check, files, lines
 from twintrack.testing import ManualClock
 
 HERE = Tenancy("demo", "local")
@@ -79,3 +81,33 @@ def test_file_of_rights_takes_nothing_back_that_the_folder_or_the_backup_knows(t
     with running(tmp_path / "data") as service:
         assert service.services.control.live_key(in_backup) is None
         assert service.services.control.live_key(in_folder) is None
+
+
+def test_restore_takes_no_record_out_of_the_audit_log_and_leaves_one(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running(data) as service:
+        service.services.audit.record(OPERATOR, "before")
+        back_up(service, tmp_path / "b.tar")
+        service.services.audit.record(OPERATOR, "behind")
+    done = command(data, "restore", "--from", str(tmp_path / "b.tar"), "--replace")
+    assert done.returncode == 0, done.stderr
+    kept = [line.entry for file in files(data / "audit") for line in lines(file) if line.entry is not None]
+    acts = [(entry.what, entry.outcome) for entry in kept if entry.role == "operator"]
+    assert acts == [("before", "done"), ("behind", "done"), ("restore", "begun"), ("restore", "done")]
+    assert check(line for file in files(data / "audit") for line in lines(file)).fault is None
+
+
+def test_restore_over_another_chain_keeps_both(tmp_path: Path) -> None:
+    for name in ("data", "other"):
+        with running(tmp_path / name) as service:
+            service.services.audit.record(OPERATOR, name)
+            back_up(service, tmp_path / f"{name}.tar")
+    put_back(tmp_path / "data.tar", tmp_path / "other", ManualClock(NOON), {})
+    found = {
+        line.entry.what: folder.name
+        for folder in (tmp_path / "other").glob("audit*")
+        for file in files(folder)
+        for line in lines(file)
+        if line.entry is not None
+    }
+    assert found["data"] == "audit" and found["other"].startswith("audit-")
