@@ -7,11 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from twintrack.app import lock_folder
-from twintrack.backup.carry import read_file, rights_in
+from twintrack.backup.carry import read_file, rights_in, together
 from twintrack.backup.place import settle
 from twintrack.backup.restore import restore
+from twintrack.backup.trail import FOLDER, last_of
 from twintrack.clock import SystemClock
 from twintrack.errors import DataFolderInUse, RequestError
+from twintrack.privacy.audit import OPERATOR, Audit, Detail
+from twintrack.settings import Settings
 from twintrack.terminal import Config, Data, ask, err, out, reach, settings_of, unbroken
 
 LIVE = 5  # the exit code of a restore that met a running service
@@ -69,16 +72,28 @@ def restore_command(
             )
         newer: dict[str, list[dict[str, Any]]] = there
         if rights is not None:
-            newer = {**there, **read_file(rights)} if there else read_file(rights)
+            newer = together(read_file(rights), there)
         if not newer and not settings.control:
             err.print(
                 "No folder is replaced and no --rights file was named: whoever was erased or withdrew consent after this"
                 " backup was made is back.",
                 soft_wrap=True,
             )
+        if last_of(settings.data / FOLDER) is not None:
+            _record(settings, "begun", {})
         done = restore(
             source, settings, newer, SystemClock(), lambda line: err.print(line, markup=False, soft_wrap=True)
         )
+        _record(settings, "done", {"made_at": done.manifest.made_at, "carried": done.carried})
     finally:
         os.close(lock)
     out.print(f"restored what was backed up at {done.manifest.made_at}", markup=False, soft_wrap=True)
+
+
+def _record(settings: Settings, outcome: str, detail: Detail) -> None:
+    """Raises: Unavailable where it cannot be kept."""
+    audit = Audit(settings.data / FOLDER, SystemClock())
+    try:
+        audit.record(OPERATOR, "restore", outcome=outcome, detail=detail)
+    finally:
+        audit.close()

@@ -5,10 +5,14 @@ from typing import Any
 
 from tests.backup.test_backup import NOON, back_up, put_back
 from tests.conftest import Service, running
+from tests.test_commands import command
 from twintrack.auth import Role
+from twintrack.backup.carry import rights_of, write_file
 from twintrack.bounds import Bounds
 from twintrack.control.sessions import Session
 from twintrack.event import Tenancy
+from twintrack.privacy.audit import OPERATOR
+from twintrack.privacy.chain import check, files, lines
 from twintrack.testing import ManualClock
 
 HERE = Tenancy("demo", "local")
@@ -57,3 +61,53 @@ def test_person_who_was_removed_behind_the_backup_stays_out_and_sessions_end(tmp
         assert control.people.projects(second) == []
         assert control.people.check_password("ann@example.com", PASSWORD) is None
         assert control.people.projects(third) == ["demo"]
+
+
+def test_file_of_rights_takes_nothing_back_that_the_folder_or_the_backup_knows(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as service:
+        control = service.services.control
+        write_file(tmp_path / "old.json", rights_of(control.engine))
+        known = [control.principal(key) for key in (service.read_key, service.server_key)]
+        in_backup, in_folder = (one.key_id for one in known if one is not None)
+        control.revoke_key(in_backup)
+        back_up(service, tmp_path / "b.tar")
+        control.revoke_key(in_folder)
+    words = ["restore", "--from", str(tmp_path / "b.tar"), "--rights", str(tmp_path / "old.json")]
+    for data, *more in ((tmp_path / "new",), (tmp_path / "data", "--replace")):
+        done = command(data, *words, *more)
+        assert done.returncode == 0, done.stderr
+    with running(tmp_path / "new") as service:
+        assert service.services.control.live_key(in_backup) is None
+    with running(tmp_path / "data") as service:
+        assert service.services.control.live_key(in_backup) is None
+        assert service.services.control.live_key(in_folder) is None
+
+
+def test_restore_takes_no_record_out_of_the_audit_log_and_leaves_one(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running(data) as service:
+        service.services.audit.record(OPERATOR, "before")
+        back_up(service, tmp_path / "b.tar")
+        service.services.audit.record(OPERATOR, "behind")
+    done = command(data, "restore", "--from", str(tmp_path / "b.tar"), "--replace")
+    assert done.returncode == 0, done.stderr
+    kept = [line.entry for file in files(data / "audit") for line in lines(file) if line.entry is not None]
+    acts = [(entry.what, entry.outcome) for entry in kept if entry.role == "operator"]
+    assert acts == [("before", "done"), ("behind", "done"), ("restore", "begun"), ("restore", "done")]
+    assert check(line for file in files(data / "audit") for line in lines(file)).fault is None
+
+
+def test_restore_over_another_chain_keeps_both(tmp_path: Path) -> None:
+    for name in ("data", "other"):
+        with running(tmp_path / name) as service:
+            service.services.audit.record(OPERATOR, name)
+            back_up(service, tmp_path / f"{name}.tar")
+    put_back(tmp_path / "data.tar", tmp_path / "other", ManualClock(NOON), {})
+    found = {
+        line.entry.what: folder.name
+        for folder in (tmp_path / "other").glob("audit*")
+        for file in files(folder)
+        for line in lines(file)
+        if line.entry is not None
+    }
+    assert found["data"] == "audit" and found["other"].startswith("audit-")

@@ -1,15 +1,19 @@
 """An erased person is nowhere, and stays so; everybody else is as they were."""
 
+import io
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from tests.conftest import Service
 from tests.privacy.kit import ask, erase, finished, served
 from tests.test_balance import doctor, state_of
 from twintrack.auth import Role
 from twintrack.clock import iso
+from twintrack.commands import command_app
 from twintrack.control.erasures import Erasures, State, Subject
 from twintrack.load.rollup import compare
 from twintrack.privacy.routes import able
@@ -219,3 +223,25 @@ def test_request_that_cannot_go_on_stops_nobody_else_and_goes_on_when_asked(serv
     able(service.services.eraser).resume(made.id)
     finished(service, made.id)
     assert doctor(service)["erasures"]["ok"]
+
+
+def test_anonymous_id_goes_from_an_environment_that_has_no_key(service: Service) -> None:
+    principal = service.services.control.principal(service.write_key)
+    assert principal is not None
+    project, now = principal.tenancy.project, service.services.clock.milliseconds()
+
+    def bring_in(copy: int) -> dict[str, int]:
+        event = {"event_name": "seen", "client_timestamp": iso(now - DAY), "anonymous_id": "shy"}
+        row = {"milliseconds": now - DAY, "occurrence": copy, "event": event}
+        body = {"import_id": uuid7(), "project": project, "environment": "old", "rows": [row]}
+        answer = TestClient(command_app(service.services)).post("/import", json=body)
+        told: dict[str, int] = answer.json()
+        return told
+
+    assert bring_in(1)["accepted"] == 1
+    service.settle()
+    exported = ask(service, "POST", "exports", {"anonymous_id": "shy"})
+    assert b'"old"' in zipfile.ZipFile(io.BytesIO(exported.content)).read("events.json")
+    erase(service, anonymous_id="shy")
+    assert people(service) == {}
+    assert bring_in(2)["refused"] == 1

@@ -88,6 +88,15 @@ def rights_in(control_file: Path) -> Rights:
         engine.dispose()
 
 
+def together(first: Rights, second: Rights) -> Rights:
+    """What either knows: where both know a row, or a table that is replaced whole, the second one's holds."""
+    whole = {table.name for table in _REPLACED}
+    return {
+        name: second[name] if name in whole and name in second else [*first.get(name, ()), *second.get(name, ())]
+        for name in {**first, **second}
+    }
+
+
 def carry(engine: Engine, rights: Rights, ring: KeyRing | None, now_milliseconds: int) -> int:
     """Brings the rows into a control database; how many were added or changed.
 
@@ -123,7 +132,7 @@ def _carry(db: Connection, table: Table, known_by: Iterable[str], row: dict[str,
     found = db.execute(select(table).where(*same)).first()
     if found is not None:
         held = {name: value for name, value in found._asdict().items() if name in values}
-        if held == values:
+        if held == values or (table is keys and found.revoked_at is not None):  # whichever of the two is newer
             return 0
         if table is projects:
             # The same secret looks different where it was sealed since.

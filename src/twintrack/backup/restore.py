@@ -20,6 +20,7 @@ from twintrack.app import Services, build
 from twintrack.backup.archive import BackupDamaged, BackupFormat, Manifest, read
 from twintrack.backup.carry import Rights, carry
 from twintrack.backup.place import MADE, PLACE, put_in_place
+from twintrack.backup.trail import keep_trail
 from twintrack.clock import Clock, milliseconds_of
 from twintrack.control.erasures import Erasures, State
 from twintrack.control.tables import metadata
@@ -108,6 +109,7 @@ def _make(
     for entry in sorted(raw.iterdir()):
         if entry.name not in ("store", "manifest.json"):
             entry.rename(made / entry.name)
+    keep_trail(settings.data, made)
     inside = settings.model_copy(update={"data": made})
     if (made / "spool").exists():
         _suspect(made / "spool" / "ledger.db")

@@ -21,7 +21,7 @@ from twintrack.clock import Clock
 from twintrack.control import subjects
 from twintrack.control.control import Control
 from twintrack.control.erasures import OPEN, Erasures, Request, State, Subject
-from twintrack.control.tombstones import Marks, subject_hash
+from twintrack.control.tombstones import ANONYMOUS, Marks, subject_hash
 from twintrack.errors import RequestError, StoreError, Unavailable
 from twintrack.load.rollup import feeds, first_whole_month
 from twintrack.privacy.certificate import certificate, is_true
@@ -35,11 +35,11 @@ from twintrack.privacy.deletion import (
     purge,
     touched_months,
 )
-from twintrack.privacy.held import Held, about, held, identifiers, links
+from twintrack.privacy.held import Held, about, environments, held, identifiers, links
 from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
 from twintrack.privacy.vendors import WAITING, Vendor
 from twintrack.spool.chunks import identity_of
-from twintrack.spool.erase import told
+from twintrack.spool.erase import Told, told
 from twintrack.spool.protocol import Kind, RewritableSpool, WholeSpool
 from twintrack.store.protocol import Store
 
@@ -229,7 +229,7 @@ class Eraser:
         known = [Link(*row) for row in links(self._store, request.project)]
         about(self._store, None)
         known += self._links_in_quarantine(request.project)
-        mine = sorted({*subject.anonymous, *owned(known, subject.users)})
+        mine = sorted({*subject.anonymous, *owned(known, subject.users), *self._everywhere(request.project, subject)})
         request.subject = Subject(subject.kind, subject.typed, subject.users, mine)
         secret = self._control.project(request.project).secret
         marks = tombstones_of(request.project, request.subject, secret, request.requested_at)
@@ -237,14 +237,25 @@ class Eraser:
         self._erasures.keep(request, self._clock.milliseconds(), marks)
         yield True
 
-    def _links_in_quarantine(self, project: str) -> list[Link]:
-        found = []
+    def _everywhere(self, project: str, subject: Subject) -> list[tuple[str, str]]:
+        """An anonymous id in every environment that has events, also in those that have no key."""
+        if subject.kind != ANONYMOUS or not subject.typed:
+            return []
+        places = set(environments(self._store, project))
+        places |= {event.environment for event in self._in_quarantine(project)}
+        return named(ANONYMOUS, subject.typed, self._control.project(project).secret, places).anonymous
+
+    def _in_quarantine(self, project: str) -> Iterator[Told]:
         for _, kind, row in self._spool.rows("quarantined"):
-            if kind is Kind.EVENTS:
-                event = told(row)
-                if event.project == project and event.user_id and event.anonymous_id:
-                    found.append(Link(event.environment, event.anonymous_id, event.user_id, event.event_timestamp))
-        return found
+            if kind is Kind.EVENTS and (event := told(row)).project == project:
+                yield event
+
+    def _links_in_quarantine(self, project: str) -> list[Link]:
+        return [
+            Link(event.environment, event.anonymous_id, event.user_id, event.event_timestamp)
+            for event in self._in_quarantine(project)
+            if event.user_id and event.anonymous_id
+        ]
 
     def _out_of_spool(self, request: Request) -> Iterator[bool]:
         yield from self._drained(request.changed_at)

@@ -134,6 +134,12 @@ def about(store: Store, subject: Subject | None, event_ids: Iterable[str] = ()) 
         store.command(f"INSERT INTO {ABOUT} (kind, environment, id) FORMAT JSONCompactEachRow\n{data}")
 
 
+def environments(store: Store, project: str) -> list[str]:
+    """Where a project has events; an import needs no key, so keys do not name them all. Raises: StoreError."""
+    rows = store.select(f"SELECT DISTINCT environment FROM {DATABASE}.events WHERE project = '{project}'").rows
+    return sorted(environment for (environment,) in rows)
+
+
 def links(store: Store, project: str, who: Who = IN_TABLE) -> list[tuple[str, str, str, float]]:
     """(environment, anonymous id, user, seconds) of every link of the anonymous ids that a person has any link to."""
     return [
