@@ -18,7 +18,7 @@ from twintrack.query.scope import Scope
 
 
 class Answers:
-    """Shape: `cohorts` gives the definitions that an environment keeps; `kept` answers stay in memory while they are true."""
+    """Shape: `cohorts` gives the definitions an environment keeps; `kept` answers stay in memory while they are true."""
 
     def __init__(
         self, executor: Executor, clock: Clock, cohorts: Callable[[Tenancy], Mapping[str, Any]], kept: int = 0
