@@ -110,9 +110,10 @@ def members(asked: Retention, scope: Scope, p: Parameters, found: list[Bucket]) 
     )
     if first:
         rows = f"SELECT * FROM ({rows}) WHERE bucket >= 0 OR started"
+    values = "argMinIf(keys, place, started)" if asked.breakdown else "[]::Array(String)"
     by_bucket = (
         "SELECT person, bucket, max(started) AS starts, minIf(place, started) AS began,"
-        " argMinIf(keys, place, started) AS keys, max(came) AS comes, maxIf(place, came) AS last"
+        f" {values} AS keys, max(came) AS comes, maxIf(place, came) AS last"
         f" FROM ({rows}) WHERE person != '' GROUP BY person, bucket"
     )
     # The bucket of the start itself counts as one of return only by an event behind the one that began it.
