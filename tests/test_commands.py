@@ -82,6 +82,22 @@ def test_json_lines_with_a_zone_and_bad_lines(data: Path, tmp_path: Path) -> Non
     assert "2024-06-01 10:00:00.000" in row and "pro" in row
 
 
+def test_query_takes_parameters_as_values_and_its_statement_from_standard_input(data: Path) -> None:
+    sql = "SELECT {name:String} AS name, {n:Int64} + 1 AS n"
+    words = ("--param", "name=it's = x", "--param", "n=41", "--format", "csv")
+    assert command(data, "query", sql, *words).stdout == '"name","n"\n"it\'s = x",42\n'
+    piped = subprocess.run(
+        [sys.executable, "-m", "twintrack", "query", "-", "--data", str(data), "--format", "json"],
+        input="SELECT 1 AS one",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert json.loads(piped.stdout) == {"one": 1}, piped.stderr
+    assert command(data, "query", sql, "--param", "name").returncode == 2
+
+
 def test_query_that_writes_is_refused_and_says_why(data: Path) -> None:
     done = command(data, "query", "DROP TABLE events")
     assert (done.returncode, done.stdout) == (1, "")

@@ -208,7 +208,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     answers = Answers(
         services.executor, services.clock, services.control.cohorts.all, services.settings.query_cache_answers
     )
-    app.include_router(kind_routes(answers, admission))
+    app.include_router(kind_routes(answers, services.executor, services.clock, admission))
     app.include_router(
         cohort_routes(services.control.cohorts, admission, services.clock, partial(_stored_form, services))
     )

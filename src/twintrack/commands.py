@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from twintrack.app import Services
@@ -26,9 +26,8 @@ from twintrack.ingest.decode import decode_one
 from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Refusal
+from twintrack.query.listening import passed_on, while_listening
 from twintrack.spool.protocol import Delivery, Refused
-
-_FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "json": "JSONEachRow", "table": "JSONCompact"}
 
 
 def import_id_of(secret: bytes, milliseconds: int, content: bytes, occurrence: int) -> UUID:
@@ -81,10 +80,14 @@ def command_app(services: Services) -> Starlette:
 
     async def query(request: Request) -> Response:
         body = await request.json()
+        parameters = body.get("parameters", {})
         if body["format"] == "table":
-            return JSONResponse(await services.executor.sql(body["sql"], {}, None))
-        content = await services.executor.export(body["sql"], _FORMATS[body["format"]], None)
-        return Response(content, media_type="application/octet-stream")
+            work = services.executor.sql(body["sql"], parameters, None, asker="command")
+            return JSONResponse(await while_listening(request, work))
+        pieces = services.executor.stream(body["sql"], parameters, body["format"], None, asker="command")
+        # Before the first piece an error is still an answer of its own; after it the answer is cut.
+        first = await while_listening(request, anext(pieces, b""))
+        return StreamingResponse(passed_on(first, pieces), media_type="application/octet-stream")
 
     async def import_rows(request: Request) -> Response:
         batch = msgspec.json.decode(await request.body(), type=ImportBatch)

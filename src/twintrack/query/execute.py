@@ -176,10 +176,6 @@ class Executor:
                         await loop.run_in_executor(self._ends, self._store.end, mark)
                     await loop.run_in_executor(self._threads, _close, blocks)
 
-    async def export(self, sql: str, output_format: str, tenancy: Tenancy | None) -> bytes:
-        judged = scope(sql, tenancy)
-        return await self._ask(lambda bounds: self._store.export(judged, output_format, bounds))
-
 
 def _csv_line(cells: list[str]) -> bytes:
     return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells).encode() + b"\n"

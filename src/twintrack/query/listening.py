@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -29,6 +29,13 @@ async def while_listening(request: Request, work: Awaitable[_Answer]) -> _Answer
         for task in (working, leaving):
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+async def passed_on(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A stream whose first piece has been looked at already: until it has come, an error is an answer of its own."""
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 async def _left(request: Request) -> None:

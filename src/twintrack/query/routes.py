@@ -1,6 +1,6 @@
 """The HTTP half of reading: SQL, the live view, one event's fate, sign-in. Nothing here can write an event."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -11,7 +11,7 @@ from twintrack import auth
 from twintrack.control.control import Control
 from twintrack.errors import RequestError
 from twintrack.query.execute import Executor
-from twintrack.query.listening import while_listening
+from twintrack.query.listening import passed_on, while_listening
 from twintrack.settings import Settings
 
 COOKIE = "twintrack_session"
@@ -100,7 +100,7 @@ def query_routes(executor: Executor, admission: Admission) -> APIRouter:
             )
             # Before the first piece an error is still an answer of its own.
             first = await while_listening(request, anext(pieces, b""))
-            return StreamingResponse(_all(first, pieces), media_type=_MEDIA[body.format])
+            return StreamingResponse(passed_on(first, pieces), media_type=_MEDIA[body.format])
         work = executor.sql(body.sql, body.parameters, principal.tenancy, hide=hide, asker=principal.key_id)
         return await while_listening(request, work)
 
@@ -108,12 +108,6 @@ def query_routes(executor: Executor, admission: Admission) -> APIRouter:
 
 
 _MEDIA = {"csv": "text/csv; charset=utf-8", "json": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
-
-
-async def _all(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in pieces:
-        yield piece
 
 
 def session_routes(control: Control, settings: Settings, admission: Admission, *, demo: bool) -> APIRouter:

@@ -220,8 +220,9 @@ class Engine:
             if not answer and asked.output_format == "Native" and _READS.match(asked.statement):
                 answer = self._columns(connection, asked)
             return answer, {
-                "read_rows": str(result.rows_read()),
-                "read_bytes": str(result.bytes_read()),
+                # `rows_read` of chDB counts the rows of the answer.
+                "read_rows": str(result.storage_rows_read()),
+                "read_bytes": str(result.storage_bytes_read()),
                 "written_rows": "0",
                 "written_bytes": "0",
             }

@@ -36,7 +36,7 @@ class Users(RangedQuestion):
                 " uniqExactIf(session_id, session_id != '')"
                 f" FROM ({events(p, ['anonymous_id', 'session_id', 'event_timestamp'], where)})"
             )
-            rows = page(list(SHOWN), where, self.after, self.limit, scope, p)
+            rows = page(list(SHOWN), where, self.after, self.limit, scope, p, by_person=True)
             return Plan({"main": rows, "summary": ids}, definition, self._timeline, reads=(period.start, period.end))
         where.append("person != ''")
         if self.search:
