@@ -21,7 +21,7 @@ EARLIER = {"range": {"from": "2024-04-01", "to": "2024-04-30"}, "series": [{}]}
 @pytest.fixture
 def stage(tmp_path: Any) -> Iterator[Stage]:
     with staged(tmp_path / "store", NOW, generated(count=300)) as opened:
-        opened.answers = Answers(opened.executor, opened.clock, 100)
+        opened.answers = Answers(opened.executor, opened.clock, lambda _: {}, 100)
         # So that no part changes by itself between two questions.
         opened.store.command("SYSTEM STOP MERGES")
         yield opened

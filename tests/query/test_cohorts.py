@@ -1,6 +1,8 @@
 """Cohorts equal the slow computation, by themselves and as a filter of every kind."""
 
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -11,11 +13,13 @@ from tests.query.conftest import Asked
 from tests.query.oracle import cohorts as oracle
 from tests.query.oracle.crowd import STEPS
 from tests.query.questions import ZONES, maybe, sent
+from tests.query.stage import staged
 from tests.query.test_funnel import CROWD_FILTERS, CROWD_RANGES, many
 from twintrack.control.cohorts import Cohorts
 from twintrack.control.control import Control
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
+from twintrack.query.answer import Answers
 from twintrack.query.kinds import KINDS
 from twintrack.testing import ManualClock
 
@@ -141,3 +145,22 @@ def test_persons_who_are_erased_leave_every_list(tmp_path: Any) -> None:
     assert kept.all(Tenancy("other", "production")) == {"one": {"persons": ["ada"]}}
     assert isinstance(kept, Cohorts)
     control.close()
+
+
+def test_answer_filtered_by_a_cohort_is_not_kept_past_an_event_outside_its_range(tmp_path: Any) -> None:
+    now = datetime(2024, 11, 3, 12, tzinfo=UTC)
+
+    def row(number: int, person: str, day: datetime) -> dict[str, Any]:
+        ids = {"event_id": UUID(int=number), "user_id": person, "anonymous_id": "", "session_id": ""}
+        return {**ids, "event_name": "buy", "event_timestamp": day, "event_metadata": {}}
+
+    today, long_ago = datetime(2024, 11, 3, 9, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)
+    with staged(tmp_path / "store", now, [row(1, "ada", today), row(2, "alan", today)]) as stage:
+        stage.cohorts = {"twice": {"did": {}, "at_least": 2}}
+        stage.answers = Answers(stage.executor, stage.clock, lambda _: stage.cohorts, kept=10)
+        asked = {"range": {"last": 1}, "interval": "day", "series": [{"measure": "persons"}]}
+        filtered = {**asked, "filter": {"cohort": "twice"}}
+        assert stage.ask("trends", filtered)["series"][0]["total"] == 0
+        assert stage.ask("trends", filtered)["cached"]
+        stage.insert([row(3, "ada", long_ago)])
+        assert stage.ask("trends", filtered)["series"][0]["total"] == 1
