@@ -10,7 +10,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +20,11 @@ from twintrack.backup.archive import BackupDamaged, BackupFormat, Manifest, read
 from twintrack.backup.carry import Rights, carry
 from twintrack.backup.place import MADE, PLACE, put_in_place
 from twintrack.backup.trail import keep_trail
-from twintrack.clock import Clock, milliseconds_of
+from twintrack.clock import Clock
 from twintrack.control.erasures import Erasures, State
 from twintrack.control.tables import metadata
 from twintrack.control.upgrade import make_tables
-from twintrack.errors import RequestError, Unavailable
-from twintrack.privacy.again import erase_again
+from twintrack.errors import RequestError, TwintrackError, Unavailable
 from twintrack.settings import Settings
 from twintrack.spool.ledger import SUSPECT, Ledger
 from twintrack.store.embedded import open_store
@@ -43,24 +41,30 @@ class Restored(NamedTuple):
     steps: list[str]
 
 
-Step = Callable[[Services, int], Iterator[None]]
+Step = Callable[[Services], Iterator[None]]
 
 
-def _compared(services: Services, _: int) -> Iterator[None]:
+def _compared(services: Services) -> Iterator[None]:
     """Chunks agree with the store, and what waited in the backup is loaded."""
     spool = services.spool
     while spool.reconciling or spool.depth().events or spool.pending():
         yield
 
 
-def _erased(services: Services, since: int) -> Iterator[None]:
+def _erased(services: Services) -> Iterator[None]:
     """Whoever was erased since the backup was made is gone again, and so is who was being erased."""
-    yield from erase_again(services.control, services.spool, services.store, since)
+    if services.eraser is None:
+        return  # a topic is not in the backup
+    made = [request.id for request in services.eraser.reapply()]
+    while (states := {services.eraser.get(one).state for one in made}) - {State.DONE}:
+        if State.FAILED in states:
+            raise TwintrackError("a person who was erased could not be erased again", hint="see the log")
+        yield
     while any(one.state is not State.VENDORS for one in Erasures(services.control.engine).open()):
         yield
 
 
-def _expired(services: Services, _: int) -> Iterator[None]:
+def _expired(services: Services) -> Iterator[None]:
     """What is past its deadline by now is gone from rows, texts, fields and manifests."""
     while not services.loader.expired:
         yield
@@ -127,7 +131,7 @@ def _make(
     services = build(inside, clock)
     try:
         for what, step in STEPS:
-            _wait(services, step(services, milliseconds_of(datetime.fromisoformat(manifest.made_at))))
+            _wait(services, step(services))
             tell(what)
     finally:
         services.close()
