@@ -224,3 +224,14 @@ def test_anonymous_id_goes_from_an_environment_that_has_no_key(service: Service)
     erase(service, anonymous_id="shy")
     assert people(service) == {}
     assert bring_in(2)["refused"] == 1
+
+
+def test_file_that_a_failed_change_of_a_chunk_left_behind_goes_too(service: Service) -> None:
+    service.send([wire_event(user_id="left-behind-ann")])
+    service.settle()
+    folder = service.services.settings.data / "spool" / "chunks"
+    held = next(file for file in folder.glob("*.rows") if b"left-behind-ann" in file.read_bytes())
+    for name in (held.stem, "gone-since"):
+        (folder / f"{name}.amended").write_bytes(held.read_bytes() + b" and more")
+    erase(service, user_id="left-behind-ann")
+    assert [file.name for file in folder.iterdir() if b"left-behind-ann" in file.read_bytes()] == []
