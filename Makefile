@@ -37,7 +37,7 @@ up: setup build
 check: setup build
 	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_walls.py tests/test_docs.py
+	$(BIN)/python -m pytest -q tests/test_walls.py tests/test_docs.py tests/test_controls.py
 	npm run check --silent
 	@BIN=$(BIN) sh .ci/secrets
 	@$(BIN)/python .ci/dependencies.py

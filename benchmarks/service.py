@@ -21,18 +21,20 @@ CONNECTIONS = 8
 class Served:
     """A `twintrack serve` in a folder of its own; `within` are words in front of its command line."""
 
-    def __init__(self, *options: str, within: Iterable[str] = ()) -> None:
-        self.folder = Path(tempfile.mkdtemp()) / "data"
+    def __init__(self, *options: str, within: Iterable[str] = (), folder: Path | None = None) -> None:
+        self._own = folder is None  # else the folder stays
+        self.folder = folder or Path(tempfile.mkdtemp()) / "data"
         words = [sys.executable, "-m", "twintrack", "serve", "--port", "0", "--data", str(self.folder), *options]
         self.process = subprocess.Popen([*within, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self.process.stdout is not None
         port = int(self.process.stdout.readline().rstrip().rsplit(":", 1)[1])
         self.address = ("127.0.0.1", port)
-        self.write = self._key("write")
-        self.owner = self._key("owner")
+        self.write = self.key("write")
+        self.owner = self.key("owner")
 
-    def _key(self, role: str) -> str:
-        words = [sys.executable, "-m", "twintrack", "keys", "create", "--role", role, "--data", str(self.folder)]
+    def key(self, role: str, project: str = "default") -> str:
+        words = [sys.executable, "-m", "twintrack", "keys", "create", "--role", role, "--project", project]
+        words += ["--data", str(self.folder)]
         return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
 
     def sql(self, sql: str) -> list[list[Any]]:
@@ -58,7 +60,8 @@ class Served:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(60)
-        shutil.rmtree(self.folder.parent)
+        if self._own:
+            shutil.rmtree(self.folder.parent)
 
 
 class Request:

@@ -30,6 +30,7 @@ _UNITS = {
     "most_connections": "connections",
     "ingest_concurrency": "requests",
     "batch_events": "events",
+    "query_cache_answers": "answers",
     "metadata_depth": "levels",
     "metadata_keys": "keys",
     "limit_buckets": "buckets",

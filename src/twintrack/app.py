@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from twintrack.control.saved import SavedQueries
 from twintrack.crash import crash_at
 from twintrack.demo import SignInLink, demo_routes
 from twintrack.errors import DataFolderInUse, RequestError, SettingsError, TwintrackError, Unavailable
+from twintrack.event import Tenancy
 from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
 from twintrack.load.loader import Loader
@@ -45,6 +47,7 @@ from twintrack.privacy.retention import retention_routes
 from twintrack.privacy.routes import privacy_routes
 from twintrack.privacy.vendors import GTM, Statsig
 from twintrack.query.answer import Answers
+from twintrack.query.cohort_routes import cohort_routes
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import query_routes
@@ -87,7 +90,7 @@ class Services:
     store: Store
     spool: WholeSpool
     loader: Loader
-    eraser: Eraser
+    eraser: Eraser | None  # a topic cannot be rewritten
     exporter: Exporter
     executor: Executor
     receiver: Receiver
@@ -99,6 +102,7 @@ class Services:
         """Drains: what is accepted is loaded, then every file is closed and the folder marked clean."""
         self.executor.close()
         self.receiver.maskers.stop()
+        self.receiver.tokens.close()
         self.loader.stop()
         self.spool.close()
         self.store.close()
@@ -189,7 +193,9 @@ def build(
     reached = crash_at(settings.crash_point)
     spool = open_spool(settings, clock, metrics, reached, control.tombstones, control.data_keys)
     statsig = Statsig(settings.statsig_deletion_url, settings.statsig_deletion_key.get_secret_value())
-    eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days)
+    eraser = None
+    if isinstance(spool, LocalSpool):
+        eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days, reached)
     loader = Loader(
         spool,
         store,
@@ -200,7 +206,7 @@ def build(
         backoff_seconds=settings.store_backoff_seconds,
         reached=reached,
         spans=spans,
-        erase=eraser.step,
+        erase=eraser.step if eraser else None,
         policies=control.retention.policies,
     )
     receiver = Receiver(settings, control, spool, clock, metrics, spans)
@@ -256,7 +262,17 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     app.include_router(query_routes(services.executor, admission, audited))
     saved = SavedQueries(control.engine, services.clock)
     app.include_router(sql_routes(services.executor, saved, admission, audited))
-    app.include_router(kind_routes(Answers(services.executor, services.clock), admission, audited))
+    answers = Answers(
+        services.executor,
+        services.clock,
+        control.cohorts.all,
+        settings.query_cache_answers,
+        services.spool.complete_since,
+    )
+    app.include_router(kind_routes(answers, services.executor, services.clock, admission, audited))
+    app.include_router(
+        cohort_routes(control.cohorts, admission, audited, services.clock, partial(_stored_form, services))
+    )
     app.include_router(audit_routes(audited, admission.may(Permission.AUDIT)))
     app.include_router(privacy_routes(services.eraser, services.exporter, control, admission, audited))
     app.include_router(
@@ -299,6 +315,13 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
+
+
+def _stored_form(services: Services, tenancy: Tenancy, identifier: str) -> str:
+    """An identifier as its rows hold it."""
+    masker = services.receiver.maskers.of(tenancy.environment)
+    secret = services.control.project(tenancy.project).secret
+    return masker.stored_identifier(identifier, secret)[0] if masker else identifier
 
 
 def _errors(app: FastAPI) -> None:

@@ -1,6 +1,7 @@
 """`twintrack audit`: the log of who did what, and whether it is as it was written."""
 
 import json
+import time
 from typing import Annotated
 
 import msgspec
@@ -12,6 +13,7 @@ from twintrack.privacy.audited import matches, newest
 from twintrack.terminal import Config, Data, err, out, settings_of
 
 audit_app = typer.Typer(no_args_is_help=True, help="Who did what, and whether the record of it is whole.")
+_WRITE_SECONDS = 0.5
 _COLUMNS = ("sequence", "at", "who", "role", "what", "outcome", "where", "rows")
 
 
@@ -35,6 +37,9 @@ def verify(
         raise RequestError(f"there is no {folder}", hint="name the data folder with --data", code="no_audit")
     try:
         verdict = chain.verify(folder, head)
+        if verdict.fault is not None:
+            time.sleep(_WRITE_SECONDS)  # a running service may have been writing that line
+            verdict = chain.verify(folder, head)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--head") from error
     if verdict.fault is not None:
@@ -55,6 +60,9 @@ def show(
     who: Annotated[str, typer.Option(help="Only of this key id, or operator.")] = "",
     subject: Annotated[str, typer.Option(help="Only about the subject with this HMAC.")] = "",
     project: Annotated[str, typer.Option(help="Only of this project.")] = "",
+    since: Annotated[
+        str, typer.Option(help="Only from this instant on, such as 2026-11-26 or 2026-11-26T09:00Z.")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, newest first.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines with every field.")] = False,
     data: Data = None,
@@ -63,7 +71,9 @@ def show(
     """Show the newest records of this node, also while a service runs."""
     folder = settings_of(data, config).data / "audit"
     found = newest(
-        folder, lambda entry: matches(entry, what=what, who=who, subject=subject, project=project), limit=limit
+        folder,
+        lambda entry: entry.at >= since and matches(entry, what=what, who=who, subject=subject, project=project),
+        limit=limit,
     )
     for entry in found:
         fields = msgspec.to_builtins(entry)

@@ -73,7 +73,7 @@ def restore_command(
         newer: dict[str, list[dict[str, Any]]] = there
         if rights is not None:
             newer = together(read_file(rights), there)
-        if not newer:
+        if not newer and not settings.control:
             err.print(
                 "No folder is replaced and no --rights file was named: whoever was erased or withdrew consent after this"
                 " backup was made is back.",

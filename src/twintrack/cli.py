@@ -89,9 +89,13 @@ def query(
     sql: Annotated[
         str,
         typer.Argument(
-            help="One SELECT over events, receipts, identities, daily_user_events, events_hourly, events_daily."
+            help="One SELECT over events, receipts, identities, daily_user_events, events_hourly, events_daily;"
+            " `-` reads it from standard input."
         ),
     ],
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="name=value of `{name:Type}` in the statement; may be repeated.")
+    ] = None,
     output: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
     data: Data = None,
     config: Config = None,
@@ -99,8 +103,15 @@ def query(
     """Ask the store. Reads only, across all projects; whether or not a service runs."""
     if output not in ("table", "csv", "json", "parquet"):
         raise typer.BadParameter("table, csv, json or parquet", param_hint="--format")
+    if any("=" not in one for one in param or []):
+        raise typer.BadParameter("write it as name=value", param_hint="--param")
+    body = {
+        "sql": sys.stdin.read() if sql == "-" else sql,
+        "parameters": dict(one.split("=", 1) for one in param or []),
+        "format": output,
+    }
     with reach(settings_of(data, config)) as send:
-        response = ask(send, "POST", "/query", {"sql": sql, "format": output})
+        response = ask(send, "POST", "/query", body)
     if output != "table":
         sys.stdout.buffer.write(response.content)
         return
@@ -294,7 +305,7 @@ def doctor(
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Check lock, disk, store, balance, chunks, schema, rollups, expiry and clock; say what is wrong and what to do."""
+    """Check lock, disk, store, balance, chunks, erasures, schema, rollups, expiry, clock; tell faults and what to do."""
     with reach(settings_of(data, config)) as send:
         report = ask(send, "GET", "/doctor").json()
     if as_json:

@@ -9,6 +9,7 @@ tt.ask("trends", {"range": {"last": 30, "unit": "day"}}).to_pandas()
 import contextlib
 import io
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -98,7 +99,8 @@ class _Service:
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=timeout)
 
     def parquet(self, sql: str, parameters: Mapping[str, Any]) -> bytes:
-        return self._post("/api/analytics/sql/parquet", {"sql": sql, "parameters": parameters}).content
+        body = {"sql": sql, "parameters": parameters, "format": "parquet"}
+        return self._post("/api/analytics/sql", body).content
 
     def ask(self, kind: str, question: Mapping[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._post(f"/api/analytics/query/{kind}", question).json()
@@ -121,27 +123,34 @@ class _Service:
 
 
 class _Folder:
+    """On a thread of its own: a notebook's own thread has a loop already, and services of a folder need one too."""
+
     def __init__(self, data: Path, project: str, environment: str) -> None:
         from twintrack.terminal import ask, reach, settings_of  # of the service, which a remote client does not need
 
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="twintrack")
         self._stack = contextlib.ExitStack()
-        self._send = self._stack.enter_context(reach(settings_of(data)))
-        self._ask: Callable[..., Any] = ask
+        try:
+            self._send = self._thread.submit(self._stack.enter_context, reach(settings_of(data))).result()
+        except BaseException:
+            self._thread.shutdown()
+            raise
+        self._ask: Callable[..., httpx.Response] = ask
         self._tenancy = {"project": project, "environment": environment}
 
     def parquet(self, sql: str, parameters: Mapping[str, Any]) -> bytes:
-        body = {"sql": sql, "parameters": dict(parameters), "format": "parquet"}
-        content: bytes = self._ask(self._send, "POST", "/query", body).content
-        return content
+        return self._post("/query", {"sql": sql, "parameters": dict(parameters), "format": "parquet"}).content
 
     def ask(self, kind: str, question: Mapping[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._ask(
-            self._send, "POST", "/ask", {"kind": kind, "question": question, **self._tenancy}
-        ).json()
+        answer: dict[str, Any] = self._post("/ask", {"kind": kind, "question": question, **self._tenancy}).json()
         return answer
 
+    def _post(self, path: str, body: Any) -> httpx.Response:
+        return self._thread.submit(self._ask, self._send, "POST", path, body).result()
+
     def close(self) -> None:
-        self._stack.close()
+        self._thread.submit(self._stack.close).result()
+        self._thread.shutdown()
 
 
 def _told(response: httpx.Response) -> TwintrackError:

@@ -17,7 +17,7 @@ import msgspec
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from twintrack.access.commands import access_commands
@@ -25,6 +25,7 @@ from twintrack.app import Services
 from twintrack.auth import Principal, Role
 from twintrack.backup.carry import rights_of, write_file
 from twintrack.backup.snapshot import take
+from twintrack.control.retention import KEPT
 from twintrack.control.rollout import Rollout
 from twintrack.doctor import examine
 from twintrack.errors import RequestError, StoreError, TwintrackError
@@ -36,14 +37,13 @@ from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Reason, Refusal
 from twintrack.privacy.audit import OPERATOR, SOCKET, Detail, Who, operator
 from twintrack.privacy.retention import change_retention, retention_state
-from twintrack.privacy.routes import zipped
+from twintrack.privacy.routes import able, zipped
 from twintrack.privacy.shape import shape
 from twintrack.privacy.subject import mark_of
 from twintrack.query.answer import Answers
 from twintrack.query.kinds import KINDS
+from twintrack.query.listening import passed_on, while_listening
 from twintrack.spool.protocol import Delivery, Refused
-
-_FORMATS = {"csv": "CSVWithNames", "parquet": "Parquet", "json": "JSONEachRow", "table": "JSONCompact"}
 
 
 def import_id_of(secret: bytes, milliseconds: int, content: bytes, occurrence: int) -> UUID:
@@ -93,20 +93,22 @@ def command_app(services: Services) -> Starlette:
 
     async def query(request: Request) -> Response:
         body = await request.json()
-        asked: Detail = {"sql": shape(body["sql"])}
+        parameters = body.get("parameters", {})
+        asked: Detail = {"sql": shape(body["sql"]), "format": body["format"]}
         try:
             if body["format"] == "table":
-                answer = await services.executor.sql(body["sql"], body.get("parameters", {}), None)
+                work = services.executor.sql(body["sql"], parameters, None, asker="command")
+                answer = await while_listening(request, work)
                 record(OPERATOR, "sql", rows=len(answer["rows"]), detail=asked)
                 return JSONResponse(answer)
-            content = await services.executor.export(
-                body["sql"], _FORMATS[body["format"]], None, body.get("parameters", {})
-            )
+            pieces = services.executor.stream(body["sql"], parameters, body["format"], None, asker="command")
+            # Before the first piece an error is still an answer of its own; after it the answer is cut.
+            first = await while_listening(request, anext(pieces, b""))
         except (RequestError, StoreError) as error:
             record(OPERATOR, "sql", outcome=error.code, detail=asked)
             raise
-        record(OPERATOR, "sql", detail={**asked, "format": body["format"], "bytes": len(content)})
-        return Response(content, media_type="application/octet-stream")
+        record(OPERATOR, "sql", detail=asked)
+        return StreamingResponse(passed_on(first, pieces), media_type="application/octet-stream")
 
     async def ask(request: Request) -> Response:
         body = await request.json()
@@ -120,7 +122,7 @@ def command_app(services: Services) -> Starlette:
             raise RequestError(faults, hint="see docs/reference/http.md", code="invalid") from None
         tenancy = Tenancy(body["project"], body["environment"])
         operator_ = Principal("operator", Role.OWNER, tenancy)
-        answer = await Answers(services.executor, services.clock).ask(asked, operator_)
+        answer = await Answers(services.executor, services.clock, services.control.cohorts.all).ask(asked, operator_)
         record(OPERATOR, f"query.{body['kind']}")
         return JSONResponse(answer)
 
@@ -203,18 +205,18 @@ def command_app(services: Services) -> Starlette:
         place = Tenancy(body["project"], "")
         with changing(operator(place), "erasure.request") as told:
             made = await asyncio.to_thread(
-                services.eraser.request, body["project"], body["user_id"], body["anonymous_id"]
+                able(services.eraser).request, body["project"], body["user_id"], body["anonymous_id"]
             )
             told["request"], told["subject_hmac"] = made.id, made.progress.hash
         return JSONResponse(made.told())
 
     async def erase_state(request: Request) -> Response:
-        told = services.eraser.get(request.path_params["id"]).told()
+        told = able(services.eraser).get(request.path_params["id"]).told()
         return JSONResponse({**told, "waits_for": services.loader.last_error})
 
     async def erase_resume(request: Request) -> Response:
         with changing(OPERATOR, "erasure.resume", detail={"request": request.path_params["id"][:64]}):
-            return JSONResponse(services.eraser.resume(request.path_params["id"]).told())
+            return JSONResponse(able(services.eraser).resume(request.path_params["id"]).told())
 
     async def export_user(request: Request) -> Response:
         body = await request.json()
@@ -229,7 +231,7 @@ def command_app(services: Services) -> Starlette:
         return zipped(file)
 
     async def erase_verify(request: Request) -> Response:
-        return JSONResponse({"genuine": services.eraser.verify((await request.json())["certificate"])})
+        return JSONResponse({"genuine": able(services.eraser).verify((await request.json())["certificate"])})
 
     async def retention(request: Request) -> Response:
         project = request.query_params.get("project")
@@ -309,9 +311,9 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         "",
         False,
         imported=True,
-        keep_expired=batch.keep_expired,
     )
     masker = services.receiver.maskers.of(batch.environment)
+    lives = services.control.retention.policies().of(batch.project)
     rules = Rules(
         limits(),
         project.secret,
@@ -319,16 +321,19 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         False,
         masker,
         services.settings.id_window_days,
-        services.control.tombstones(batch.project),
-        services.control.retention.policies().of(batch.project),
+        lives,
         services.receiver.denials(context.tenancy, project.secret),
+        services.control.tombstones(batch.project),
     )
     elements: list[WireEvent | Refusal] = []
     ids: list[str] = []
     for row in batch.rows:
         content = msgspec.json.encode(row.event, order="sorted")
         ids.append(str(row.event_id or import_id_of(project.secret, row.milliseconds, content, row.occurrence)))
-        elements.append(decode_one(msgspec.json.encode({**row.event, "event_id": ids[-1], "source": "import"})))
+        name = row.event.get("event_name", "")
+        kept = batch.keep_expired and lives and lives.expired(name, row.milliseconds // 1000, now // 1000)
+        source = KEPT if kept else "import"
+        elements.append(decode_one(msgspec.json.encode({**row.event, "event_id": ids[-1], "source": source})))
     prepared = prepare(elements, context, rules)
     refused = [Refused(ids[i], refusal.status, refusal.reason) for i, refusal in prepared.refusals.items()]
     fresh = await services.spool.append(Delivery(context.tenancy, now, prepared.slabs, refused, [], batch.import_id))

@@ -21,6 +21,16 @@ CRASH_POINTS = (
     "before_forget",
     "in_backup",
 )
+# On the way of an erasure, in this order.
+ERASURE_POINTS = (
+    "erasure_planned",
+    "before_amend",
+    "after_amend",
+    "erasure_spool_done",
+    "erasure_deleted",
+    "erasure_settled",
+)
+_POINTS = (*CRASH_POINTS, *ERASURE_POINTS)
 
 
 def crash_at(point: str) -> Callable[[str], None]:
@@ -28,8 +38,8 @@ def crash_at(point: str) -> Callable[[str], None]:
     name, _, number = point.partition(":")
     if not name:
         return lambda _: None
-    if name not in CRASH_POINTS or not (number or "1").isdigit():
-        raise SettingsError(f"TWINTRACK_CRASH_POINT is one of {', '.join(CRASH_POINTS)}, with :N for the N-th time")
+    if name not in _POINTS or not (number or "1").isdigit():
+        raise SettingsError(f"TWINTRACK_CRASH_POINT is one of {', '.join(_POINTS)}, with :N for the N-th time")
     times, last = count(1), int(number or 1)
 
     def reached(here: str) -> None:

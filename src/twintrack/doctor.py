@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from twintrack.app import Services
 from twintrack.clock import iso
+from twintrack.control.erasures import Erasures
 from twintrack.errors import StoreError
 from twintrack.load.rollup import Difference, compare, first_whole_month
 from twintrack.store.migrate import missing
@@ -43,6 +44,7 @@ async def examine(services: Services) -> dict[str, Any]:
         _balance(state),
         _masking(services),
         await asyncio.to_thread(_chunks, services),
+        await asyncio.to_thread(_erasures, services),
     ]
     for check in (_schema, _rollups, _expiry, _clock):
         try:
@@ -116,6 +118,26 @@ def _chunks(services: Services) -> Check:
             "mend the cause, then `twintrack replay`",
         )
     return Check("chunks", True, f"{len(services.spool.pending()):,} wait, every one can be read")
+
+
+def _erasures(services: Services) -> Check:
+    requests = Erasures(services.control.engine)
+    failed = requests.failed()
+    if failed:
+        return Check(
+            "erasures",
+            False,
+            f"{len(failed):,} stopped before the end, the first is {failed[0]}",
+            f"see the log for why, then `twintrack erase --resume {failed[0]}`",
+        )
+    waiting = requests.open()
+    return Check(
+        "erasures",
+        True,
+        f"{len(waiting):,} under way, the oldest since {iso(waiting[0].requested_at)}"
+        if waiting
+        else "none is under way",
+    )
 
 
 def _schema(services: Services) -> Check:

@@ -192,7 +192,6 @@ class RequestContext(msgspec.Struct):
     user_agent: str
     is_bot: bool
     imported: bool = False
-    keep_expired: bool = False  # of an import: what a policy would have expired already is kept, from now on
 
 
 def uuid7_milliseconds(event_id: UUID) -> int | None:

@@ -113,13 +113,13 @@ class Metrics:
             ["status", "reason"],
         )
         self.masking_reloads = self._counter(
-            "twintrack_masking_rules_reloads",
+            "twintrack_ingest_masking_rules_reloads",
             "Changes of the masking rules file that were seen, by what became of them: loaded or refused.",
             "refused at all: the file is broken or gone, and the rules from before it stay in force",
             ["result"],
         )
         self.masking_rules_refused = self._gauge(
-            "twintrack_masking_rules_refused",
+            "twintrack_ingest_masking_rules_refused",
             "1 while the masking rules file is not what is in force.",
             "1 for a minute: `twintrack doctor` says what is wrong with the file",
         )
@@ -304,6 +304,11 @@ class Metrics:
             "Requests of readers that were refused, by why. slowed: somebody guesses and must wait.",
             "slowed or wrong_password rising: somebody guesses; foreign_address at all: a key is used from elsewhere",
             ["reason"],
+        )
+        self.key_set_errors = self._counter(
+            "twintrack_access_key_set_errors",
+            "Times the key set of user tokens (TWINTRACK_JWT_KEYS) could not be read.",
+            "rising for 10 minutes: after an hour its tokens verify nobody",
         )
 
         self.receipts = {result: self.received_receipts.labels(result) for result in RECEIPTS}

@@ -28,6 +28,7 @@ class Permission(StrEnum):
     TEXT = "text"
     CLAIMS = "claims"
     PRIVACY = "privacy"
+    GUARD = "guard"
     STEER = "steer"
     ACCESS = "access"
     AUDIT = "audit"
@@ -43,8 +44,9 @@ MEANING = {
     Permission.EXPORT: "take answers out as files",
     Permission.TEXT: "see message text and client addresses",
     Permission.CLAIMS: "see user ids that nobody verified; others see a name that holds within one answer",
-    Permission.PRIVACY: "export and erase what is held about a person",
-    Permission.STEER: "change rollout, masking rules, retention and settings",
+    Permission.PRIVACY: "export what is held about a person",
+    Permission.GUARD: "erase a person, record consent, set retention",
+    Permission.STEER: "change rollout, masking rules and settings",
     Permission.ACCESS: "invite and remove people, make and revoke keys",
     Permission.AUDIT: "read the audit log",
 }
@@ -59,8 +61,8 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.READ: _SEES | {_P.SQL},
     Role.VIEWER: _SIGNS_IN,
     Role.ANALYST: _SIGNS_IN | {_P.SQL, _P.EXPORT},
-    Role.PRIVACY: _SIGNS_IN | {_P.SQL, _P.EXPORT, _P.TEXT, _P.CLAIMS, _P.PRIVACY, _P.AUDIT},
-    Role.ADMIN: _SIGNS_IN | {_P.SQL, _P.EXPORT, _P.STEER, _P.ACCESS, _P.AUDIT},
+    Role.PRIVACY: _SIGNS_IN | {_P.SQL, _P.EXPORT, _P.TEXT, _P.CLAIMS, _P.PRIVACY, _P.GUARD, _P.AUDIT},
+    Role.ADMIN: _SIGNS_IN | {_P.SQL, _P.EXPORT, _P.GUARD, _P.STEER, _P.ACCESS, _P.AUDIT},
     Role.OWNER: frozenset(_P) - {_P.SEND, _P.VOUCH},
 }
 

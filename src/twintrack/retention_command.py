@@ -66,12 +66,10 @@ def expired_rows(rows: Iterable[Row | BadRow], state: dict[str, Any]) -> int:
     lives = Lifetimes(Rule(r["event"], r["field"], None if r["days"] == "forever" else r["days"]) for r in rules)
     if not any(not rule.field and rule.days is not None for rule in lives.rules):
         return 0  # the file is not read twice for nothing
-    found = 0
-    for row in rows:
-        if isinstance(row, Row):
-            days = lives.days(row.event["event_name"])
-            found += days is not None and row.milliseconds // 1000 + days * 86_400 <= state["as_of_seconds"]
-    return found
+    now = state["as_of_seconds"]
+    return sum(
+        isinstance(row, Row) and lives.expired(row.event["event_name"], row.milliseconds // 1000, now) for row in rows
+    )
 
 
 def _tell(state: dict[str, Any]) -> None:

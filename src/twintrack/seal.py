@@ -138,10 +138,14 @@ class DataKeys:
 
     def seal(self, data: bytes, bound: str) -> bytes:
         """A value that opens only with the same `bound`; 44 bytes longer."""
+        return b"".join(self.seal_large(data, bound))
+
+    def seal_large(self, data: bytes, bound: str) -> tuple[bytes, bytes]:
+        """The same in two parts, to be written one behind the other: joining megabytes costs as much as sealing them."""
         salt = os.urandom(_SALT_BYTES)
         key = digest(self._key(self.newest), b"twintrack value" + salt, "sha256")
         head = _MAGIC + self.newest.to_bytes(_NUMBER_BYTES, "big") + salt
-        return head + AESGCM(key).encrypt(_ZERO, data, bound.encode())
+        return head, AESGCM(key).encrypt(_ZERO, data, bound.encode())
 
     def open(self, sealed: bytes, bound: str) -> bytes:
         """The value; one that was written before sealing was switched on comes back as it is. Raises: SealBroken."""
@@ -152,7 +156,8 @@ class DataKeys:
         salt = sealed[start + _NUMBER_BYTES : start + _NUMBER_BYTES + _SALT_BYTES]
         key = digest(self._key(number), b"twintrack value" + salt, "sha256")
         try:
-            return AESGCM(key).decrypt(_ZERO, sealed[start + _NUMBER_BYTES + _SALT_BYTES :], bound.encode())
+            rest = memoryview(sealed)[start + _NUMBER_BYTES + _SALT_BYTES :]
+            return AESGCM(key).decrypt(_ZERO, rest, bound.encode())
         except (InvalidTag, ValueError) as error:
             raise SealBroken("a sealed value was altered or belongs elsewhere") from error
 

@@ -90,11 +90,13 @@ def load(settings: Settings) -> None:
 def _work(settings: Settings, *, demo: bool, door: bool) -> None:
     configure(settings.log_level, settings.log_format)
     watch_process()
+    # A dump of this process would hold keys, tokens and events that nobody has masked.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _allow_files(settings.most_connections)
     lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
     services = build(settings, only_load=not door)
     masker = services.receiver.maskers.of("")
-    record_start(services.audit, settings, masker.version if masker is not None else "off")
+    record_start(services.audit, services.control, settings, masker.version if masker is not None else "off")
     # Batches are decoded into thousands of short-lived objects without cycles; collecting for them is wasted time.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -105,7 +107,7 @@ def _work(settings: Settings, *, demo: bool, door: bool) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(services, demo=demo) if door else _run_loader(services))
     finally:
-        record_stop(services.audit)
+        record_stop(services.audit, services.control)
         services.close()
         (settings.data / SOCKET).unlink(missing_ok=True)
         os.close(lock)
@@ -151,7 +153,7 @@ async def _run(services: Services, *, demo: bool) -> None:
     commands = control_socket(settings.data)
     _stop_on_signals(services, public, control)
     print(_welcome(address, link, settings), flush=True)
-    beside = [asyncio.create_task(publish_forever(services.audit))]
+    beside = [asyncio.create_task(publish_forever(services.audit, services.control))]
     if tls is not None:
         beside.append(asyncio.create_task(tls.watch()))
     await asyncio.gather(public.serve(sockets=[listener]), control.serve(sockets=[commands]))

@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         " ids are looked up in the store until it was read.",
     )
     jwt_secret: SecretStr = Field(
-        SecretStr(""), description="Secret of HS256 user tokens; empty: no token is ever verified."
+        SecretStr(""), description="Secret of HS256 user tokens; empty: none of them is ever verified."
     )
     statsig_deletion_url: str = Field(
         "",
@@ -90,6 +90,16 @@ class Settings(BaseSettings):
     statsig_deletion_key: SecretStr = Field(
         SecretStr(""), description="Server key of the Statsig project, for deletions."
     )
+    jwt_keys: str = Field(
+        "",
+        description="Public keys of RS256, ES256 and EdDSA user tokens: file or `https://` address of a JWKS. Read again"
+        " on an unknown `kid`, at most each 10 s; kept for an hour where it cannot be read.",
+    )
+    jwt_keys_seconds: float = Field(300.0, ge=10, description="Time after which the key set is read again.")
+    jwt_audience: str = Field(
+        "", description="Audience that user tokens must name; empty: a token that names one is not verified."
+    )
+    jwt_issuer: str = Field("", description="Issuer that user tokens must name; empty: any.")
     require_verified_ids: bool = Field(
         False, description="Refuse events whose `user_id` neither a token nor a server key verifies."
     )
@@ -207,6 +217,9 @@ class Settings(BaseSettings):
     query_result_rows: int = Field(100_000, ge=1, description="Most rows of one SQL answer.")
     query_file_rows: int = Field(5_000_000, ge=1, description="Most rows of one SQL answer as a file.")
     query_memory_bytes: int = Field(2 << 30, ge=1 << 20, description="Most memory of one SQL query.")
+    query_cache_answers: int = Field(
+        500, ge=0, description="Most answers of questions that are kept while their data does not change; 0 for none."
+    )
     session_days: int = Field(14, ge=1, description="Life of a dashboard session, days.")
     session_idle_minutes: int = Field(
         720, ge=1, description="A dashboard session that was not used for so long ends, minutes."

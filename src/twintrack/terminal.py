@@ -91,4 +91,5 @@ def show_table(columns: list[str], rows: list[dict[str, Any]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if row[c] is None else str(row[c]) for c in columns))
-    out.print(table)
+    # A pipe has no width: each row is one line there.
+    (out if out.is_terminal else Console(width=10_000)).print(table)

@@ -23,6 +23,7 @@ ELSEWHERE = {
     Reason.KILLED,
     Reason.NOT_IN_ROLLOUT,
     Reason.SAMPLED,
+    Reason.ERASED,
     Reason.UNVERIFIED_USER,
     Reason.RATE_LIMITED,
 }

@@ -416,7 +416,7 @@ def test_quarantined_chunk_is_put_back_by_any_node_and_stored_once(
     assert doctor(node)["ok"]
 
 
-def test_sealed_topic_fallback_and_quarantine_show_nothing_and_lose_nothing(
+def test_sealed_topic_and_quarantine_show_nothing_and_lose_nothing(
     cluster: Cluster, strict_engine: Callable[[], None]
 ) -> None:
     """What was sent before sealing was switched on is read beside it."""

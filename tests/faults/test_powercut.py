@@ -34,7 +34,7 @@ def strace() -> None:
     assert shutil.which("strace"), "the power cut tests need strace: apt-get install strace"
 
 
-def traced(data: Path, trace: Path) -> tuple[subprocess.Popen[str], str, int]:
+def traced(data: Path, trace: Path, more: dict[str, str]) -> tuple[subprocess.Popen[str], str, int]:
     """A service under strace, its address, its process."""
     words = [*WORDS, "-o", str(trace), sys.executable, "-m", "twintrack", "serve", "--port", "0", "--data", str(data)]
     with (trace.parent / "traced.log").open("a") as log:
@@ -43,7 +43,7 @@ def traced(data: Path, trace: Path) -> tuple[subprocess.Popen[str], str, int]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env={**os.environ, "TWINTRACK_BOOT": "before", "PYTHONPATH": str(SOURCE)},
+            env={**os.environ, "TWINTRACK_BOOT": "before", "PYTHONPATH": str(SOURCE), **more},
         )
     assert process.stdout is not None
     for line in process.stdout:
@@ -62,13 +62,12 @@ class Recorded(NamedTuple):
     calls: list[tuple[str, str, int]]
     answers: list[int]  # behind so many calls the n-th batch was answered
     batches: list[set[str]]
+    environment: dict[str, str]
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    folder = tmp_path_factory.mktemp("recorded")
+def record(folder: Path, **environment: str) -> Recorded:
     data, trace = folder / "data", folder / "trace"
-    process, address, service = traced(data, trace)
+    process, address, service = traced(data, trace, environment)
     engine = engine_of(service)
     key = Running(process, address, "", data).command("keys", "create", "--role", "write").strip()
     batches = []
@@ -86,12 +85,29 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     found = list(calls(trace))
     answers = [number for number, call in enumerate(found, 1) if answered(*call[:2]) == ROWS]
     assert len(answers) == BATCHES, "the trace does not see the answers"
-    return Recorded(data, found, answers, batches)
+    return Recorded(data, found, answers, batches, environment)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return record(tmp_path_factory.mktemp("recorded"))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_power_cut_keeps_each_acknowledged_event_once(tmp_path: Path, recorded: Recorded, seed: int) -> None:
     """Seed 0 cuts behind the last call and keeps nothing unsynced; the others at random, behind the first answer."""
+    cut(tmp_path, recorded, seed)
+
+
+def test_power_cut_of_a_sealed_service_keeps_each_acknowledged_event_once(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    sealed = record(tmp_path_factory.mktemp("sealed"), TWINTRACK_ENCRYPTION_KEY="17" * 32)
+    for seed in (0, 3):
+        cut(tmp_path / str(seed), sealed, seed)
+
+
+def cut(folder: Path, recorded: Recorded, seed: int) -> None:
     source, sender = random.Random(seed), Sender(seed)
     place = source.randint(recorded.answers[0], len(recorded.calls)) if seed else len(recorded.calls)
     disk = Disk(recorded.data, strict=recorded.data / "spool")
@@ -105,8 +121,8 @@ def test_power_cut_keeps_each_acknowledged_event_once(tmp_path: Path, recorded: 
         kinds = {part for path in disk.synced for part in FILES if part in path}
         assert kinds == set(FILES), "the trace does not see the files that matter"
         assert disk.seen("/spool/claims/data.mdb") > 0, "the trace does not see the index"
-    disk.write_to(tmp_path / "data", source if seed else None)
-    running = start(tmp_path / "data", TWINTRACK_BOOT="after")
+    disk.write_to(folder / "data", source if seed else None)
+    running = start(folder / "data", TWINTRACK_BOOT="after", **recorded.environment)
     try:
         assert_each_once(running, sender)
     finally:

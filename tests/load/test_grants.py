@@ -6,8 +6,10 @@ from pathlib import Path
 from tests.conftest import open_service
 from tests.faults.proxy import FaultProxy
 from tests.faults.test_wire import until
+from tests.privacy.kit import ask, finished
 from tests.server import Server
 from twintrack.clock import month_of
+from twintrack.control.erasures import State
 from twintrack.load.reconcile import remove_rows, wait_for_deletions
 from twintrack.load.rollup import compare, months, rebuild
 from twintrack.store.grants import SERVICE, grants
@@ -25,6 +27,8 @@ _NEEDS = {
     r"\bALTER TABLE \S+ (?:REPLACE|DROP) PARTITION\b": "ALTER DELETE",
     r"\bCREATE TABLE\b": "CREATE TABLE",
     r"\bDROP TABLE\b": "DROP TABLE",
+    r"\bALTER TABLE \S+ (?:MODIFY|RESET) SETTING\b": "ALTER SETTINGS",
+    r"\bTRUNCATE TABLE\b": "TRUNCATE",
 }
 _ANY = re.compile(r"\b(?:CREATE|DROP|ALTER|TRUNCATE|RENAME|KILL|SYSTEM|OPTIMIZE|GRANT|ATTACH|DETACH)\s+[A-Z]+")
 
@@ -47,6 +51,9 @@ def test_service_asks_a_server_for_nothing_beyond_its_grants(tmp_path: Path) -> 
         assert removals is not None
         until(lambda: removals.version() != 0 and not removals.rewrites())
         assert service.sql("SELECT count() FROM events").status_code == 200
+        service.send([wire_event(user_id="bob")])
+        request = ask(service, "POST", "erasures", {"user_id": "bob"}).json()["id"]
+        finished(service, request, State.STORE_DONE)
         chunk = service.services.spool.in_grace()[1][0]
         remove_rows(service.services.store, [chunk])
         wait_for_deletions(service.services.store)
@@ -66,6 +73,7 @@ def test_service_asks_a_server_for_nothing_beyond_its_grants(tmp_path: Path) -> 
     said = "\n".join(proxy.asked)
     seen = {grant for pattern, grant in _NEEDS.items() if re.search(pattern, said)}
     assert seen == verbs  # none lacks, none is for nothing
-    assert set(_ANY.findall(said)) <= {"CREATE TABLE", "DROP TABLE", "ALTER TABLE", "DROP PARTITION"}
+    assert set(_ANY.findall(said)) <= {"CREATE TABLE", "DROP TABLE", "ALTER TABLE", "DROP PARTITION", "TRUNCATE TABLE"}
+    assert set(re.findall(r"TRUNCATE TABLE (\S+)", said)) == {"analytics.erasing"}
     tables = set(re.findall(r"\bsystem\.\w+", said))
     assert tables - _OPEN == {place for place in places if place.startswith("system.")}

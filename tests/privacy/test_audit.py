@@ -156,6 +156,14 @@ def test_what_is_asked_again_within_a_minute_is_summed_up(tmp_path: Path) -> Non
     assert whole(tmp_path) == 5
 
 
+def test_act_that_ends_otherwise_is_recorded_beside_the_one_that_is_repeated(tmp_path: Path) -> None:
+    audit = Audit(tmp_path, ManualClock())
+    for outcome in ("unknown_key", "wrong_role", "unknown_key"):
+        audit.repeated(ANN, "session.open", outcome=outcome)
+    assert [entry.outcome for entry in entries(tmp_path)] == ["unknown_key", "wrong_role"]
+    audit.close()
+
+
 def test_repeated_act_whose_first_record_failed_is_recorded_at_the_next_try(tmp_path: Path) -> None:
     audit = Audit(tmp_path, ManualClock())
     audit.record(ANN, "sql")
@@ -168,8 +176,9 @@ def test_repeated_act_whose_first_record_failed_is_recorded_at_the_next_try(tmp_
 
 def test_change_is_recorded_before_it_is_made_and_after(tmp_path: Path) -> None:
     audit = Audit(tmp_path, ManualClock())
-    with audit.change(OPERATOR, "key.create", detail={"role": "read"}) as told:
-        assert [entry.outcome for entry in entries(tmp_path)] == ["begun"]
+    mark = subject_mark(b"secret", "ann")
+    with audit.change(OPERATOR, "key.create", subject=mark, detail={"role": "read"}) as told:
+        assert [(entry.outcome, entry.subject) for entry in entries(tmp_path)] == [("begun", mark.hex())]
         told["key"] = "k1"
     with pytest.raises(RequestError), audit.change(OPERATOR, "key.revoke"):
         raise RequestError("no such key", code="unknown_key")

@@ -15,6 +15,7 @@ from tests.conftest import Service, running
 from tests.e2e.conftest import start
 from tests.privacy.test_audit import entries, no_room_beyond, whole
 from twintrack.commands import command_app
+from twintrack.control.control import Control
 from twintrack.privacy import chain
 from twintrack.privacy.audit import Audit
 from twintrack.privacy.chain import Entry
@@ -40,6 +41,10 @@ def folder_of(service: Service) -> Path:
 
 def last(service: Service, what: str) -> Entry:
     return [entry for entry in entries(folder_of(service)) if entry.what == what][-1]
+
+
+def control_of(folder: Path) -> Control:
+    return Control(f"sqlite:///{folder / 'control.db'}", ManualClock())
 
 
 def commands(service: Service, *requests: tuple[str, str, Any]) -> list[httpx.Response]:
@@ -192,16 +197,16 @@ def test_metrics_publish_the_head_that_verify_takes(one: Service) -> None:
 
 
 def test_start_records_which_settings_differ_and_no_secret(tmp_path: Path) -> None:
-    audit = Audit(tmp_path / "audit", ManualClock())
+    audit, control = Audit(tmp_path / "audit", ManualClock()), control_of(tmp_path)
     for more in (
         {},
         {},
         {"session_days": 3, "jwt_secret": "hunter2-hunter2", "store": "https://me:sesame@host:8443"},
         {"session_days": 3, "jwt_secret": "hunter3-hunter3", "store": "https://me:sesame@host:8443"},
     ):
-        record_start(audit, load_settings(data=tmp_path, **more), "7")
-    record_start(audit, load_settings(data=tmp_path, session_days=3), "8+own")
-    record_stop(audit)
+        record_start(audit, control, load_settings(data=tmp_path, **more), "7")
+    record_start(audit, control, load_settings(data=tmp_path, session_days=3), "8+own")
+    record_stop(audit, control)
     told = [(e.what, e.detail.get("setting"), e.detail.get("from"), e.detail.get("to")) for e in entries(audit.folder)]
     assert [each for each in told if each[0] == "settings.change"] == [
         ("settings.change", "jwt_secret", None, None), ("settings.change", "session_days", "14", "3"),
@@ -213,6 +218,30 @@ def test_start_records_which_settings_differ_and_no_secret(tmp_path: Path) -> No
     kept = b"".join(file.read_bytes() for file in audit.folder.iterdir())
     assert b"hunter" not in kept and b"sesame" not in kept
     audit.close()
+    control.close()
+
+
+@pytest.mark.parametrize("how", ["cut", "emptied", "whole"])
+def test_start_behind_a_cut_tail_says_so(tmp_path: Path, how: str) -> None:
+    """The control data know how far the chain had come when the service stopped."""
+    folder = tmp_path / "audit"
+    audit, control = Audit(folder, ManualClock()), control_of(tmp_path)
+    for _ in range(3):
+        record_start(audit, control, load_settings(data=tmp_path), "7")
+    record_stop(audit, control)
+    audit.close()
+    (file,) = chain.files(folder)
+    if how == "cut":
+        file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:2]))
+    elif how == "emptied":
+        file.unlink()
+    audit = Audit(folder, ManualClock())
+    record_start(audit, control, load_settings(data=tmp_path), "7")
+    told = [(e.detail["kept"], e.detail["found"]) for e in entries(folder) if e.what == "audit.cut"]
+    assert told == {"cut": [(4, 2)], "emptied": [(4, 0)], "whole": []}[how]
+    assert chain.verify(folder).fault is None
+    audit.close()
+    control.close()
 
 
 def test_verify_command_works_on_a_live_folder_and_on_one_at_rest(tmp_path: Path) -> None:
@@ -221,7 +250,8 @@ def test_verify_command_works_on_a_live_folder_and_on_one_at_rest(tmp_path: Path
         live.command("keys", "create", "--role", "read")
         words = live.command("audit", "verify").split()
         assert words[1:4] == ["records", "are", "whole"]
-        assert '"what": "key.create"' in live.command("audit", "show", "--json", "--what", "key.")
+        assert '"what": "key.create"' in live.command("audit", "show", "--json", "--what", "key.", "--since", "2026")
+        assert live.command("audit", "show", "--since", "2999") == ""
     finally:
         assert live.stop() == 0
     head = words[-1]

@@ -1,5 +1,7 @@
 """Consent by person and purpose: the history is whole, and the latest word holds at the door within a second."""
 
+import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,11 @@ import pytest
 from tests.conftest import Service, running
 from tests.test_balance import reasons, state_of
 from twintrack.clock import iso
-from twintrack.control.consents import ANONYMOUS, DENIED, Consents, Statement, subject_hash
+from twintrack.control.consents import DENIED, Consents, Statement
 from twintrack.control.control import Control
+from twintrack.control.tombstones import ANONYMOUS, subject_hash
 from twintrack.event import Tenancy
+from twintrack.privacy.export import Exporter
 from twintrack.testing import ManualClock, uuid7, wire_event
 
 NOON = 1_770_638_400_000  # 2026-02-09 12:00 UTC
@@ -176,3 +180,13 @@ def test_denials_beyond_what_is_held_in_memory_hold_all_the_same(tmp_path: Path)
     assert small.asks(shop)
     assert [small.denied_at(shop, ANONYMOUS, f"h{i}") for i in range(50)] == [None, NOON] * 25
     control.close()
+
+
+def test_history_of_consent_is_in_the_export_of_a_person(kept: tuple[Service, ManualClock]) -> None:
+    service, clock = kept
+    say(service, "denied", user_id="ann", source="banner-3")
+    say(service, "denied", user_id="bob")
+    s = service.services
+    with zipfile.ZipFile(Exporter(s.control, s.spool, s.store, clock).export("demo", "ann", None)) as archive:
+        rows = json.loads(archive.read("control_consents.json"))
+    assert {(row["state"], row["source"]) for row in rows} == {("denied", "banner-3")}

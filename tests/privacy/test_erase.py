@@ -9,12 +9,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.conftest import Service
-from tests.privacy.kit import ask, erase, served
-from tests.test_balance import state_of
+from tests.privacy.kit import ask, erase, finished, served
+from tests.test_balance import doctor, state_of
 from twintrack.auth import Role
 from twintrack.clock import iso
 from twintrack.commands import command_app
+from twintrack.control.erasures import Erasures, State, Subject
 from twintrack.load.rollup import compare
+from twintrack.privacy.routes import able
 from twintrack.testing import uuid7, wire_event
 
 DAY = 86_400_000
@@ -98,8 +100,10 @@ def test_same_id_in_another_project_stays(service: Service) -> None:
 
 
 def test_late_event_is_dropped_and_counted_and_a_new_one_is_taken(service: Service) -> None:
-    service.send([wire_event(user_id="ann")])
+    stored = wire_event(user_id="ann")
+    service.send([stored])
     erase(service, user_id="ann")
+    assert service.fate(stored["event_id"])["fate"] == "gone"
     now = service.services.clock.milliseconds()
     late = wire_event(now, user_id="ann", client_timestamp=iso(now - DAY))
     timeless = {**wire_event(now, user_id="ann", event_id=uuid7(now - DAY))}
@@ -135,7 +139,7 @@ def test_events_from_before_and_behind_a_masking_rule_are_one_person(tmp_path: P
 def test_table_of_tomorrow_is_found_from_the_schema(service: Service) -> None:
     store = service.services.store
     store.command(
-        "CREATE TABLE analytics.tomorrow (project String, environment String, user_id String, note String)"
+        "CREATE TABLE analytics.tomorrow (project String, user_id String, anonymous_id String)"
         " ENGINE = MergeTree ORDER BY user_id"
     )
     store.command(
@@ -145,17 +149,18 @@ def test_table_of_tomorrow_is_found_from_the_schema(service: Service) -> None:
         principal = service.services.control.principal(service.write_key)
         assert principal is not None
         project = principal.tenancy.project
-        event = wire_event(user_id="ann")
+        event = wire_event(user_id="ann", anonymous_id="hers")
         service.send([event])
         service.settle()
         store.command(
-            f"INSERT INTO analytics.tomorrow VALUES ('{project}', 'e', 'ann', 'x'), ('{project}', 'e', 'bob', 'x')"
+            f"INSERT INTO analytics.tomorrow VALUES ('{project}', 'ann', ''), ('{project}', 'bob', 'hers'),"
+            f" ('{project}', '', 'hers')"
         )
         store.command(f"INSERT INTO analytics.later VALUES ('{project}', '{event['event_id']}', 'x')")
         request = erase(service, user_id="ann")
         assert service.rows("SELECT user_id FROM analytics.tomorrow") == [["bob"]]
         assert service.rows("SELECT count() FROM analytics.later") == [[0]]
-        assert request.progress.removed["store/tomorrow"] == request.progress.removed["store/later"] == 1
+        assert (request.progress.removed["store/tomorrow"], request.progress.removed["store/later"]) == (2, 1)
     finally:
         store.command("DROP TABLE analytics.tomorrow SYNC")
         store.command("DROP TABLE analytics.later SYNC")
@@ -176,7 +181,7 @@ def test_request_that_names_nobody_is_refused_and_leaves_nothing(shared: Service
     answer = ask(shared, "POST", "erasures", body)
     assert answer.status_code in (400, 422)
     assert "xxx" not in answer.text
-    assert shared.services.eraser._erasures.open() == []
+    assert Erasures(shared.services.control.engine).open() == []
 
 
 def test_only_who_may_erase_asks_and_only_in_their_own_project(service: Service) -> None:
@@ -202,6 +207,22 @@ def test_certificate_is_verified_word_for_word(service: Service) -> None:
     assert not genuine({**certificate, "finished_at": "2020-01-01T00:00:00.000Z"})
     assert not genuine({**certificate, "removed_rows": {}})
     assert not genuine({name: value for name, value in certificate.items() if name != "signature"})
+
+
+def test_request_that_cannot_go_on_stops_nobody_else_and_goes_on_when_asked(service: Service) -> None:
+    control = service.services.control
+    requests = Erasures(control.engine)
+    ghost = f"ghost-{uuid7()[-6:]}"  # a project that is not there
+    made = requests.create(ghost, Subject("user", "ann", ["ann"], []), "", (), service.services.clock.milliseconds())
+    failed = finished(service, made.id, State.FAILED)
+    assert "KeyError" in failed.progress.error and "ann" not in failed.progress.error
+    assert not doctor(service)["erasures"]["ok"] and made.id in doctor(service)["erasures"]["do"]
+    service.send([wire_event(user_id="bob")])
+    assert people(service) == {"bob": 1}
+    control.ensure_project(ghost)
+    able(service.services.eraser).resume(made.id)
+    finished(service, made.id)
+    assert doctor(service)["erasures"]["ok"]
 
 
 def test_anonymous_id_goes_from_an_environment_that_has_no_key(service: Service) -> None:

@@ -19,6 +19,7 @@ from twintrack.query.execute import Executor
 from twintrack.query.kinds import KINDS
 from twintrack.query.question import Question
 from twintrack.settings import load_settings
+from twintrack.store.clickhouse import ClickHouse, Connection
 from twintrack.testing import ManualClock
 
 SHOP = Tenancy("shop", "production")
@@ -46,10 +47,12 @@ class Stage:
     def __init__(self, folder: Path, now: datetime) -> None:
         self.server = Server(folder)
         self.server.migrate()
-        self.store = self.server.store
+        # Known as the embedded engine that it is.
+        self.store = ClickHouse(Connection(self.server.url()), "chdb")
         self.clock = ManualClock(round(now.timestamp() * 1000))
         self.executor = Executor(self.store, load_settings(), Metrics())
-        self.answers = Answers(self.executor, self.clock)
+        self.answers = Answers(self.executor, self.clock, lambda _: self.cohorts)
+        self.cohorts: dict[str, Any] = {}
         self._chunks = 0
 
     def insert(self, rows: list[dict[str, Any]], tenancy: Tenancy = SHOP) -> None:
@@ -74,6 +77,7 @@ class Stage:
 
     def close(self) -> None:
         self.executor.close()
+        self.store.close()
         self.server.close()
 
 

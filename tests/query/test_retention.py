@@ -39,7 +39,7 @@ def questions(draw: st.DrawFn, names: list[str], properties: list[str], filters:
             "zone": draw(st.sampled_from(ZONES)),
             "start": draw(selection),
             "back": draw(selection),
-            "kind": draw(st.sampled_from(["first-time", "recurring"])),
+            "entry": draw(st.sampled_from(["first-time", "recurring"])),
             "unbounded": draw(st.booleans()),
             "filter": draw(maybe(filters)),
             "breakdown": draw(st.one_of(st.just([]), st.lists(st.sampled_from(properties), max_size=2, unique=True))),

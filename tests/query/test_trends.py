@@ -141,6 +141,8 @@ CASES: list[dict[str, Any]] = [
         "compare": {"from": "2024-10-24"},
     },
     {"range": _YEAR, "interval": "month", "series": [{"event": ["view", "buy"]}], "breakdown": ["person"], "top": 20},
+    # Much happens on the evening of its last day, after that day has ended there.
+    {"range": {"from": "2024-10-25", "to": "2024-10-26"}, "interval": "day", "zone": "Asia/Kathmandu", "series": [{}]},
     {"range": {"last": 40, "unit": "hour"}, "interval": "hour", "series": [{"measure": "persons"}]},
 ]
 
@@ -148,3 +150,100 @@ CASES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_trends_in_every_shape_equal_the_slow_computation(made: Asked, case: int) -> None:
     check(made, CASES[case])
+
+
+_COUNTS = {"range": _YEAR, "interval": "day", "series": [{}, {"event": "buy"}], "compare": "previous period"}
+
+
+@pytest.mark.parametrize(
+    "more,source",
+    [
+        ({}, "rollup"),
+        ({"zone": "Europe/Berlin", "rolling": 7}, "rollup"),
+        ({"interval": "month", "breakdown": ["event_name"], "top": 2, "cumulative": True}, "rollup"),
+        # Days there do not begin with an hour of UTC; nobody can cut an hour of the rollup in two.
+        ({"zone": "Asia/Kathmandu"}, "raw"),
+        (
+            {
+                "interval": "hour",
+                "range": {"from": "2024-10-27T00:30:00Z", "to": "2024-10-27T04:00:00Z"},
+                "compare": None,
+            },
+            "raw",
+        ),
+        ({"series": [{"measure": "persons"}]}, "raw"),
+        ({"series": [{"measure": "sessions"}]}, "raw"),
+        ({"series": [{"filter": {"property": "is_bot", "value": False}}]}, "raw"),
+        ({"filter": {"property": "event_name", "value": "buy"}}, "raw"),
+        ({"breakdown": ["page_path"]}, "raw"),
+        ({"floor": 1}, "raw"),
+    ],
+)
+def test_rollup_answers_only_where_it_is_exact_and_the_answer_says_so(made: Asked, more: Any, source: str) -> None:
+    asked = sent({**_COUNTS, **more})
+    answer = made.stage.ask("trends", asked)
+    assert answer["source"] == source
+    if "T" not in str(asked["range"]["from"]) and "floor" not in asked:
+        same(answer, oracle.answer(made.rows, asked, made.now), asked)
+
+
+def test_number_of_fewer_people_than_the_floor_is_withheld(made: Asked) -> None:
+    asked = {"range": _YEAR, "interval": "month", "series": [{}], "breakdown": ["event_metadata.plan"], "top": 100}
+    people = made.stage.ask("trends", {**asked, "series": [{"measure": "persons"}]})["series"]
+    count = {str(one["breakdown"]): one for one in people}
+    held = 0
+    for one in made.stage.ask("trends", {**asked, "floor": 9})["series"]:
+        behind = count[str(one["breakdown"])]
+        for value, persons in zip([*one["values"], one["total"]], [*behind["values"], behind["total"]], strict=True):
+            assert (value is None or value == 0) if persons is None or persons < 9 else value >= persons
+            held += value is None and bool(persons)
+    assert held > 5
+
+
+def test_formula_is_computed_over_the_series_and_is_nothing_where_it_cannot_be(made: Asked) -> None:
+    series = [{"event": "buy"}, {"event": "view"}, {"event": "nothing has this name"}]
+    formulas = [{"formula": "A / (A + B) * 100"}, {"formula": "A / C"}, {"formula": "-C + 2.5"}]
+    answer = made.stage.ask("trends", {"range": _YEAR, "interval": "month", "series": series, "formulas": formulas})
+    a, b, _, share, nothing_known, constant = answer["series"]
+    for n, bucket in enumerate(answer["buckets"]):
+        if bucket["state"] == "gap":
+            assert share["values"][n] is None
+        elif a["values"][n] + b["values"][n]:
+            assert share["values"][n] == pytest.approx(a["values"][n] / (a["values"][n] + b["values"][n]) * 100)
+            assert constant["values"][n] == 2.5
+    assert nothing_known["values"] == [None] * len(answer["buckets"]) and nothing_known["total"] is None
+
+
+def test_buckets_say_whether_they_are_whole_cut_unfinished_or_gaps(made: Asked) -> None:
+    def states(**asked: Any) -> list[str]:
+        return [b["state"] for b in made.stage.ask("trends", {"series": [{}], **asked})["buckets"]]
+
+    # Now is 2024-11-03 10:17; the first event is of 2024-02-19, the hour of 9.
+    assert states(range={"from": "2024-11-01", "to": "2024-11-05"}, interval="day") == [
+        "whole",
+        "whole",
+        "unfinished",
+        "gap",
+        "gap",
+    ]
+    assert states(range={"from": "2024-02-18", "to": "2024-02-20"}, interval="day") == ["gap", "whole", "whole"]
+    assert states(range={"from": "2024-02-20T12:00:00Z", "to": "2024-02-21T12:00:00Z"}, interval="day") == [
+        "cut",
+        "cut",
+    ]
+    assert states(range={"last": 2, "unit": "hour"}, interval="hour") == ["whole", "unfinished"]
+    assert states(range={"last": 2, "unit": "hour", "complete": True}, interval="hour") == ["whole", "whole"]
+
+
+def test_answer_shows_its_definition_and_a_statement_that_gives_its_rows(made: Asked) -> None:
+    asked = {"range": _SPRING, "interval": "day", "series": [{"event": "buy"}], "breakdown": ["page_path"]}
+    asked["filter"] = {"property": "event_metadata.plan", "operator": "!=", "value": "pro"}
+    answer = made.stage.ask("trends", asked)
+    for word in ("buy", "page_path", "event_metadata.plan != pro", "day", "2024-03-29", "UTC"):
+        assert word in answer["definition"]
+    (statement,) = answer["statements"]
+    rows = made.stage.store.select(statement["sql"], statement["parameters"]).rows
+    assert sum(row[2] for row in rows if row[1] >= 0) == sum(sum(s["values"]) for s in answer["series"])
+    assert answer["as_of"] == "2024-11-03T10:17:30.000Z"
+    # More than the rows of the answer: those that the engine went through.
+    assert answer["rows_read"] > len(rows)

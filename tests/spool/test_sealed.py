@@ -1,12 +1,16 @@
 """A sealed spool keeps its promises, shows nothing, and takes over what stood there before it was sealed."""
 
+import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tests.spool.kit import KEYS, fresh, killed, opened, rows_of, send
-from twintrack.errors import ChunkDamaged
+from tests.spool.kit import KEYS, delivery, fresh, killed, opened, rows_of, send
+from twintrack.errors import ChunkDamaged, SealBroken
 from twintrack.seal import DataKeys
+from twintrack.spool.kafka.fallback import Fallback
+from twintrack.spool.kafka.message import decode, delivery_id, split
 from twintrack.spool.local import LocalSpool
 
 MARKER = "marker-1729"
@@ -89,3 +93,19 @@ def test_segments_of_an_older_data_key_are_read_beside_those_of_a_new_one(tmp_pa
     send(again, ids[2:])
     assert sorted(rows_of(again)) == sorted(ids)
     again.close()
+
+
+def test_fallback_of_a_topic_keeps_sealed_messages(tmp_path: Path) -> None:
+    fallback = Fallback(tmp_path / "fallback", 1 << 20)
+    ids = fresh(count=5)
+    messages = split(delivery(ids, text=MARKER), delivery_id(0, bytes(8)), "ledger", 2, KEYS)
+    asyncio.run(fallback.append(messages))
+    assert MARKER.encode() not in bytes_of(tmp_path)
+    kept = [decode(one.value, KEYS) for number in fallback.segments() for one in fallback.read(number)]
+    rows = [part for message in kept for part in message.record.parts]
+    assert sum(part.rows for part in rows) == 5 and all(MARKER.encode() in part.lines for part in rows)
+    with pytest.raises(msgspec.DecodeError):
+        decode(messages[0].value)
+    with pytest.raises(SealBroken):
+        decode(messages[0].value[:-1] + b"x", KEYS)
+    fallback.close()

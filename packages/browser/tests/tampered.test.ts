@@ -86,7 +86,7 @@ describe("a record on disk", () => {
     expect(stage.ids()).toContain(id);
     expect(analytics.stats()).toMatchObject({ recovered: 200_000, dropped: 199_001 });
     expect(balance(analytics)).toBe(0);
-  });
+  }, 60_000);
 });
 
 describe("a standing on disk", () => {

@@ -5,6 +5,11 @@ export type Session = {
   project: string;
   environment: string;
   name: string;
+  /** Whether a person signed in, not a key. */
+  person: boolean;
+  permissions: string[];
+  /** Of the project; a person may look at each. */
+  environments: string[];
   /** Whether this service serves the demo too. */
   demo: boolean;
 };
@@ -36,7 +41,7 @@ export type Activity = {
   unfinished: boolean;
 };
 
-export type Outcome = "accepted" | "duplicate" | "rejected" | "dropped" | "retry" | "quarantined" | "expired";
+export type Outcome = "accepted" | "duplicate" | "rejected" | "dropped" | "retry" | "quarantined" | "expired" | "erased";
 export type Pipeline = {
   as_of: string;
   received: number;
@@ -50,6 +55,7 @@ export type Pipeline = {
   stored: number;
   expired: number;
   quarantined: number;
+  erased: number;
   lag_seconds: number;
   spool_bytes: number;
   balance: { holds: boolean; difference: number };
@@ -58,7 +64,7 @@ export type Pipeline = {
   started_at: string;
 };
 
-export type Fate = "stored" | "in_spool" | "quarantined" | "expired" | "refused" | "dropped" | "duplicate";
+export type Fate = "stored" | "in_spool" | "quarantined" | "gone" | "refused" | "dropped" | "duplicate";
 export type Stage = { name: string; at: string | null; detail: string };
 export type Receipt = { vendor: string; status: string; at: string };
 export type Trace = {
@@ -79,6 +85,11 @@ export type Key = {
   prefix: string;
   created_at: string;
   revoked_at: string | null;
+  expires_at: string | null;
+  used_at: string | null;
+  origins: string[];
+  networks: string[];
+  replaces: string | null;
   write_key: string | null;
 };
 
@@ -91,6 +102,20 @@ export type MaskingRules = {
   fault: string | null;
   rules: { name: string; token: string; action: string; own: boolean }[];
 };
+
+export type Person = {
+  id: string;
+  email: string;
+  project: string;
+  role: string;
+  state: "member" | "invited";
+  since: string | null;
+  expires_at: string | null;
+  seen_at: string | null;
+};
+
+/** One of: a key; an address and a password; a link's token. */
+export type Proof = { key: string } | { email: string; password: string } | { token: string; password?: string };
 
 /** Why a question has no answer. `status` is 0 where no answer came at all. */
 export class ApiError extends Error {
@@ -136,7 +161,7 @@ const parse = (text: string): { ok: true; value: unknown } | { ok: false } => {
   }
 };
 
-type Request = { method?: "GET" | "POST" | "DELETE"; body?: unknown; signal?: AbortSignal | undefined };
+type Request = { method?: "GET" | "POST" | "PUT" | "DELETE"; body?: unknown; signal?: AbortSignal | undefined };
 
 /** Asks the server once. Resolves with the decoded body, or null for 204; rejects with an ApiError only. */
 const ask = async <Answer>(path: string, { method = "GET", body, signal }: Request = {}): Promise<Answer> => {
@@ -176,7 +201,8 @@ const search = (values: Record<string, string | number | undefined>): string => 
 
 export const api = {
   session: (signal?: AbortSignal) => ask<Session>("/api/session", { signal }),
-  signIn: (key: string) => ask<Session>("/api/session", { method: "POST", body: { key } }),
+  signIn: (proof: Proof) => ask<Session>("/api/session", { method: "POST", body: proof }),
+  move: (environment: string) => ask<Session>("/api/session", { method: "PUT", body: { environment } }),
   signOut: () => ask<null>("/api/session", { method: "DELETE" }),
   live: (values: { limit: number; after?: string | undefined }, signal?: AbortSignal) =>
     ask<LiveAnswer>(`/api/analytics/live${search(values)}`, { signal }),
@@ -189,4 +215,17 @@ export const api = {
   mask: (text: string, signal?: AbortSignal) =>
     ask<Tried>("/api/analytics/privacy/mask", { method: "POST", body: { text }, signal }),
   keys: (signal?: AbortSignal) => ask<{ keys: Key[] }>("/api/keys", { signal }),
+  makeKey: (body: { role: string; origins: string[]; networks: string[]; days: number }) =>
+    ask<{ key: string }>("/api/keys", { method: "POST", body }),
+  rotateKey: (id: string) => ask<{ key: string }>(`/api/keys/${encodeURIComponent(id)}/rotate`, { method: "POST", body: {} }),
+  revokeKey: (id: string) => ask<null>(`/api/keys/${encodeURIComponent(id)}`, { method: "DELETE" }),
+  people: (signal?: AbortSignal) => ask<{ people: Person[]; gives: string[] }>("/api/people", { signal }),
+  invite: (body: { email: string; role: string }) =>
+    ask<{ link: string; expires_at: string }>("/api/people", { method: "POST", body }),
+  signInLink: (id: string) => ask<{ link: string }>(`/api/people/${encodeURIComponent(id)}/link`, { method: "POST" }),
+  changeRole: ({ id, role }: { id: string; role: string }) =>
+    ask<null>(`/api/people/${encodeURIComponent(id)}`, { method: "PUT", body: { role } }),
+  removePerson: (id: string) => ask<null>(`/api/people/${encodeURIComponent(id)}`, { method: "DELETE" }),
+  link: (token: string) =>
+    ask<{ kind: "invite" | "sign_in"; email: string; project: string; role: string }>("/api/link", { method: "POST", body: { token } }),
 } as const;

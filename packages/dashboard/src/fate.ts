@@ -6,14 +6,14 @@ export const FATE_WORDS: Readonly<Record<Fate, string>> = {
   stored: "It is in the table and can be queried.",
   in_spool: "It is safe on disk and waits to be loaded into the table.",
   quarantined: "It was accepted, but the store would not take it. It is kept and can be replayed.",
-  expired: "It was stored, and the time for which this project keeps it is over. Counts in rollups stay.",
+  gone: "It was accepted, and an erasure or its expiry has taken it since. Only its random id is remembered for a while.",
   refused: "It was refused at the door. Nothing of it was kept but its id and the reason, for up to 7 days.",
   dropped: "It was left out on purpose. Nothing of it was kept but its id and the reason, for up to 7 days.",
   duplicate: "An event with this id was there before; this copy was not stored again.",
 };
 
 /** Whether anything of the event itself is on our side; of the others there is only the record that they came. */
-export const isKept = (fate: Fate): boolean => fate !== "refused" && fate !== "dropped" && fate !== "expired";
+export const isKept = (fate: Fate): boolean => fate !== "refused" && fate !== "dropped" && fate !== "gone";
 
 export type TimedStage = Stage & {
   /** Milliseconds since the stage before that has a time; null where there is none. */

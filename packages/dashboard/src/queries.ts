@@ -34,8 +34,8 @@ export const createClient = (): QueryClient => {
   return client;
 };
 
-/** Roles to which the server shows the project's keys. */
-export const seesKeys = (session: Session | null | undefined): boolean => session?.role === "owner" || session?.role === "admin";
+/** Whether the server shows them the project's people and keys. */
+export const mayGiveAccess = (session: Session | null | undefined): boolean => session?.permissions.includes("access") ?? false;
 
 const every =
   (milliseconds: number) =>
@@ -116,6 +116,14 @@ export const queries = {
       queryKey: ["keys"],
       queryFn: ({ signal }) => api.keys(signal),
       staleTime: 30_000,
-      enabled: seesKeys(session),
+      enabled: mayGiveAccess(session),
+    }),
+
+  people: (session: Session | null | undefined) =>
+    queryOptions({
+      queryKey: ["people"],
+      queryFn: ({ signal }) => api.people(signal),
+      staleTime: 30_000,
+      enabled: mayGiveAccess(session),
     }),
 } as const;

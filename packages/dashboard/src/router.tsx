@@ -1,4 +1,5 @@
 import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
+import { AccessPage } from "./pages/AccessPage";
 import { EventPage } from "./pages/EventPage";
 import { LivePage } from "./pages/LivePage";
 import { MaskingPage } from "./pages/MaskingPage";
@@ -26,9 +27,10 @@ const setup = createRoute({
 });
 
 const masking = createRoute({ getParentRoute: () => root, path: "/masking", component: MaskingPage });
+const access = createRoute({ getParentRoute: () => root, path: "/access", component: AccessPage });
 
 export const router = createRouter({
-  routeTree: root.addChildren([live, event, setup, masking]),
+  routeTree: root.addChildren([live, event, setup, masking, access]),
   scrollRestoration: true,
   defaultPreload: false,
 });

@@ -55,7 +55,7 @@ test("signing out has no body to read", async () => {
 test("the key travels in the body and never in the address", async () => {
   const fetch = answer("{}");
   vi.stubGlobal("fetch", fetch);
-  await api.signIn("secret");
+  await api.signIn({ key: "secret" });
   expect(fetch.mock.calls[0]?.[0]).toBe("/api/session");
   expect(fetch.mock.calls[0]?.[1]).toMatchObject({ method: "POST", body: '{"key":"secret"}', credentials: "same-origin" });
 });

@@ -160,8 +160,9 @@ describe("snippets", () => {
 test("only public keys that still work are offered, newest first", () => {
   const key = (id: string, write_key: string | null, revoked_at: string | null, created_at: string): Key => ({
     id, role: "write", project: "p", environment: "e", prefix: id, created_at, revoked_at, write_key,
+    expires_at: id === "ended" ? "2026-01-01T00:00:00.000Z" : null, used_at: null, origins: [], networks: [], replaces: null,
   });
-  const keys = [key("old", "k1", null, "2026-01-01"), key("gone", "k2", "2026-02-01", "2026-02-01"), key("secret", null, null, "2026-03-01"), key("new", "k4", null, "2026-04-01")];
+  const keys = [key("old", "k1", null, "2026-01-01"), key("gone", "k2", "2026-02-01", "2026-02-01"), key("secret", null, null, "2026-03-01"), key("new", "k4", null, "2026-04-01"), key("ended", "k5", null, "2025-01-01")];
   expect(publicWriteKeys(keys).map(({ id }) => id)).toEqual(["new", "old"]);
 });
 

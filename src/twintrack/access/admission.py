@@ -53,17 +53,24 @@ class Admission:
     def role(self, allowed: frozenset[auth.Role]) -> Callable[[Request], Principal]:
         return self._dependency(allowed, "do this")
 
+    def check(self, principal: Principal, permission: Permission) -> None:
+        """Raises: RequestError 403 where the principal lacks it."""
+        self._check(principal, roles_with(permission), MEANING[permission])
+
+    def _check(self, principal: Principal, allowed: frozenset[auth.Role], what: str) -> None:
+        if principal.role not in allowed:
+            self.refused("wrong_role")
+            raise RequestError(
+                f"the role {principal.role} may not {what.partition(';')[0]}",
+                hint="roles that may: " + ", ".join(role.value for role in auth.Role if role in allowed),
+                code="wrong_role",
+                status=403,
+            )
+
     def _dependency(self, allowed: frozenset[auth.Role], what: str) -> Callable[[Request], Principal]:
         def dependency(request: Request) -> Principal:
             principal = self.principal(request)
-            if principal.role not in allowed:
-                self.refused("wrong_role")
-                raise RequestError(
-                    f"the role {principal.role} may not {what.partition(';')[0]}",
-                    hint="roles that may: " + ", ".join(role.value for role in auth.Role if role in allowed),
-                    code="wrong_role",
-                    status=403,
-                )
+            self._check(principal, allowed, what)
             return principal
 
         return dependency

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from twintrack.access.admission import Admission
 from twintrack.access.guesses import Guesses
 from twintrack.auth import Principal
+from twintrack.control.accounts import MOST_PASSWORD
 from twintrack.control.control import Control
-from twintrack.control.people import MOST_PASSWORD
 from twintrack.control.sessions import Session
 from twintrack.errors import RequestError, TooMany, TwintrackError
 from twintrack.event import Tenancy
@@ -191,9 +191,9 @@ def session_routes(
         if cookie:
             admission.check_origin(request)
             principal = control.session(cookie)
+            control.sessions.close(cookie)  # first: whatever happens to the record, nobody is left signed in
             if principal is not None:
                 audited.audit.record(Who.of(principal), "session.close", where=audited.where(request))
-            control.sessions.close(cookie)
         response = Response(status_code=204)
         admission.clear_cookie(response, request)
         return response

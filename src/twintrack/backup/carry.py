@@ -19,8 +19,10 @@ from twintrack.backup.archive import BackupDamaged
 from twintrack.control.access import key_bounds, links, members, people, signins
 from twintrack.control.consents import Statement, add, consents
 from twintrack.control.data_keys import data_keys, open_secret, unlock
+from twintrack.control.erasures import State, erasures
 from twintrack.control.retention import retention
 from twintrack.control.tables import keys, projects
+from twintrack.control.tombstones import tombstones
 from twintrack.errors import RequestError
 from twintrack.seal import DataKeys, KeyRing
 
@@ -37,9 +39,15 @@ CARRIED: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (links, ("id",)),
     (retention, ("project", "event", "field")),
     (consents, ("project", "environment", "kind", "hash", "purpose", "state", "at", "source")),
+    (tombstones, ("project", "environment", "kind", "hash", "requested_at")),
+    (erasures, ("id",)),
 )
 _REPLACED = (retention, members, people, links)  # who was removed since stays out
-_LOCAL = {"projects": ("number",), "consents": ("number",)}  # columns that each database counts for itself
+_LOCAL = {
+    "projects": ("number",),
+    "consents": ("number",),
+    "tombstones": ("number",),
+}  # columns that each database counts for itself
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,11 +60,21 @@ def rights_of(engine: Engine) -> Rights:
     """Raises: SQLAlchemyError."""
     there = set(inspect(engine).get_table_names())
     with engine.connect() as db:
-        return {
+        found = {
             table.name: [_plain(row._asdict()) for row in db.execute(select(table))]
             for table, _ in CARRIED
             if table.name in there
         }
+    for row in found.get(erasures.name, ()):
+        if row["state"] != State.DONE:  # what it has done so far is undone by the restore
+            row["state"] = State.REQUESTED.value
+    return found
+
+
+def without_subjects(rights: Rights) -> Rights:
+    """As they may lie in a file: a request that is under way names its person, its tombstones do not."""
+    done = [row for row in rights.get(erasures.name, ()) if row["state"] == State.DONE]
+    return {**rights, erasures.name: done}
 
 
 def rights_in(control_file: Path) -> Rights:
@@ -132,6 +150,7 @@ def _carry(db: Connection, table: Table, known_by: Iterable[str], row: dict[str,
 
 def write_file(target: Path, rights: Rights) -> None:
     """Raises: OSError; FileExistsError where the place is taken."""
+    rights = without_subjects(rights)
     content = msgspec.json.encode(rights)
     with target.open("xb") as file:
         file.write(msgspec.json.encode(_File(1, rights, hashlib.sha256(content).hexdigest())))

@@ -9,7 +9,8 @@ start of anything.
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +21,12 @@ from twintrack.backup.archive import BackupDamaged, BackupFormat, Manifest, read
 from twintrack.backup.carry import Rights, carry
 from twintrack.backup.place import MADE, PLACE, put_in_place
 from twintrack.backup.trail import keep_trail
-from twintrack.clock import Clock
+from twintrack.clock import Clock, milliseconds_of
+from twintrack.control.erasures import Erasures, State
 from twintrack.control.tables import metadata
 from twintrack.control.upgrade import make_tables
 from twintrack.errors import RequestError, Unavailable
+from twintrack.privacy.again import erase_again
 from twintrack.settings import Settings
 from twintrack.spool.ledger import SUSPECT, Ledger
 from twintrack.store.embedded import open_store
@@ -31,6 +34,7 @@ from twintrack.store.migrate import known, migrate
 from twintrack.store.schema import DATABASE
 
 _SETTLED_SECONDS = 3_600.0
+_MOST_FAILURES = 20  # of the store, in a row
 
 
 class Restored(NamedTuple):
@@ -39,20 +43,33 @@ class Restored(NamedTuple):
     steps: list[str]
 
 
-def _compared(services: Services) -> bool:
+Step = Callable[[Services, int], Iterator[None]]
+
+
+def _compared(services: Services, _: int) -> Iterator[None]:
     """Chunks agree with the store, and what waited in the backup is loaded."""
     spool = services.spool
-    return not spool.reconciling and not spool.depth().events and not spool.pending()
+    while spool.reconciling or spool.depth().events or spool.pending():
+        yield
 
 
-def _expired(services: Services) -> bool:
+def _erased(services: Services, since: int) -> Iterator[None]:
+    """Whoever was erased since the backup was made is gone again, and so is who was being erased."""
+    yield from erase_again(services.control, services.spool, services.store, since)
+    while any(one.state is not State.VENDORS for one in Erasures(services.control.engine).open()):
+        yield
+
+
+def _expired(services: Services, _: int) -> Iterator[None]:
     """What is past its deadline by now is gone from rows, texts, fields and manifests."""
-    return services.loader.expired
+    while not services.loader.expired:
+        yield
 
 
-# Each is asked again until it is done; the loader of the copy does the work. Erasures belong here too.
-STEPS: tuple[tuple[str, Callable[[Services], bool]], ...] = (
+# What is done on the copy before anything of it is served; each comes back while the loader of the copy is at work.
+STEPS: tuple[tuple[str, Step], ...] = (
     ("chunks compared with the store", _compared),
+    ("erased persons erased again", _erased),
     ("expired rows removed", _expired),
 )
 
@@ -109,8 +126,8 @@ def _make(
     tell(f"{carried} rows of erasures, consent, retention and keys are newer than the backup and were carried over")
     services = build(inside, clock)
     try:
-        for what, done in STEPS:
-            _until(services, done)
+        for what, step in STEPS:
+            _wait(services, step(services, milliseconds_of(datetime.fromisoformat(manifest.made_at))))
             tell(what)
     finally:
         services.close()
@@ -156,11 +173,11 @@ def _attach(parts: Path, inside: Settings) -> None:
         store.close()
 
 
-def _until(services: Services, done: Callable[[Services], bool]) -> None:
+def _wait(services: Services, step: Iterator[None]) -> None:
     """Raises: Unavailable where the loader says why it cannot go on."""
     end = time.monotonic() + _SETTLED_SECONDS
-    while not done(services):
-        if services.loader.breaker.failures > 3:
+    for _ in step:
+        if services.loader.breaker.failures > _MOST_FAILURES:
             raise Unavailable(services.loader.last_error, hint="nothing was restored; mend that and restore again")
         if time.monotonic() > end:
             raise Unavailable("the restored copy did not settle within an hour", hint="nothing was restored")

@@ -7,7 +7,6 @@ within a second: `denied` keeps a person's events out.
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Column, Connection, Engine, Index, Integer, String, Table, delete, insert, select
@@ -19,7 +18,6 @@ from twintrack.event import Tenancy
 
 ANALYTICS = "analytics"
 GRANTED, DENIED = "granted", "denied"
-USER, ANONYMOUS = "user", "anonymous"
 
 consents = Table(
     "consents",
@@ -56,7 +54,7 @@ _CACHE_SECONDS = 1.0
 # Transactions end out of order, and clocks of nodes differ: what changed so long before the last look is read again.
 _OVERLAP_MILLISECONDS = 60_000
 # Persons who deny that are held in memory; beyond it each unknown one is asked for, and these answers are held.
-MOST_HELD = 500_000
+MOST_HELD = 200_000  # some 70 MB
 _MOST_ANSWERS = 50_000
 
 
@@ -75,7 +73,6 @@ class Statement(NamedTuple):
     recorded_at: int
 
 
-@lru_cache(maxsize=20_000)  # the events of a batch are mostly one person's
 class Consents:
     """Statements of all projects, with a cache of denials that is at most one second old and bounded."""
 

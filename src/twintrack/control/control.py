@@ -19,10 +19,12 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from twintrack.auth import Principal, Role, key_hash, new_key
 from twintrack.bounds import UNBOUND, Bounds
 from twintrack.clock import Clock, iso
+from twintrack.control import audit_heads
 from twintrack.control.access import key_bounds, key_uses, signins
+from twintrack.control.accounts import People
+from twintrack.control.cohorts import Cohorts
 from twintrack.control.consents import Consents
 from twintrack.control.data_keys import add, open_secret, seal_secrets, sealed_secret, unlock, wrappers
-from twintrack.control.people import People
 from twintrack.control.retention import RetentionRules
 from twintrack.control.rollout import Rollout, changed
 from twintrack.control.sessions import Sessions
@@ -78,6 +80,7 @@ class Control:
         if self.data_keys is not None:
             seal_secrets(self._engine, self.data_keys)
         self.consents = Consents(self._engine, clock)
+        self.cohorts = Cohorts(self._engine, clock)
         self._principals: dict[str, Principal] = {}
         self._projects: dict[str, Project] = {}
         self._rollouts: dict[Tenancy, Rollout] = {}
@@ -94,6 +97,13 @@ class Control:
     def engine(self) -> Engine:
         """For what keeps tables of its own beside these."""
         return self._engine
+
+    def keep_audit_head(self, node: str, sequence: int, hash: str) -> None:
+        audit_heads.keep(self._engine, node, sequence, hash, self._clock.milliseconds())
+
+    def kept_audit_head(self, node: str) -> tuple[int, str] | None:
+        """(sequence, hash) that a node's audit log had reached when it was last kept."""
+        return audit_heads.kept(self._engine, node)
 
     def new_data_key(self) -> int:
         """What is sealed from now on is sealed by a new data key; its number. Raises: RequestError."""
@@ -194,6 +204,10 @@ class Control:
         with contextlib.suppress(SQLAlchemyError):
             self._refresh()
         return self._marks.get(project)
+
+    def list_projects(self) -> list[str]:
+        self._refresh(now=True)
+        return sorted(self._projects)
 
     def ensure_project(self, name: str) -> Project:
         """The project of that name, created where it is missing.

@@ -2,7 +2,20 @@
 
 import secrets
 
-from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, Table, insert, inspect, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    Integer,
+    LargeBinary,
+    Table,
+    func,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.schema import CreateTable
 
 from twintrack.control.tables import metadata, projects
@@ -47,8 +60,11 @@ def add(engine: Engine, ring: KeyRing, now_milliseconds: int) -> int:
     """A new data key, which seals from now on; its number."""
     number = secrets.randbelow(1 << 31)
     with engine.begin() as db:
+        # Nodes' clocks may differ: whatever they say, the last one made is the newest.
+        last = db.execute(select(func.max(data_keys.c.created_at))).scalar() or 0
         wrapped = ring.wrap(secrets.token_bytes(KEY_BYTES), _bound(number))
-        db.execute(insert(data_keys).values(number=number, wrapped=wrapped, created_at=now_milliseconds))
+        created = max(now_milliseconds, last + 1)
+        db.execute(insert(data_keys).values(number=number, wrapped=wrapped, created_at=created))
     return number
 
 

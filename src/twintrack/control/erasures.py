@@ -107,9 +107,18 @@ class Erasures:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def create(self, project: str, subject: Subject, hash: str, marks: Iterable[Tombstone], now: int) -> Request:
-        """A new request and its tombstones, in one transaction."""
-        request = Request(uuid4().hex, project, State.REQUESTED, now, now, subject, Progress(hash), None)
+    def create(
+        self,
+        project: str,
+        subject: Subject,
+        hash: str,
+        marks: Iterable[Tombstone],
+        now: int,
+        vendors: dict[str, dict[str, str]] | None = None,
+    ) -> Request:
+        """A new request and its tombstones, in one transaction. Shape: `vendors` have been told already."""
+        progress = Progress(hash, vendors=vendors or {})
+        request = Request(uuid4().hex, project, State.REQUESTED, now, now, subject, progress, None)
         with self._engine.begin() as db:
             write(db, marks)
             db.execute(insert(erasures).values(id=request.id, **_columns(request)))
@@ -128,6 +137,12 @@ class Erasures:
         with self._engine.connect() as db:
             return [_request(row) for row in db.execute(wanted.order_by(erasures.c.requested_at, erasures.c.id))]
 
+    def failed(self) -> list[str]:
+        """Ids of requests that somebody must look at."""
+        wanted = select(erasures.c.id).where(erasures.c.state == State.FAILED.value)
+        with self._engine.connect() as db:
+            return [row.id for row in db.execute(wanted.order_by(erasures.c.requested_at))]
+
     def get(self, request_id: str, project: str | None = None) -> Request:
         """Raises: RequestError 404 where there is none, in that project."""
         with self._engine.connect() as db:
@@ -141,11 +156,13 @@ class Erasures:
             )
         return _request(row)
 
-    def forget_bytes(self) -> None:
-        """Subjects of finished requests leave the files of SQLite; PostgreSQL does that by VACUUM."""
-        if self._engine.dialect.name == "sqlite":
-            with self._engine.connect() as db:
-                db.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+    def forget_bytes(self) -> bool:
+        """Subjects of finished requests leave the files of SQLite; whether they have. PostgreSQL does that by VACUUM."""
+        if self._engine.dialect.name != "sqlite":
+            return True
+        with self._engine.connect() as db:
+            busy, *_ = db.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).one()
+        return not busy
 
 
 def _columns(request: Request) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """How long a project keeps its rows, its message texts and single fields of metadata. Without a rule: for ever.
 
 A rule names an event or all of them, and a field or the whole row. The most specific one holds: `purchase` may be kept
-for ten years in a project that keeps the rest for ninety days. Time counts from the event's own time; that of an
-imported row which was past its deadline on arrival and kept all the same, from its arrival.
+for ten years in a project that keeps the rest for ninety days. Time counts from the event's own time; that of a row which
+was past its deadline when it was imported, and kept all the same, from its arrival.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from sqlalchemy import (
     insert,
     select,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
 from twintrack.clock import Clock
 from twintrack.control.tables import metadata, projects
@@ -38,6 +40,7 @@ retention = Table(
     Column("changed_at", BigInteger, nullable=False),  # milliseconds
 )
 
+KEPT = "import:kept"  # the source of such a row
 MESSAGE = "message"
 METADATA = "metadata."
 MOST_DAYS = 36_500
@@ -65,9 +68,10 @@ class Lifetimes:
         own = (event, field)
         return self._days[own] if own in self._days else self._days.get(("", field))
 
-    def least_days(self) -> int | None:
-        """The shortest life of anything; None where everything is kept."""
-        return min((rule.days for rule in self.rules if rule.days is not None), default=None)
+    def expired(self, event: str, event_seconds: int, now_seconds: int) -> bool:
+        """Whether a row of that time is past its deadline on arrival."""
+        days = self.days(event)
+        return days is not None and deadline(event_seconds, now_seconds, "", days) <= now_seconds
 
 
 class Policies(NamedTuple):
@@ -87,10 +91,9 @@ class Policies(NamedTuple):
 NONE = Policies({}, 0)
 
 
-def deadline(event_seconds: int, received_seconds: int, days: int, *, imported: bool) -> int:
-    """When it expires, seconds since 1970. The store says the same in SQL: load/expiry.py. Pure."""
-    at = event_seconds + days * _DAY_SECONDS
-    return received_seconds + days * _DAY_SECONDS if imported and at <= received_seconds else at
+def deadline(event_seconds: int, received_seconds: int, source: str, days: int) -> int:
+    """When it expires, seconds since 1970. The store says the same in SQL: load/deadlines.py. Pure."""
+    return (received_seconds if source == KEPT else event_seconds) + days * _DAY_SECONDS
 
 
 def policies_of(rows: Iterable[tuple[str, str, str, int | None]]) -> Policies:
@@ -134,12 +137,16 @@ class RetentionRules:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine, self._clock = engine, clock
         self._policies = NONE
-        self._read_at: float | None = None
+        self._read_at = 0.0
+        self._read()
 
     def policies(self) -> Policies:
+        """What holds now. Where the database is away, what held last: loading goes on without it."""
         now = self._clock.monotonic_seconds()
-        if self._read_at is None or now - self._read_at >= _CACHE_SECONDS:
-            self._read()
+        if now - self._read_at >= _CACHE_SECONDS:
+            self._read_at = now
+            with contextlib.suppress(SQLAlchemyError):
+                self._read()
         return self._policies
 
     def _read(self) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, and_, dele
 from twintrack.control.erasures import Subject
 from twintrack.control.saved import saved_queries
 from twintrack.control.tables import metadata
+from twintrack.control.tombstones import ANONYMOUS, USER, subject_hash
 
 # These are about erasures themselves: hashes, and subjects that are blanked at the end.
 _OURS = ("tombstones", "erasures")
@@ -31,12 +32,31 @@ def _mine(table: Table, project: str, subject: Subject) -> ColumnElement[bool]:
     return and_(columns["project"] == project if "project" in columns else True, or_(*who))
 
 
-def rows_of(engine: Engine, project: str, subject: Subject) -> dict[str, list[dict[str, Any]]]:
+def _hashed() -> list[Table]:
+    """Tables that know people by a keyed hash alone, such as the history of consent: told to them, kept when they go."""
+    return [
+        t for t in metadata.sorted_tables if t.name not in _OURS and {"kind", "hash"} <= {c.name for c in t.columns}
+    ]
+
+
+def _by_hash(table: Table, project: str, subject: Subject, secret: bytes) -> ColumnElement[bool]:
+    users = [subject_hash(secret, user) for user in subject.users]
+    columns, mine = table.columns, [and_(table.columns["kind"] == USER, table.columns["hash"].in_(users))]
+    for environment, anonymous_id in subject.anonymous:
+        place = columns["environment"] == environment
+        own = columns["hash"] == subject_hash(secret, anonymous_id)
+        mine.append(and_(columns["kind"] == ANONYMOUS, place, own))
+    return and_(columns["project"] == project, or_(*mine))
+
+
+def rows_of(engine: Engine, project: str, subject: Subject, secret: bytes) -> dict[str, list[dict[str, Any]]]:
     """Every row about a person, by table."""
+    asked = {table: _mine(table, project, subject) for table in _tables()}
+    asked |= {table: _by_hash(table, project, subject, secret) for table in _hashed()}
     with engine.connect() as db:
         return {
-            table.name: [dict(row._mapping) for row in db.execute(select(table).where(_mine(table, project, subject)))]
-            for table in _tables()
+            table.name: [dict(row._mapping) for row in db.execute(select(table).where(where))]
+            for table, where in asked.items()
         }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from twintrack.clock import milliseconds_of
-from twintrack.control.consents import ANONYMOUS, USER, subject_hash
+from twintrack.control.tombstones import ANONYMOUS, USER, subject_hash
 from twintrack.event import RequestContext, WireConsent, WireEvent
 from twintrack.ingest.enrich import identify
 from twintrack.outcomes import Reason, Refusal, dropped

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from twintrack.clock import month_of
-from twintrack.control.retention import Lifetimes
+from twintrack.control.retention import KEPT, Lifetimes
 from twintrack.control.rollout import Rollout
 from twintrack.control.tombstones import Marks
 from twintrack.event import Limits, RequestContext, Row, WireEvent, uuid7_milliseconds
@@ -38,9 +38,9 @@ class Rules(NamedTuple):
     require_verified_ids: bool
     masker: Masker | None
     id_window_days: int
-    tombstones: Marks | None = None
     lifetimes: Lifetimes | None = None
     denials: Denials | None = None  # None where nobody denies
+    tombstones: Marks | None = None
 
 
 class Prepared(NamedTuple):
@@ -76,12 +76,12 @@ def _validate(event: WireEvent, context: RequestContext, rules: Rules) -> Refusa
 
 
 def _expired(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal | None:
-    if rules.lifetimes is None or context.keep_expired:
+    lives = rules.lifetimes
+    if lives is None or (context.imported and event.source == KEPT):
         return None
-    days = rules.lifetimes.days(event.event_name)
-    received = context.received_milliseconds // 1000
-    if days is None or happened_at(event, context) // 1000 + days * 86_400 > received:
+    if not lives.expired(event.event_name, happened_at(event, context) // 1000, context.received_milliseconds // 1000):
         return None
+    days = lives.days(event.event_name)
     return dropped(Reason.EXPIRED, f"this project keeps such events for {days} days (retention), and it is older")
 
 

@@ -41,6 +41,7 @@ from twintrack.pii import LiveMaskers
 from twintrack.settings import Settings
 from twintrack.spans import Spans
 from twintrack.spool.protocol import Delivery, Refused, Slab, Spool
+from twintrack.tokens import Tokens
 
 log = structlog.get_logger()
 _ENCODER = msgspec.json.Encoder()
@@ -99,7 +100,7 @@ class Receiver:
         self.buffer = Buffer(settings.ingest_buffer_bytes, metrics)
         self.waiting = 0
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
-        self._jwt_secret = settings.jwt_secret.get_secret_value()
+        self.tokens = Tokens(settings, clock, metrics)
         self._crawlers = CrawlerDetect()
         self._bots: dict[str, bool] = {}
         self._addresses: dict[tuple[str, str], tuple[str, str]] = {}
@@ -346,9 +347,9 @@ class Receiver:
             settings.require_verified_ids,
             self.maskers.of(principal.tenancy.environment),
             settings.id_window_days,
-            self._control.tombstones(principal.tenancy.project),
             self._control.retention.policies().of(principal.tenancy.project),
             self.denials(principal.tenancy, project.secret),
+            self._control.tombstones(principal.tenancy.project),
         )
         slabs: list[Slab] = []
         places: list[int] = []
@@ -455,7 +456,7 @@ class Receiver:
         return RequestContext(
             tenancy=principal.tenancy,
             server_key=principal.role is auth.Role.SERVER,
-            subject=auth.subject_of(token, self._jwt_secret, received) if token else None,
+            subject=self.tokens.subject(token) if token else None,
             received_milliseconds=received,
             skew_milliseconds=clock_skew(received, None if sent is None else milliseconds_of(sent)),
             ip_address=stored_address,

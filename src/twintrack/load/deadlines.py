@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
-from twintrack.control.retention import MESSAGE, METADATA, Policies, deadline
+from twintrack.control.retention import KEPT, MESSAGE, METADATA, Policies, deadline
 from twintrack.event import Row
 
 _LAST = 4_294_967_295  # the last second of a DateTime
 _NEVER = -1
+_NO_RULE = -2
 _decode = msgspec.json.Decoder(list[Any]).decode
 _ENCODER = msgspec.json.Encoder()
 _PLACE = {name: place for place, name in enumerate(Row.__struct_fields__)}
@@ -49,29 +50,37 @@ def without(field: str) -> str:
 
 def _expires(policies: Policies, field: str) -> str:
     days = _days(policies, field)
-    happened = "intDiv(toUnixTimestamp64Milli(event_timestamp), 1000)"
-    received = "intDiv(toUnixTimestamp64Milli(server_timestamp), 1000)"
-    life = f"toInt64({days}) * 86400"
-    late = f"source = 'import' AND {happened} + {life} <= {received}"
-    at = f"if({late}, {received}, {happened}) + {life}"
+    if days == str(_NEVER):
+        return "NULL"
+    since = f"if(source = '{KEPT}', server_timestamp, event_timestamp)"
+    at = f"intDiv(toUnixTimestamp64Milli({since}), 1000) + toInt64({days}) * 86400"
     return f"if({days} < 0, NULL, toDateTime(least(greatest({at}, 0), {_LAST}), 'UTC'))"
 
 
 def _days(policies: Policies, field: str) -> str:
-    """Days by project and event; negative for never."""
-    terms: list[str] = []
+    """Days by project and event; negative for never. By tables of hashes, so that many rules cost what few do."""
+    own: dict[str, int] = {}
+    wide: dict[str, int] = {}
     for project, lives in sorted(policies.projects.items()):
-        here = f"project = {quoted(project)}"
-        wide = _NEVER
         for rule in lives.rules:
             if rule.field == field:
                 days = _NEVER if rule.days is None else rule.days
                 if rule.event:
-                    terms.append(f"{here} AND event_name = {quoted(rule.event)}, {days}")
+                    own[f"{project}\n{rule.event}"] = days
                 else:
-                    wide = days
-        terms.append(f"{here}, {wide}")
-    return f"multiIf({', '.join(terms)}, {_NEVER})"
+                    wide[project] = days
+    by_project = _by("toString(project)", wide, _NEVER)
+    if not own:
+        return by_project
+    by_event = _by("concat(project, '\\n', event_name)", own, _NO_RULE)
+    return f"if({by_event} = {_NO_RULE}, {by_project}, {by_event})"
+
+
+def _by(key: str, found: dict[str, int], default: int) -> str:
+    if not found:
+        return str(default)
+    names, days = ", ".join(map(quoted, found)), ", ".join(map(str, found.values()))
+    return f"transform({key}, [{names}], [{days}], {default})"
 
 
 def quoted(text: str) -> str:
@@ -87,18 +96,15 @@ def left_of(line: bytes, policies: Policies, until_seconds: int) -> bytes | None
 
     def due(field: str) -> bool:
         days = lives.days(cells[_PLACE["event_name"]], field)
-        return days is not None and until_seconds >= min(
-            _LAST,
-            max(
-                0,
-                deadline(
-                    int(cells[_PLACE["event_timestamp"]]),
-                    int(cells[_PLACE["server_timestamp"]]),
-                    days,
-                    imported=cells[_PLACE["source"]] == "import",
-                ),
-            ),
+        if days is None:
+            return False
+        at = deadline(
+            int(cells[_PLACE["event_timestamp"]]),
+            int(cells[_PLACE["server_timestamp"]]),
+            cells[_PLACE["source"]],
+            days,
         )
+        return min(_LAST, max(0, at)) <= until_seconds
 
     if due(""):
         return None

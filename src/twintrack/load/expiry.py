@@ -35,6 +35,7 @@ class Expiry:
         self._removals = spool.removals
         self._store, self._clock, self._policies = store, clock, policies
         self._looking: Iterator[None] | None = None
+        self._changed = False  # whether a pass has taken anything
         self._looked_at = self._large_at = -_DAY_SECONDS
 
     def go_on(self) -> None:
@@ -63,7 +64,7 @@ class Expiry:
                 log.info("expired_rows_removed", month=month)
         if version != policies.version:
             removals.begin_rewrite(policies.version, self._months())
-            self._looking, self._looked_at = None, -_DAY_SECONDS
+            self._looking, self._looked_at, self._large_at = None, -_DAY_SECONDS, -_DAY_SECONDS
         elif months:
             self._rewrite(removals, policies, months[0])
         elif looks:
@@ -113,9 +114,14 @@ class Expiry:
                 yield
         due = f"message_expires_at <= {_moment(until)} AND message_content IS NOT NULL"
         yield from self._change(removals, policies, until, due, "message_content = NULL", large=large)
-        for field in sorted({field for lives in policies.projects.values() for field in lives.fields}):
+        fields = {field for lives in policies.projects.values() for field in lives.fields}
+        # Whether a key is there stands in the metadata alone, and all of it is read for that.
+        for field in sorted(fields) if large or self._rows() <= _SMALL_ROWS else ():
             due = field_is_due(policies, field, until)
             yield from self._change(removals, policies, until, due, f"event_metadata = {without(field)}", large=large)
+        if self._changed:
+            removals.renew()  # what the log still holds of it goes with its file
+            self._changed = False
         if large:
             self._large_at = self._looked_at
 
@@ -132,6 +138,7 @@ class Expiry:
             amended = self._chunks(removals, month, due)
             removals.begin(month, until, gone, complete, amended, lambda line: left_of(line, policies, until))
             self._store.command(_deletion(month, until))
+            self._changed = True
 
     def _change(
         self, removals: Removals, policies: Policies, until: int, due: str, change: str, *, large: bool
@@ -140,6 +147,7 @@ class Expiry:
             if large or self._rows(month) <= _SMALL_ROWS:
                 removals.amend(self._chunks(removals, month, due), lambda line: left_of(line, policies, until) or line)
                 self._store.command(f"ALTER TABLE {_RAW} UPDATE {change} IN PARTITION {month} WHERE {due}")
+                self._changed = True
                 yield
 
     # -- what the engine says ------------------------------------------------------------------------------------
@@ -171,10 +179,11 @@ class Expiry:
         ).rows
         return [int(month) for (month,) in rows]
 
-    def _rows(self, month: int) -> int:
+    def _rows(self, month: int | None = None) -> int:
+        """Rows of raw, or of one month."""
+        where = "" if month is None else f" AND partition = '{month}'"
         answer = self._store.select(
-            f"SELECT sum(rows) FROM system.parts WHERE active AND database = '{DATABASE}' AND table = 'events'"
-            f" AND partition = '{month}'"
+            f"SELECT sum(rows) FROM system.parts WHERE active AND database = '{DATABASE}' AND table = 'events'{where}"
         )
         return int(answer.rows[0][0] or 0)
 

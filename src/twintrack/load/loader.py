@@ -71,9 +71,9 @@ class Loader:
         reached: Callable[[str], None] = _nowhere,
         spans: Spans | None = None,
         policies: Callable[[], Policies] = lambda: NONE,
-        erase: Callable[[], bool] = _nothing,
+        erase: Callable[[], bool] | None = None,
     ) -> None:
-        self._spans, self._policies, self._erase = spans, policies, erase
+        self._spans, self._policies, self._erase = spans, policies, erase or _nothing
         self._spool, self._store, self._clock, self._metrics = spool, store, clock, metrics
         self._chunk_rows = chunk_rows
         self._paces, self._jitter, self._reached = paces(backoff_seconds), jitter, reached

@@ -7,7 +7,7 @@ were marked are made again when no insert is in doubt.
 
 import structlog
 
-from twintrack.errors import ChunkDamaged
+from twintrack.errors import ChunkDamaged, Unavailable
 from twintrack.load.expiry import Expiry
 from twintrack.load.reconcile import reconcile, remove_rows, rows_of
 from twintrack.load.restore import Restoring
@@ -56,7 +56,14 @@ class Upkeep:
 
     def expire(self) -> bool:
         """A step of retention where no insert is in doubt; whether there was one. Raises: StoreError."""
-        return self._spool.alone and not self._spool.in_grace()[0] and self._expiry.turn()
+        spool = self._spool
+        if not spool.alone or spool.erasing or spool.in_grace()[0]:
+            return False
+        try:
+            return self._expiry.turn()
+        except (OSError, Unavailable) as error:  # the disk; loading has its own ways with that
+            log.error("expiry_waits", kind=type(error).__name__)
+            return False
 
     @property
     def expired(self) -> bool:

@@ -24,12 +24,12 @@ _DOT = (
     "dot|punkt|punktum|point|punto|ponto|kropka|точка|nokta|punt|te[čc]ka|pont|punct|piste|ドット|点|點|점|닷|נקודה|τελεία|"
     "نقطة|دوت|डॉट|बिंदु"
 )
-_WEAK = (("at", "dot"), ("at|bei|ät", "punkt"), ("chez", "point"), ("et", "nokta"))
+_WEAK = (("at", "dot"), ("at|bei|ät", "punkt"), ("at|chez", "point"), ("et", "nokta"))
 _JOIN = "underscore|dash|hyphen|minus|unterstrich|bindestrich|tiret|guion|gui[óo]n bajo|tra[çc]o|trattino"
 _OPEN, _CLOSE = r"[ \t]?[\[({<*|~-]{1,2}[ \t]?", r"[ \t]?[\])}>*|~-]{1,2}[ \t]?"
 _BRACKETED_AT = rf"{_OPEN}(?i:at|@|ät|bei|et|{_STRONG}){_CLOSE}"
 _BRACKETED_DOT = rf"{_OPEN}(?i:\.|{_DOT}){_CLOSE}"
-_AT_MARK = rf"[\t\n]{{1,2}}@[\t\n]{{0,2}}|@[\t\n]{{0,2}}|{_BRACKETED_AT}| @ "
+_AT_MARK = rf"[\t\n]{{1,2}}@[\t\n]{{0,2}}|@[\t\n]{{0,2}}|{_BRACKETED_AT}| @ ?|@ "
 _DOTS = rf"\.|[\t\n]\.|\.[\t\n]| \. |{_BRACKETED_DOT}|[ \t](?i:{_DOT})[ \t]"
 # Letters and digits as ranges: classes such as \pL make automata that do not fit into memory.
 _LETTERS = (
@@ -46,12 +46,13 @@ _PATTERN = re2.compile(
 )
 NEEDS = (
     rf"@|(?i:[\[({{<*|~-][ \t]?(?:at|ät|bei|et)[ \t]?[\])}}>*|~-]|{_STRONG_CJK}|[ \t\[({{<*|~-](?:{_STRONG})[ \t\])}}>*|~-]|"
-    r"[ _](?:dot|punkt|nokta)[ _]| chez [^ ]{1,30} point )"
+    r"[ _](?:dot|punkt|nokta)[ _]| (?:at|chez) [^ ]{1,30} point )"
 )
 _AT = re2.compile(
-    rf"(?i){_BRACKETED_AT}| @ |[\t\n]*@[\t\n]*|[ \t](?:{_STRONG})[ \t]|[ \t]?(?:{_STRONG_CJK})[ \t]?|"
+    rf"(?i){_BRACKETED_AT}| @ ?|@ |[\t\n]*@[\t\n]*|[ \t](?:{_STRONG})[ \t]|[ \t]?(?:{_STRONG_CJK})[ \t]?|"
     r"[ _](?:at|bei|ät|chez|et)[ _]"
 )
+_FRENCH = frozenset(b"fr be ch ca eu".split())
 _ENDINGS = frozenset(
     b"com net org edu gov int mil info biz name dev app shop store online site xyz cloud tech email blog wiki example test "
     b"invalid local internal company agency studio design live world news club".split()
@@ -73,9 +74,20 @@ _USER_IN_URL = re2.compile(r"""://[^\s/@"']*:$""")
 _ROBOTS = frozenset({b"git"})
 
 
+_AGAIN_BYTES = 80
+_SPACED_AT = re2.compile(" @ ?|@ ")
+
+
 def emails(data: bytes) -> Iterator[tuple[int, int]]:
     for match in candidates(_PATTERN, data):
-        yield from _email(data, *match.span())
+        start, end = match.span()
+        found = next(_email(data, start, end), None)
+        if found is None and data[end : end + 1] == b"@" and (spaced := _SPACED_AT.search(data, start, end)):
+            # `write me @ ada@example.com`: what was read as a host is the name of the next.
+            again = _PATTERN.search(data, spaced.end(), min(len(data), end + _AGAIN_BYTES))
+            found = next(_email(data, *again.span()), None) if again else None
+        if found is not None:
+            yield found
 
 
 def _email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -85,7 +97,7 @@ def _email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         return
     local, domain_at = data[start : match.start()], match.end()
     if (
-        match.group() == b" @ "
+        match.group() in (b" @ ", b" @", b"@ ")
         and not _LIKE_A_NAME.search(local)
         and not _MAIL.search(data[max(0, start - 40) : start])
     ):
@@ -101,7 +113,9 @@ def _email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         if _FIRST_LABEL.search(host).group().lower() in _NO_HOSTS:
             return  # `look at the dot com years`
         label = _LABEL.search(host)
-        if label is None or not (len(label.group()) == 2 or label.group().lower() in _ENDINGS):
+        ending = label.group().lower() if label else b""
+        # `at some point in`, `at check point we` are no addresses.
+        if ending not in _ENDINGS and (len(ending) != 2 or (b" point " in host and ending not in _FRENCH)):
             return
     stripped = local.lstrip(b"._%+'-")
     start += len(local) - len(stripped)
@@ -143,7 +157,8 @@ _NO_ADDRESS = re2.compile(
     r"python|java|jdk|php|unity|gradle|sdk)"
     r"|(?:updat|upgrad|bump)\w{0,4} from(?: [\d.]{7,15} to)?)[ \t:#]{0,3}$"
 )
-_CHANGED = re2.compile(r"(?i)\bfrom (?:[1-9](?:\.\d{1,2}){3} to )?$")
+_CHANGED = re2.compile(r"(?i)\bfrom [1-9](?:\.\d{1,2}){3} to [1-9](?:\.\d{1,2}){3}\b")
+_IP_WORD = re2.compile(r"(?i)(?:^|[^A-Za-z0-9])ip(?:v?[46])?$")
 _NOT_DIGITS = re.compile("[^0-9]+")
 _LOCAL = frozenset({"127.0.0.1", "0.0.0.0", "255.255.255.255"})  # noqa: S104
 _LIKELY = re2.compile(r"(?i)^(?:[23][0-9a-f]{3}|f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]|::ffff|64:ff9b)")
@@ -165,14 +180,14 @@ def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     parts = _NOT_DIGITS.split(text)
     if any(int(p) > 255 or (len(p) > 1 and p[0] == "0") for p in parts) or text in _LOCAL:
         return
-    if before[-1:].isalnum() and before[-1:] not in (b"v", b"V"):
+    if before[-1:].isalnum() and before[-1:] not in (b"v", b"V") and _IP_WORD.search(before) is None:
         return
     glued = before[-1:] in (b".", b"_") or (before[-1:] == b"-" and not before[-2:-1].isdigit())
     if glued or _WORD_BEHIND.search(data[end : end + 3]):
         return
     if _PRODUCT.search(before) is not None or _NO_ADDRESS.search(data[max(0, start - 40) : start]) is not None:
         return
-    if int(parts[0]) < 10 and all(int(p) < 32 for p in parts) and _CHANGED.search(data[max(0, start - 24) : start]):
+    if int(parts[0]) < 10 and _CHANGED.search(data[max(0, start - 24) : end + 24]):
         return  # `moved from 3.9.1.2 to 3.10.0.0`
     yield start, _network_end(data, end, 32)
 

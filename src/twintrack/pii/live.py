@@ -15,7 +15,6 @@ from twintrack.pii.maskers import Maskers
 
 log = structlog.get_logger()
 _LOOK_SECONDS = 0.25
-OUTCOMES = ("loaded", "refused")
 
 
 class LiveMaskers:

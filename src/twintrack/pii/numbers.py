@@ -126,6 +126,7 @@ def ssn(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
             not marks
             or marks & set(b"./")
             or part[6:7].isdigit()
+            or len(part) < 11
             or (len({part[3:4], part[-5:-4]}) > 1 and not marks & set(b"\n\t"))
         ):
             return

@@ -33,6 +33,8 @@ _DIRECT = re2.compile(
     r"(?i)^[^\pL\pN]{0,6}$|[:=#]|\b(?:at|on|is|me|us|under|unter|ist|lautet|au|est|al|es|en|a|op|pod|na|to|é|è|em|su|по|на|numero|number|no)\b"
     r"|[^\x00-\x{24f}]"
 )
+_GENERIC = re2.compile(r"(?i)(?:num[a-zéе]*|nr|no|nummer|n[úu]mero|номер|号码?|번호|رقمي|नंबर पर)$")
+_POSTAL = re2.compile(r"^\d{5}-\d{3,4}$")
 _PAIRS_BEFORE, _PAIRS_BEHIND = re2.compile(r"\b\d\d[ .\t-]$"), re2.compile(r"^[ .\t-]\d\d\b")
 _PAIRS = re2.compile(r"^\d\d(?:[ .\t-]\d\d){4}$")
 _DIGIT = re.compile(rb"[0-9]+")
@@ -94,11 +96,14 @@ class _Words:
         place = bisect_right(self.ends, start)
         if place and start - self.ends[place - 1] <= _GAP_BYTES:
             gap = data[self.ends[place - 1] : start]
+            near = data[max(0, self.ends[place - 1] - 40) : self.ends[place - 1]]
+            if _GENERIC.search(near) and _UNLESS_PATTERN.search(near):
+                return False  # `order number`
             if b"[PHONE" not in gap and _UNLESS_PATTERN.search(gap) is None and _UNLESS_WORD.search(gap) is None:
                 if end - start <= 8 and data[start:end].isdigit() and _DIRECT.search(gap) is None:
                     return False
                 return _NOT_BETWEEN.search(gap) is None and gap.count(b" ") <= _MOST_SPACES
-        if self.ends and _BEHIND.search(data[end : end + _AFTER_BYTES]):
+        if self.ends and data[start - 1 : start] != b"/" and _BEHIND.search(data[end : end + _AFTER_BYTES]):
             return True
         place = bisect_left(self.after, (end, end))
         return place < len(self.after) and self.after[place][1] <= end + _AFTER_BYTES
@@ -112,6 +117,8 @@ def _abroad(data: bytes) -> Iterator[tuple[int, int]]:
         prefix = 1 if data[start : start + 1] == b"+" else 2
         if prefix == 2 and start > 1 and data[start - 1] in b" \t-" and data[start - 2 : start - 1].isdigit():
             continue  # the middle of a longer number
+        if prefix == 2 and _is_else(data, start):
+            continue
         most, least = 0, 0
         digits, reached = 0, start
         number = b""
@@ -151,6 +158,8 @@ def _unlike(part: bytes, least_with_zero: int = 9) -> bool:
     if not 7 <= len(digits) <= 15 or len(set(digits)) < 2:
         return True
     if part.lstrip(b"(")[:1] == b"0" and len(digits) < least_with_zero:
+        return True
+    if _POSTAL.search(part) is not None:
         return True
     return _DATE.search(part) is not None or _LIST.search(part) is not None or _STAMP.search(part) is not None
 

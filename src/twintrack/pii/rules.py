@@ -16,7 +16,7 @@ import msgspec
 import re2
 
 from twintrack.errors import SettingsError
-from twintrack.pii import address, numbers, phone, secret
+from twintrack.pii import address, credential, numbers, phone, secret
 from twintrack.pii.bound import CHEAP_BYTES, EVERY_BYTES, candidates
 
 Spans = Iterator[tuple[int, int]]
@@ -92,7 +92,7 @@ _CHECKS = {
     "ssn": numbers.ssn,
     "iban": numbers.iban,
     "ip": address.ip,
-    "mixed": secret.mixed,
+    "mixed": credential.mixed,
 }
 _CHEAP = (numbers.ssn, address.ip)
 _WHOLE: dict[str, tuple[str, Finder]] = {
@@ -143,7 +143,7 @@ def _rule(given: _Given) -> Rule:
         beside = "(?i:" + "|".join(given.words) + r")[^\n]{0,40}?"
         needs, find = f"(?:{beside})(?:{pattern})", _by_pattern(f"(?:{beside})({pattern})", 1)
     elif given.check == "credential":
-        find = secret.credentials
+        find = credential.credentials
     elif given.check == "group":
         find = _by_pattern(pattern, 1)
     elif given.check:

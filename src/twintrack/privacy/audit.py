@@ -12,6 +12,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator
+from functools import partial
 from hmac import digest
 from pathlib import Path
 from typing import NamedTuple
@@ -94,11 +95,13 @@ class Audit:
     def __init__(self, folder: Path, clock: Clock, *, file_bytes: int = _FILE_BYTES) -> None:
         """Raises: OSError where the folder cannot be made or read."""
         self._folder, self._clock, self._file_bytes = folder, clock, file_bytes
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True)
+            _sync(folder.parent)
         self._queue = threading.Lock()
         self._disk = threading.Lock()
         self._waiting: list[_Waiting] = []
-        self._windows: dict[tuple[Who, str, str], _Window] = {}
+        self._windows: dict[tuple[Who, str, str, str], _Window] = {}
         self.failures = 0
         self.failing = ""  # why nothing can be recorded now
         self._handle = -1
@@ -114,6 +117,11 @@ class Audit:
     def head(self) -> Head:
         """The last record that is on disk."""
         return self._published
+
+    @property
+    def node(self) -> str:
+        """The name of this chain among those of other nodes; a new one where the folder was empty."""
+        return self._node
 
     @property
     def folder(self) -> Path:
@@ -152,7 +160,7 @@ class Audit:
         Raises: Unavailable where the first one could not be kept.
         """
         now = self._clock.monotonic_seconds()
-        key = (who, what, where)
+        key = (who, what, where, outcome)
         act = _Act(who, what, where, rows, b"", outcome, detail or {}, self._clock.milliseconds())
         with self._queue:
             over = self._over(now)
@@ -185,22 +193,25 @@ class Audit:
         ]
 
     @contextlib.contextmanager
-    def change(self, who: Who, what: str, *, where: str = "", detail: Detail | None = None) -> Iterator[Detail]:
+    def change(
+        self, who: Who, what: str, *, where: str = "", subject: bytes = b"", detail: Detail | None = None
+    ) -> Iterator[Detail]:
         """Records that a change is begun, before it is made, and then how it ended; the body may add to the detail.
 
         Raises: Unavailable where its beginning could not be kept, and where its end could not: then it was made.
         """
         told: Detail = dict(detail or {})
-        self.record(who, what, where=where, outcome="begun", detail=told)
+        keep = partial(self.record, who, what, where=where, subject=subject)
+        keep(outcome="begun", detail=dict(told))
         try:
             yield told
         except TwintrackError as error:
-            self.record(who, what, where=where, outcome=error.code, detail=told)
+            keep(outcome=error.code, detail=told)
             raise
         except Exception:
-            self.record(who, what, where=where, outcome="internal", detail=told)
+            keep(outcome="internal", detail=told)
             raise
-        self.record(who, what, where=where, detail=told)
+        keep(detail=told)
 
     def close(self) -> None:
         with self._queue:
@@ -287,11 +298,7 @@ class Audit:
                 chain.next_file(self._folder), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600
             )
             self._size = 0
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _sync(self._folder)
 
     def _end_file(self) -> None:
         if self._handle >= 0:
@@ -327,3 +334,11 @@ class Audit:
             os.fsync(opened.fileno())
         log.warning("audit_unfinished_record_cut", bytes=len(rest))
         return "audit.unfinished_record_cut", {"file": file.name, "bytes": len(rest)}
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

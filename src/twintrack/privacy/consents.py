@@ -4,6 +4,7 @@ Persons travel in bodies only. A statement about a user holds for the anonymous 
 far as the store knows of any. The word that each event carried of itself stands in its row and is told with the rest.
 """
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -12,20 +13,19 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from twintrack import auth
 from twintrack.access.admission import Admission
 from twintrack.clock import Clock, iso, milliseconds_of
-from twintrack.control.consents import ANALYTICS, ANONYMOUS, DENIED, GRANTED, USER, Consents, Statement
+from twintrack.control.consents import ANALYTICS, DENIED, GRANTED, Consents, Statement
 from twintrack.control.control import Control
-from twintrack.control.tombstones import subject_hash
+from twintrack.control.tombstones import ANONYMOUS, USER, subject_hash
 from twintrack.errors import RequestError, StoreError
-from twintrack.event import Tenancy, limits
+from twintrack.event import Tenancy
 from twintrack.permissions import Permission, roles_with
-from twintrack.pii import pseudonym
 from twintrack.privacy.audited import Audited
-from twintrack.privacy.subject import mark_of
+from twintrack.privacy.subject import forms, mark_of, typed
 from twintrack.query.execute import Executor
 from twintrack.store.schema import DATABASE
 
 PATH = "/api/analytics/privacy/consents"
-_MAY_STATE = roles_with(Permission.PRIVACY) | {auth.Role.SERVER}
+_MAY_STATE = roles_with(Permission.GUARD) | {auth.Role.SERVER}
 _MOST_STATEMENTS = 1_000
 _AHEAD_MILLISECONDS = 60_000
 
@@ -50,24 +50,6 @@ class Words(BaseModel):
     statements: list[Word] = Field(min_length=1, max_length=_MOST_STATEMENTS)
 
 
-def named(person: Person) -> tuple[str, str]:
-    """(kind, identifier). Raises: RequestError where not exactly one is named, or it is none."""
-    given = [(kind, i) for kind, i in ((USER, person.user_id), (ANONYMOUS, person.anonymous_id)) if i is not None]
-    most = limits().identifier_characters
-    if len(given) != 1 or not 0 < len(given[0][1]) <= most:
-        raise RequestError(
-            f"name one person of 1 to {most} characters (identifier_characters)",
-            hint="either `user_id` or `anonymous_id`",
-            code="bad_subject",
-        )
-    return given[0]
-
-
-def forms(identifier: str, secret: bytes) -> list[str]:
-    """Every form in which an identifier may be stored: as it is, and as the pseudonym that a rule makes of it."""
-    return [identifier, pseudonym(identifier, secret)]
-
-
 class ConsentHistory:
     def __init__(self, control: Control, executor: Executor, clock: Clock) -> None:
         self._control, self._executor, self._clock = control, executor, clock
@@ -83,7 +65,7 @@ class ConsentHistory:
         """
         now, tenancy = self._clock.milliseconds(), principal.tenancy
         secret = self._control.project(tenancy.project).secret
-        persons = [(word, *named(word)) for word in words]
+        persons = [(word, *typed(word.user_id, word.anonymous_id)) for word in words]
         statements: list[Statement] = []
         for word, kind, identifier in persons:
             at = now if word.at is None else milliseconds_of(word.at)
@@ -96,7 +78,7 @@ class ConsentHistory:
                 )
                 for form in forms(identifier, secret)
             ]  # fmt: skip
-        self._consents.record(statements)
+        await asyncio.to_thread(self._consents.record, statements)
         linked, known = 0, True
         for (word, kind, identifier), said in zip(persons, statements[::2], strict=True):
             if kind == USER and word.purpose == ANALYTICS:
@@ -107,18 +89,17 @@ class ConsentHistory:
                     continue
                 also = [said._replace(kind=ANONYMOUS, hash=subject_hash(secret, one)) for one in owned]
                 linked += len(also)
-                self._consents.record(also)
+                await asyncio.to_thread(self._consents.record, also)
         hint = "" if known else "the store is away: anonymous ids of these users are not covered; send the same again"
         return {"recorded": len(words), "linked_anonymous_ids": linked, "hint": hint}
 
     async def history(self, person: Person, tenancy: Tenancy) -> dict[str, Any]:
         """Every statement about a person, oldest first, and what their events said of themselves."""
-        kind, identifier = named(person)
+        kind, identifier = typed(person.user_id, person.anonymous_id)
         secret = self._control.project(tenancy.project).secret
         stored = forms(identifier, secret)
-        rows = self._consents.history(
-            tenancy.project, [(tenancy.environment, kind, subject_hash(secret, form)) for form in stored]
-        )
+        persons = [(tenancy.environment, kind, subject_hash(secret, form)) for form in stored]
+        rows = await asyncio.to_thread(self._consents.history, tenancy.project, persons)
         told: dict[tuple[Any, ...], dict[str, Any]] = {}
         for row in rows:
             names = ("purpose", "state", "source", "recorded_by")

@@ -5,7 +5,8 @@ minutes later unless it is told otherwise. It is told, once what shall replace t
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -156,33 +157,54 @@ def mutations_end(store: Store) -> Iterator[bool]:
         yield False
 
 
-def purge(store: Store, clock: Clock) -> Iterator[bool]:
-    """Until no part that was replaced before now is on the disk; comes back with False meanwhile. Raises: StoreError."""
-    tables = [row[0] for row in store.select(_TABLES).rows]
+def purge(store: Store, clock: Clock, tables: Iterable[str]) -> Iterator[bool]:
+    """Until no part of these that was replaced before now is on the disk; comes back with False meanwhile.
+
+    Raises: StoreError.
+    """
     lifetime = _SERVER_PARTS_SECONDS
     if store.engine == "chdb":
         os.sync()  # what replaces them was synced, but merges of before were not
         lifetime = 0
-    for table in tables:
+    named = sorted(tables)
+    for table in named:
         store.command(
             f"ALTER TABLE {DATABASE}.{table} MODIFY SETTING {_CLEANER}, {_SYNCED}, old_parts_lifetime = {lifetime}"
         )
-    old = {tuple(row) for row in store.select(_OLD_PARTS).rows}
-    started = clock.monotonic_seconds()
-    while old & {tuple(row) for row in store.select(_OLD_PARTS).rows}:
+    old, started = _old_parts(store, named), clock.monotonic_seconds()
+    while old & _old_parts(store, named):
         yield False
-    for table in tables:
+    for table in named:
         store.command(
-            f"ALTER TABLE {DATABASE}.{table} RESET SETTING old_parts_lifetime,"
-            " min_rows_to_fsync_after_merge, min_compressed_bytes_to_fsync_after_merge"
+            # As migration 0005 has them.
+            f"ALTER TABLE {DATABASE}.{table} MODIFY SETTING old_parts_lifetime = 30, min_rows_to_fsync_after_merge = 1"
         )
     log.info("old_parts_gone", parts=len(old), seconds=round(clock.monotonic_seconds() - started, 1))
+
+
+def _old_parts(store: Store, tables: list[str]) -> set[tuple[str, str]]:
+    """(table, part) of what is on the disk and no query reads.
+
+    Of the embedded engine the folders say so: after a start it knows of old parts only when it has come to them.
+    """
+    named = ", ".join(f"'{table}'" for table in tables)
+    parts = store.select(
+        f"SELECT table, name, active FROM system.parts WHERE database = '{DATABASE}' AND table IN ({named})"
+    ).rows
+    old = {(table, part) for table, part, active in parts if not active}
+    if store.engine == "chdb":
+        alive = {(table, part) for table, part, active in parts if active}
+        paths = store.select(
+            f"SELECT name, arrayJoin(data_paths) FROM system.tables WHERE database = '{DATABASE}' AND name IN ({named})"
+        ).rows
+        old |= {(table, part.name) for table, path in paths for part in _part_folders(Path(path))} - alive
+    return old
+
+
+def _part_folders(path: Path) -> list[Path]:
+    return [one for one in path.iterdir() if one.is_dir() and one.name not in ("detached", "deduplication_logs")]
 
 
 def detached(store: Store) -> int:
     """Parts that the engine has put aside because they were broken; nobody can say whose rows they hold."""
     return int(store.select(f"SELECT count() FROM system.detached_parts WHERE database = '{DATABASE}'").rows[0][0])
-
-
-_TABLES = f"SELECT name FROM system.tables WHERE database = '{DATABASE}' AND engine LIKE '%MergeTree' ORDER BY name"
-_OLD_PARTS = f"SELECT table, name FROM system.parts WHERE database = '{DATABASE}' AND NOT active"

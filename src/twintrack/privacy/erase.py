@@ -11,7 +11,7 @@
 Each step may be cut short anywhere and is then run again from the last state that was written down.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,12 +35,12 @@ from twintrack.privacy.deletion import (
     purge,
     touched_months,
 )
-from twintrack.privacy.held import Held, about, environments, held, links
+from twintrack.privacy.held import Held, about, environments, held, identifiers, links
 from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
 from twintrack.privacy.vendors import WAITING, Vendor
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.erase import Told, told
-from twintrack.spool.protocol import Kind, WholeSpool
+from twintrack.spool.protocol import Kind, RewritableSpool, WholeSpool
 from twintrack.store.protocol import Store
 
 log = structlog.get_logger()
@@ -48,18 +48,22 @@ log = structlog.get_logger()
 _FENCE_MILLISECONDS = 1_500
 _LOOK_SECONDS = 0.5
 _VENDOR_SECONDS = 60.0
+_MOST_TRIES = 60
+RESTORED = "restored"  # a subject that came back with a backup and is known by tombstones alone
 
 
 class Eraser:
     def __init__(
         self,
         control: Control,
-        spool: WholeSpool,
+        spool: RewritableSpool,
         store: Store,
         clock: Clock,
         vendors: Sequence[Vendor],
         window_days: int,
+        reached: Callable[[str], None],
     ) -> None:
+        self._reached = reached
         self._control, self._spool, self._store, self._clock = control, spool, store, clock
         self._vendors, self._window_days = vendors, window_days
         self._erasures = Erasures(control.engine)
@@ -76,8 +80,7 @@ class Eraser:
         """
         kind, identifier = typed(user_id, anonymous_id)
         secret = self._control.ensure_project(project).secret
-        of_keys = sorted({key["environment"] for key in self._control.list_keys(project)})
-        subject = named(kind, identifier, secret, of_keys)
+        subject = named(kind, identifier, secret, environments_of(self._control, self._spool, project))
         now = self._clock.milliseconds()
         marks = tombstones_of(project, subject, secret, now)
         made = self._erasures.create(project, subject, subject_hash(secret, identifier), marks, now)
@@ -100,6 +103,45 @@ class Eraser:
         self._vendors_at = 0.0
         self._spool.wake()
         return request
+
+    def reapply(self) -> list[Request]:
+        """What a restore has brought back of people who were erased is erased again; the requests that do it.
+
+        To be called when a backup is in place and before the door opens; done when each of them is. Nobody knows any more
+        who they were: every identifier that is held is compared with the tombstones. Raises: StoreError.
+        """
+        made = []
+        for project in self._control.list_projects():
+            marks = self._control.tombstones(project)
+            if marks is None:
+                continue
+            found: dict[int, Subject] = {}
+            for environment, user_id, anonymous_id in self._identifiers(project):
+                until = marks.until(environment, user_id, anonymous_id)
+                if until >= 0:
+                    subject = found.setdefault(until, Subject(RESTORED, "", [], []))
+                    if user_id:
+                        subject.users.append(user_id)
+                    else:
+                        subject.anonymous.append((environment, anonymous_id))
+            for until, subject in sorted(found.items()):
+                request = self._erasures.create(project, subject, "", (), self._clock.milliseconds())
+                request.requested_at, request.state = until, State.FENCED
+                self._erasures.keep(request, self._clock.milliseconds())
+                made.append(request)
+        log.info("tombstones_applied", requests=len(made))
+        self._spool.wake()
+        return made
+
+    def _identifiers(self, project: str) -> set[tuple[str, str, str]]:
+        """(environment, user, "") of every user that is held, and (environment, "", anonymous id) of every browser."""
+        found = identifiers(self._store, project)
+        for _, kind, row in self._spool.rows("lookup", "frozen", "loaded", "quarantined"):
+            if kind is Kind.EVENTS:
+                event = told(row)
+                if event.project == project:
+                    found |= {("", event.user_id, ""), (event.environment, "", event.anonymous_id)}
+        return {one for one in found if one[1] or one[2]}
 
     def verify(self, document: dict[str, Any]) -> bool:
         """Whether a certificate is ours and unaltered. Raises: RequestError where its project is unknown."""
@@ -217,6 +259,10 @@ class Eraser:
 
     def _out_of_spool(self, request: Request) -> Iterator[bool]:
         yield from self._drained(request.changed_at)
+        while (
+            self._spool.removals and self._spool.removals.pending()
+        ):  # what is counted as expired and still there would be counted twice
+            yield False
         self._plan(request)
         subject, erased = _subject(request), set(self._spool.erased_ids())
         secret = self._control.project(request.project).secret
@@ -239,6 +285,7 @@ class Eraser:
         for state, rows in self._spool.remove(gone, names).items():
             request.progress.add(f"spool/{state}", rows)
         self._reach(request, State.SPOOL_DONE)
+        self._reached("erasure_spool_done")
         yield True
 
     def _plan(self, request: Request) -> None:
@@ -258,6 +305,7 @@ class Eraser:
         self._spool.plan_erasure(request.id, events_by_place(self._store, events.where))
         self._erasures.keep(request, self._clock.milliseconds())
         about(self._store, None)
+        self._reached("erasure_planned")
 
     def _held(self, request: Request) -> list[Held]:
         """Where the store holds the person, who is named in it from now on."""
@@ -279,10 +327,19 @@ class Eraser:
             while self._spool.in_grace()[0]:
                 yield False
             copy_month(self._store, month)
+        broken = detached(self._store)
+        if broken:
+            note = f"{broken} broken parts that the store has put aside (system.detached_parts) were not read"
+            request.progress.notes = [note]
+        self._reached("erasure_deleted")
         with self._control.engine.begin() as db:
             for table, rows in subjects.remove(db, request.project, _subject(request)).items():
                 request.progress.add(f"control/{table}", rows)
+        subject = _subject(request)
+        listed = [*subject.users, *(anonymous_id for _, anonymous_id in subject.anonymous)]
+        request.progress.add("control/cohorts", self._control.cohorts.forget(request.project, listed))
         self._spool.settle_erasure(request.id, request.progress.months)
+        self._reached("erasure_settled")
         self._spool.forget_erased(one for one in never_loaded if one[0] == request.project)
         self._reach(request, State.STORE_DONE)
         yield True
@@ -290,13 +347,16 @@ class Eraser:
     def _out_of_files(self, request: Request) -> Iterator[bool]:
         while set(request.progress.months) & set(self._spool.stale_months()):
             yield False
-        yield from purge(self._store, self._clock)
+        persons = {one.table for one in held(self._store, request.project, None)}
+        rolled = {feed.table for feed in feeds(self._store)}
+        yield from purge(self._store, self._clock, persons | rolled)
         self._reach(request, State.ROLLUPS_DONE)
         yield True
 
     def _tell_vendors(self, request: Request) -> Iterator[bool]:
         told_vendors = request.progress.vendors
-        for vendor in self._vendors:
+        # After a restore nobody knows who it was, and vendors were told when the person was erased.
+        for vendor in () if _subject(request).kind == RESTORED else self._vendors:
             if told_vendors.get(vendor.name, {"status": WAITING})["status"] == WAITING:
                 # A vendor may take its time, and loading does not wait for it.
                 with ThreadPoolExecutor(1) as pool:
@@ -309,13 +369,14 @@ class Eraser:
             self._reach(request, State.VENDORS)
             return
         self._finish(request)
+        for _ in range(_MOST_TRIES):
+            if self._erasures.forget_bytes():
+                break
+            yield False
         yield True
 
     def _finish(self, request: Request) -> None:
         notes = list(request.progress.notes)
-        broken = detached(self._store)
-        if broken:
-            notes.append(f"{broken} broken parts that the store has put aside (system.detached_parts) were not read")
         if self._control.engine.dialect.name != "sqlite":
             notes.append("the subject stands in dead rows of the control database until its next VACUUM")
         now = self._clock.milliseconds()
@@ -323,13 +384,18 @@ class Eraser:
         request.certificate = certificate(request, secret, now, self._window_days, notes)
         request.subject = None
         self._reach(request, State.DONE)
-        self._erasures.forget_bytes()
 
 
 def _subject(request: Request) -> Subject:
     if request.subject is None:
         raise RuntimeError("an open request has lost its subject")
     return request.subject
+
+
+def environments_of(control: Control, spool: WholeSpool, project: str) -> list[str]:
+    """Every environment of a project that has a key, or that anything was ever sent or imported into."""
+    keyed = {key["environment"] for key in control.list_keys(project)}
+    return sorted(keyed | {environment for place, environment, *_ in spool.tallies() if place == project})
 
 
 def _events(found: list[Held]) -> Held:

@@ -23,7 +23,8 @@ from twintrack.control.erasures import Subject
 from twintrack.control.tombstones import Marks, subject_hash
 from twintrack.event import Row
 from twintrack.load.rollup import feeds
-from twintrack.privacy.held import Held, environments, held, in_words, links
+from twintrack.privacy.erase import environments_of
+from twintrack.privacy.held import Held, held, in_words, links
 from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
 from twintrack.query.execute import plain
 from twintrack.spool.erase import told
@@ -55,9 +56,8 @@ class Exporter:
         """
         kind, identifier = typed(user_id, anonymous_id)
         secret = self._control.ensure_project(project).secret
+        subject = named(kind, identifier, secret, environments_of(self._control, self._spool, project))
         drained = self._drained()
-        places = {key["environment"] for key in self._control.list_keys(project)}
-        subject = named(kind, identifier, secret, sorted({*places, *environments(self._store, project)}))
         known = [Link(*row) for row in links(self._store, project, in_words(subject))]
         subject = Subject(kind, identifier, subject.users, sorted({*subject.anonymous, *owned(known, subject.users)}))
         spooled = self._spooled(project, subject, secret)
@@ -73,7 +73,7 @@ class Exporter:
             # Loaded while we read: then the store has them, and once is enough.
             waiting = [row for row in spooled if row[_EVENT_ID] not in stored]
             written += _write(archive, "spool", _SPOOLED, waiting)
-            for name, held_rows in subjects.rows_of(self._control.engine, project, subject).items():
+            for name, held_rows in subjects.rows_of(self._control.engine, project, subject, secret).items():
                 columns = tuple(held_rows[0]) if held_rows else ()
                 written += _write(archive, f"control_{name}", columns, [list(row.values()) for row in held_rows])
             manifest = {

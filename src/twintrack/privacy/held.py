@@ -29,17 +29,19 @@ class Held(NamedTuple):
 
 
 class Who(NamedTuple):
-    """Whom a condition means, as sets of SQL: users, (environment, anonymous id), event ids."""
+    """Whom a condition means, as sets of SQL."""
 
     users: str
-    anonymous: str
-    events: str
+    anonymous: str  # (environment, anonymous id)
+    browsers: str  # anonymous ids alone, for a table that knows no environments
+    events: str  # event ids
 
 
 # Where a statement may be kept: the ids stand in a table.
 IN_TABLE = Who(
     f"(SELECT id FROM {ABOUT} WHERE kind = 'user')",
     f"(SELECT environment, id FROM {ABOUT} WHERE kind = 'anonymous')",
+    f"(SELECT id FROM {ABOUT} WHERE kind = 'anonymous')",
     f"(SELECT toUUIDOrZero(id) FROM {ABOUT} WHERE kind = 'event')",
 )
 
@@ -48,7 +50,13 @@ def in_words(subject: Subject) -> Who:
     """For a question, which nothing keeps: the ids stand in it."""
     users = [quoted(user) for user in subject.users]
     anonymous = [f"({quoted(environment)}, {quoted(found)})" for environment, found in subject.anonymous]
-    return Who(f"({', '.join(users) or 'NULL'})", f"({', '.join(anonymous) or _NO_PAIR})", _NO_EVENT)
+    browsers = [quoted(found) for _, found in subject.anonymous]
+    return Who(
+        f"({', '.join(users) or 'NULL'})",
+        f"({', '.join(anonymous) or _NO_PAIR})",
+        f"({', '.join(browsers) or 'NULL'})",
+        _NO_EVENT,
+    )
 
 
 _NO_PAIR = "('', '')"  # no environment has no name
@@ -101,6 +109,8 @@ def _where(names: Sequence[str], project: str, until: int | None, who: Who) -> s
     if not user and not anonymous:
         return None
     owned = f"(environment, anonymous_id) IN {who.anonymous}"
+    if "environment" not in names:
+        owned = f"anonymous_id IN {who.browsers}"
     if user and anonymous:
         owned = f"(user_id = '' AND {owned})"
     either = [f"user_id IN {who.users}"] if user else []
@@ -141,3 +151,23 @@ def links(store: Store, project: str, who: Who = IN_TABLE) -> list[tuple[str, st
             f" AND user_id IN {who.users}) GROUP BY environment, anonymous_id, user_id"
         ).rows
     ]
+
+
+def identifiers(store: Store, project: str) -> set[tuple[str, str, str]]:
+    """(environment, user, "") of every user that any table has, and (environment, "", anonymous id). Raises: StoreError.
+
+    A user is one person in all environments and stands without one.
+    """
+    found: set[tuple[str, str, str]] = set()
+    for table, names in tables(store).items():
+        scope = _scope(names, project)
+        if "user_id" in names:
+            sql = f"SELECT DISTINCT user_id FROM {DATABASE}.{table} WHERE {scope}"
+            found.update(("", user_id, "") for (user_id,) in store.stream(sql) if user_id)
+        if "anonymous_id" in names:
+            place = "environment" if "environment" in names else "''"
+            sql = f"SELECT DISTINCT {place}, anonymous_id FROM {DATABASE}.{table} WHERE {scope}"
+            found.update(
+                (environment, "", anonymous_id) for environment, anonymous_id in store.stream(sql) if anonymous_id
+            )
+    return found

@@ -10,7 +10,7 @@ from twintrack.access.admission import Admission
 from twintrack.clock import Clock, iso
 from twintrack.control.control import Control
 from twintrack.errors import RequestError
-from twintrack.permissions import Permission, roles_with
+from twintrack.permissions import Permission
 from twintrack.privacy.audit import Detail, Who
 from twintrack.privacy.audited import Audited
 from twintrack.spool.protocol import WholeSpool
@@ -91,7 +91,7 @@ def retention_state(parts: Parts, project: str | None) -> dict[str, Any]:
 
 def retention_routes(parts: Parts, admission: Admission, audited: Audited) -> APIRouter:
     router = APIRouter(tags=["privacy"])
-    guard = Depends(admission.role(roles_with(Permission.PRIVACY) | roles_with(Permission.STEER)))
+    guard = Depends(admission.may(Permission.GUARD))
 
     @router.get("/api/analytics/privacy/retention", summary="How long this project keeps what")
     def show(principal: Annotated[auth.Principal, guard]) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from pathlib import Path
 import msgspec
 import structlog
 from pydantic import SecretStr
+from sqlalchemy.exc import SQLAlchemyError
 
 from twintrack import __version__
+from twintrack.control.control import Control
 from twintrack.errors import Unavailable
 from twintrack.privacy.audit import SERVICE, Audit
 from twintrack.settings import Settings
@@ -28,14 +30,19 @@ class _Known(msgspec.Struct):
 
     salt: str
     settings: dict[str, str]
+    node: str = ""
 
 
-def record_start(audit: Audit, settings: Settings, masking_version: str) -> None:
+def record_start(audit: Audit, control: Control, settings: Settings, masking_version: str) -> None:
     """Events are taken even where this cannot be recorded: reads and changes are refused then, one by one."""
     file = audit.folder / _FILE
     before = _read(file)
-    now = _Known(before.salt, _told(settings, before.salt, masking_version))
+    kept, head = control.kept_audit_head(before.node or audit.node), audit.head()
+    now = _Known(before.salt, _told(settings, before.salt, masking_version), audit.node)
     try:
+        if kept is not None and (audit.node != (before.node or audit.node) or kept[0] > head.sequence):
+            log.error("audit_cut", kept=kept[0], sequence=head.sequence)
+            audit.record(SERVICE, "audit.cut", detail={"kept": kept[0], "kept_hash": kept[1], "found": head.sequence})
         audit.record(SERVICE, "service.start", detail={"version": __version__, "masking": masking_version})
         for name in sorted(now.settings.keys() | before.settings.keys()) if before.settings else ():
             old, new = before.settings.get(name, ""), now.settings.get(name, "")
@@ -49,25 +56,29 @@ def record_start(audit: Audit, settings: Settings, masking_version: str) -> None
         log.error("start_not_audited", kind=type(error).__name__)
 
 
-def record_stop(audit: Audit) -> None:
+def record_stop(audit: Audit, control: Control) -> None:
     with contextlib.suppress(Unavailable):
         audit.record(SERVICE, "service.stop")
-    publish(audit)
+    publish(audit, control)
 
 
-def publish(audit: Audit) -> None:
-    """The head goes where the service's log goes, away from whoever can change the files."""
+def publish(audit: Audit, control: Control) -> None:
+    """The head goes to the service's log and the control data, away from whoever can change the files."""
     head = audit.head()
     log.info("audit_head", sequence=head.sequence, hash=head.hash)
+    try:
+        control.keep_audit_head(audit.node, head.sequence, head.hash)
+    except SQLAlchemyError as error:
+        log.warning("audit_head_not_kept", kind=type(error).__name__)
 
 
-async def publish_forever(audit: Audit) -> None:
+async def publish_forever(audit: Audit, control: Control) -> None:
     """Each minute in which something was recorded, until it is cancelled."""
     told = 0
     while True:
         if audit.head().sequence != told:
             told = audit.head().sequence
-            publish(audit)
+            await asyncio.to_thread(publish, audit, control)
         await asyncio.sleep(_PUBLISH_SECONDS)
 
 

@@ -1,20 +1,37 @@
 """From a typed question to an answer that shows its own definition: plan, ask, shape."""
 
+import asyncio
+import json
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from twintrack.auth import Principal
-from twintrack.clock import Clock, iso
+from twintrack.auth import Principal, permission_key
+from twintrack.clock import Clock, instant, iso
 from twintrack.event import Tenancy
-from twintrack.query.compile.statement import Parameters, table
+from twintrack.query.cache import Cache, Kept
+from twintrack.query.cohort import named
+from twintrack.query.compile.statement import Parameters, Statement, table
 from twintrack.query.execute import Executor
 from twintrack.query.question import Question
 from twintrack.query.scope import Scope
 
 
 class Answers:
-    def __init__(self, executor: Executor, clock: Clock) -> None:
-        self._executor, self._clock = executor, clock
+    """Shape: `cohorts` gives what an environment keeps by name; `kept` answers stay in memory while they are true;
+    `complete_since` gives the time, by project, from which on raw has lost nothing to a policy."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        clock: Clock,
+        cohorts: Callable[[Tenancy], Mapping[str, Any]],
+        kept: int = 0,
+        complete_since: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        self._complete_since = complete_since
+        self._executor, self._clock, self._cohorts, self._kept = executor, clock, cohorts, kept
+        self._cache = Cache(kept)
 
     async def ask(self, question: Question, principal: Principal) -> dict[str, Any]:
         """The answer, its definition in words, its SQL, when it was read and what it cost.
@@ -24,11 +41,15 @@ class Answers:
         started = time.perf_counter()
         scope = await self.scope(principal)
         plan = question.plan(scope)
-        rows, rows_read, asked = {}, 0, []
+        # Who is of a cohort may change with events of any time, whatever the question itself reads.
+        reads = None if '"cohort":' in question.model_dump_json() else plan.reads
+        version = await self._executor.version(_months(reads)) if self._kept else ""
+        rows, rows_read, cached, asked = {}, 0, True, []
         for name, statement in plan.statements.items():
-            answer = await self._executor.run(statement.sql, statement.parameters)
-            rows[name] = answer["rows"]
-            rows_read += answer["rows_read"]
+            answer, known = await self._read(statement, version, principal)
+            rows[name] = answer.rows
+            rows_read += 0 if known else answer.rows_read
+            cached = cached and known
             asked.append({"name": name, "sql": statement.sql, "parameters": statement.parameters})
         return {
             **plan.shape(rows),
@@ -38,19 +59,41 @@ class Answers:
             "rows_read": rows_read,
             "milliseconds": round((time.perf_counter() - started) * 1000, 1),
             "source": plan.source,
-            "cached": False,
+            "cached": cached,
         }
 
-    async def scope(self, principal: Principal) -> Scope:
-        return Scope(
-            principal.tenancy, principal.role, self._clock.milliseconds(), await self._beginning(principal.tenancy)
-        )
+    async def _read(self, statement: Statement, version: str, principal: Principal) -> tuple[Kept, bool]:
+        async def ask() -> Kept:
+            answer = await self._executor.run(statement.sql, statement.parameters, principal.key_id)
+            return Kept(answer["rows"], answer["rows_read"])
 
-    async def _beginning(self, tenancy: Tenancy) -> int | None:
+        values = json.dumps(statement.parameters, sort_keys=True)
+        return await self._cache.get((statement.sql, values, permission_key(principal)), version, ask)
+
+    async def scope(self, principal: Principal) -> Scope:
+        """What the question depends on beside itself."""
+        now = self._clock.milliseconds()
+        kept = await asyncio.to_thread(self._cohorts, principal.tenancy)
+        complete = await asyncio.to_thread(self._complete_since)
+        first = await self._beginning(principal)
+        since = complete.get(principal.tenancy.project, 0)
+        return Scope(principal.tenancy, principal.role, now, first, named(kept), since)
+
+    async def _beginning(self, principal: Principal) -> int | None:
         """The hour of the project's first event, milliseconds since 1970; None before any."""
-        p = Parameters(tenancy)
+        p = Parameters(principal.tenancy)
         asked = p.statement(
             f"SELECT count() = 0, toUnixTimestamp(min(hour)) * 1000 FROM {table('events_hourly')} WHERE {p.tenancy}"
         )
-        ((none, first),) = (await self._executor.run(asked.sql, asked.parameters))["rows"]
+        version = await self._executor.version([]) if self._kept else ""
+        ((none, first),) = (await self._read(asked, version, principal))[0].rows
         return None if none else int(first)
+
+
+def _months(reads: tuple[int, int] | None) -> list[int]:
+    """The months of a stretch of time, UTC, as the table of events is parted."""
+    if reads is None:
+        return []
+    first, last = instant(reads[0]), instant(reads[1])
+    months = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
+    return [month // 12 * 100 + month % 12 + 1 for month in months]

@@ -2,34 +2,49 @@
 
 import asyncio
 import base64
+import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from twintrack.errors import StoreError, StoreUnavailable, TwintrackError
 from twintrack.event import Tenancy
 from twintrack.metrics import Metrics
 from twintrack.permissions import Permission
 from twintrack.query.guard import locks, salts, scope
+from twintrack.query.turns import Turns
 from twintrack.settings import Settings
 from twintrack.store.protocol import Store
 
 _Answered = TypeVar("_Answered")
 
 
+_AT_ONCE = 2
+# How the engine calls what is streamed.
+STREAMED = {"csv": "CSV", "json": "JSONEachRow", "parquet": "Parquet"}
+_SLOWEST = 4  # times the longest run that reading an answer may take
+_END_AGAIN_SECONDS = 0.2
+_WAITING_OF_ONE = 50
+
+
 class Executor:
-    """Two threads at most: a question waits for its turn rather than taking ingest's cores."""
+    """Two questions at once: one waits for its turn rather than taking ingest's cores, and askers take turns.
+
+    A question whose asker has gone is ended in the engine.
+    """
 
     def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
         self._store, self._settings, self._metrics = store, settings, metrics
         self._ending = False
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="query")
+        self._turns = Turns(_AT_ONCE, _WAITING_OF_ONE)
+        self._threads = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="query")
+        self._ends = ThreadPoolExecutor(max_workers=2, thread_name_prefix="query-end")
 
     def cancel(self) -> None:
         """From now on no question is asked; those that run end at once, with an error that says so."""
@@ -40,24 +55,50 @@ class Executor:
         """Ends what is running and waits for it: an engine that ends inside a query crashes."""
         self.cancel()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._ends.shutdown(wait=True)
 
-    async def _ask(self, question: Callable[[], _Answered]) -> _Answered:
-        """Asks on a thread, and counts how it went."""
+    async def _ask(self, question: Callable[[dict[str, Any]], _Answered], asker: str = "") -> _Answered:
+        """Asks on a thread, and counts how it went. The question is given its bounds and its mark."""
+        mark = f"question-{uuid4().hex}"
+        bounds = {**self.bounds(), "log_comment": mark}
 
         def unless_ending() -> _Answered:
             if self._ending:
                 raise StoreUnavailable("the service is stopping", hint="ask again when it is back")
-            return question()
+            return question(bounds)
 
         started, result = time.perf_counter(), "ok"
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, unless_ending)
+            async with self._turns.turn(asker):
+                work = asyncio.get_running_loop().run_in_executor(self._threads, unless_ending)
+                try:
+                    return await asyncio.shield(work)
+                except asyncio.CancelledError:
+                    # The turn is over when the engine has let go, not when nobody listens any more.
+                    await self._end(mark, work)
+                    raise
         except TwintrackError as error:
             result = error.code
+            raise
+        except asyncio.CancelledError:
+            result = "left"
             raise
         finally:
             self._metrics.queries.labels(result).inc()
             self._metrics.query_seconds.observe(time.perf_counter() - started)
+
+    async def _end(self, mark: str, work: "asyncio.Future[Any]") -> None:
+        """Ends a question in the engine and waits until it has ended; again, since it may only be about to begin."""
+        while not work.done():
+            with contextlib.suppress(TwintrackError):
+                await asyncio.get_running_loop().run_in_executor(self._ends, self._store.end, mark)
+            await asyncio.wait([work], timeout=_END_AGAIN_SECONDS)
+        with contextlib.suppress(TwintrackError):
+            work.result()
+
+    async def version(self, months: list[int]) -> str:
+        """Changes whenever what questions read has changed; takes no turn, since it reads no events."""
+        return await asyncio.get_running_loop().run_in_executor(self._ends, self._store.version, months)
 
     def bounds(self) -> dict[str, Any]:
         s = self._settings
@@ -77,25 +118,31 @@ class Executor:
         tenancy: Tenancy | None,
         *,
         hidden: Collection[Permission] = (),
+        asker: str = "",
+        explained: bool = False,
     ) -> dict[str, Any]:
-        """`{"columns", "rows", "rows_read", "milliseconds", "sql"}`.
+        """`{"columns", "rows", "rows_read", "milliseconds", "sql"}`; explained: what the engine would read, line by line.
 
         Raises: RequestError for a refused statement, StoreError with the engine's words or the limit met.
         """
         judged = scope(sql, tenancy, hidden=hidden)
-        salt = salts() if hidden else {}
-        try:
-            return await self.run(judged, {**parameters, **salt}, locks(tenancy))
-        except StoreError as error:
-            for number in salt.values():  # the engine quotes what it was asked, and with it what makes hidden names
-                error.message = error.message.replace(str(number), "...")
-            raise
+        asked = f"EXPLAIN indexes = 1 {judged}" if explained else judged
+        with _salted(hidden) as salt:
+            answer = await self.run(asked, {**parameters, **salt}, asker, locks(tenancy))
+        return {**answer, "sql": judged}
 
     async def run(
-        self, judged: str, parameters: Mapping[str, Any] | None = None, more: Mapping[str, Any] | None = None
+        self,
+        judged: str,
+        parameters: Mapping[str, Any] | None = None,
+        asker: str = "",
+        more: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
+        """As `sql`, of a statement that is our own. Questions of one `asker` take turns with those of others."""
         started = time.perf_counter()
-        answer = await self._ask(lambda: self._store.select(judged, parameters, {**self.bounds(), **(more or {})}))
+        answer = await self._ask(
+            lambda bounds: self._store.select(judged, parameters, {**bounds, **(more or {})}), asker
+        )
         return {
             "columns": [{"name": name, "type": kind} for name, kind in answer.columns],
             "rows": [[plain(cell) for cell in row] for row in answer.rows],
@@ -104,56 +151,74 @@ class Executor:
             "sql": judged,
         }
 
-    async def explain(
-        self, sql: str, parameters: Mapping[str, Any], tenancy: Tenancy, *, hidden: Collection[Permission] = ()
-    ) -> list[str]:
-        """What the engine would read and in which order, line by line; nothing is read. Raises: as `sql`."""
-        judged = scope(sql, tenancy, hidden=hidden)
-        given = {**parameters, **(salts() if hidden else {})}
-        answer = await self.run(f"EXPLAIN indexes = 1 {judged}", given, locks(tenancy))
-        return [str(row[0]) for row in answer["rows"]]
-
-    async def pieces(
+    async def stream(
         self,
         sql: str,
-        output_format: str,
         parameters: Mapping[str, Any],
-        tenancy: Tenancy,
+        output_format: str,
+        tenancy: Tenancy | None,
         *,
         hidden: Collection[Permission] = (),
+        asker: str = "",
     ) -> AsyncIterator[bytes]:
-        """The answer as a file, piece by piece; the first one is there when this returns.
+        """The answer as csv, json (a line for each row) or parquet, in pieces as the engine has them.
 
-        Raises: RequestError for a refused statement, StoreError with the engine's words or the limit met; later pieces
-        raise where the answer breaks off.
+        What goes wrong after the first piece raises there: whoever passes pieces on must cut its own answer too.
+        Raises: as `sql`, and StoreError where the pieces are taken too slowly.
         """
         judged = scope(sql, tenancy, hidden=hidden)
-        bounds = {**self.bounds(), "max_result_rows": self._settings.query_file_rows, **locks(tenancy)}
-        given = {**parameters, **(salts() if hidden else {})}
-        found = self._store.pieces(judged, output_format, bounds, given)
-        first = await self._ask(lambda: _next(found))
+        mark = f"question-{uuid4().hex}"
+        most = {"max_result_rows": self._settings.query_file_rows}
+        bounds = {**self.bounds(), **most, **locks(tenancy), "log_comment": mark}
+        loop = asyncio.get_running_loop()
+        with _salted(hidden) as salt:
+            parameters = {**parameters, **salt}
+            async with self._turns.turn(asker):
+                head = b""
+                if output_format == "csv":
+                    # The embedded engine would repeat the names in front of each block.
+                    empty = f"SELECT * FROM ({judged}) LIMIT 0"
+                    named = await loop.run_in_executor(self._threads, self._store.select, empty, parameters, bounds)
+                    head = _csv_line([name for name, _ in named.columns])
+                blocks = self._store.blocks(judged, STREAMED[output_format], parameters, bounds)
+                until = loop.time() + _SLOWEST * self._settings.query_seconds
+                ended = False
+                try:
+                    while (block := await loop.run_in_executor(self._threads, next, blocks, None)) is not None:
+                        yield head + block
+                        head = b""
+                        if loop.time() > until:
+                            raise StoreError("the answer was read too slowly", hint="ask for less, or read faster")
+                    if head:
+                        yield head
+                    ended = True
+                finally:
+                    if not ended:
+                        with contextlib.suppress(TwintrackError):
+                            await loop.run_in_executor(self._ends, self._store.end, mark)
+                        await loop.run_in_executor(self._threads, _close, blocks)
 
-        async def all_of_it() -> AsyncIterator[bytes]:
-            piece = first
-            try:
-                while piece:
-                    yield piece
-                    piece = await self._ask(lambda: _next(found))
-            finally:
-                found.close()
 
-        return all_of_it()
-
-    async def export(
-        self, sql: str, output_format: str, tenancy: Tenancy | None, parameters: Mapping[str, Any] | None = None
-    ) -> bytes:
-        judged = scope(sql, tenancy)
-        bounds = {**self.bounds(), **locks(tenancy)}
-        return await self._ask(lambda: self._store.export(judged, output_format, bounds, parameters))
+@contextlib.contextmanager
+def _salted(hidden: Collection[Permission]) -> Iterator[dict[str, int]]:
+    """Parameters that make hidden names; the engine quotes what it was asked, and they must not stand in an error."""
+    salt = salts() if hidden else {}
+    try:
+        yield salt
+    except StoreError as error:
+        for number in salt.values():
+            error.message = error.message.replace(str(number), "...")
+        raise
 
 
-def _next(pieces: Iterator[bytes]) -> bytes:
-    return next(pieces, b"")
+def _csv_line(cells: list[str]) -> bytes:
+    return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells).encode() + b"\n"
+
+
+def _close(blocks: Iterator[bytes]) -> None:
+    if isinstance(blocks, Generator):
+        with contextlib.suppress(TwintrackError):
+            blocks.close()
 
 
 def plain(value: Any) -> Any:

@@ -95,10 +95,8 @@ def condition(asked: Filter | None, scope: Scope, p: Parameters, depth: int = 0)
             return f"NOT ({condition(asked.negated, scope, p, depth + 1)})"
         case InCohort():
             if asked.cohort not in scope.cohorts:
-                raise refused(
-                    "there is no such cohort", "POST /api/analytics/query/cohorts lists them", "unknown_cohort"
-                )
-            return f"person IN ({scope.cohorts[asked.cohort](p)})"
+                raise refused("there is no such cohort", "GET /api/analytics/cohorts lists them", "unknown_cohort")
+            return scope.cohorts[asked.cohort](scope, p)
     return _compared(asked, property_of(asked.property, scope.role), p)
 
 

@@ -17,7 +17,7 @@ from sqlglot.errors import ErrorLevel, SqlglotError
 
 from twintrack.event import Tenancy
 from twintrack.permissions import Permission
-from twintrack.query.vocabulary import check_words, is_type, refused
+from twintrack.query.vocabulary import NEVER, check_words, is_type, refused
 from twintrack.store.schema import DATABASE, HIDDEN, READABLE, READABLE_COLUMNS, REPLACING, SALT
 
 _MOST_CHARACTERS = 50_000
@@ -133,6 +133,7 @@ def _check(statement: exp.Query, names: set[str]) -> None:
     if len(nodes) > _MOST_NODES:
         raise refused(f"the statement has more than {_MOST_NODES} parts", "shorten it")
     known = _COLUMNS | _defined(nodes)
+    arguments: list[exp.Column] = []
     for node in nodes:
         kind = type(node)
         if kind not in _NODES and not isinstance(node, exp.Func):
@@ -156,6 +157,8 @@ def _check(statement: exp.Query, names: set[str]) -> None:
                 raise refused("an alias with a list of columns is not read", "name the columns in the SELECT")
         elif isinstance(node, exp.Column):
             _check_column(node, known)
+            if _may_be_function(node):
+                arguments.append(node)
         elif isinstance(node, exp.In):
             _check_membership(node, names)
         elif isinstance(node, exp.Lambda):
@@ -167,6 +170,8 @@ def _check(statement: exp.Query, names: set[str]) -> None:
             _check_type(node.sql(dialect="clickhouse"))
         elif isinstance(node, exp.CastToStrType):
             _check_type(node.args["to"].name)
+    for column in arguments:
+        column.replace(exp.Anonymous(this="identity", expressions=[column.copy()]))
 
 
 _UNKNOWN = ("a part of the statement is not allowed", "one SELECT, as docs/reference/sql.md has it")
@@ -195,11 +200,25 @@ def _check_column(column: exp.Column, known: Collection[str]) -> None:
     if column.db and column.db == DATABASE and column.args.get("catalog") is None:
         column.set("db", None)  # as the table is a subquery now
     name = column.name
+    if not column.table and name.lower() in NEVER:
+        raise refused(f"the name {name} is the engine's own", "choose another name")
     if not column.table and isinstance(column.this, exp.Identifier) and _PLAIN.fullmatch(name) and name not in known:
         raise refused(
             f"the column {name[:60]} is unknown",
             "docs/reference/schema.md lists the columns; `JSON` paths need theirs first",
         )
+
+
+def _may_be_function(column: exp.Column) -> bool:
+    """Whether the engine may take a bare name for a function to call: `arrayMap(file, [...])` where what the name is
+    defined as is out of sight there. Behind `identity` a name is a value or nothing. No other functions take functions;
+    a test asks the engine."""
+    if column.table or column.name in _COLUMNS:
+        return False
+    parent = column.parent
+    while isinstance(parent, exp.Paren):
+        parent = parent.parent
+    return isinstance(parent, exp.Func) and parent.sql(dialect="clickhouse").lower().startswith(("array", "map"))
 
 
 def _check_membership(node: exp.In, names: set[str]) -> None:

@@ -1,30 +1,42 @@
 """`POST /api/analytics/query/{kind}`: one path for each kind of question, with the model of each in the documentation."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
+from pydantic import ValidationError
+from starlette.responses import StreamingResponse
 
 from twintrack import auth
 from twintrack.access.admission import Admission
+from twintrack.clock import Clock
 from twintrack.errors import RequestError
 from twintrack.permissions import Permission
 from twintrack.privacy.audited import Audited
 from twintrack.query.answer import Answers
+from twintrack.query.compile.statement import Parameters
+from twintrack.query.execute import Executor
+from twintrack.query.filters import condition
 from twintrack.query.kinds import KINDS
-from twintrack.query.question import Question
+from twintrack.query.listening import passed_on, while_listening
+from twintrack.query.question import EventSelection, Question
+from twintrack.query.scope import Scope, refused
+from twintrack.query.tail import tail
 
 PATH = "/api/analytics/query"
 
 
-def kind_routes(answers: Answers, admission: Admission, audited: Audited) -> APIRouter:
+def kind_routes(
+    answers: Answers, executor: Executor, clock: Clock, admission: Admission, audited: Audited
+) -> APIRouter:
     router = APIRouter(tags=["query"])
     asker = Annotated[auth.Principal, Depends(admission.may(Permission.QUERY))]
 
     def route(name: str, model: type[Question]) -> Callable[..., Awaitable[dict[str, Any]]]:
         async def ask(body: model, request: Request, principal: asker) -> dict[str, Any]:  # type: ignore[valid-type]
             async with audited.read(request, principal, f"query.{name}") as read:
-                answer = await answers.ask(body, principal)
+                answer = await while_listening(request, answers.ask(body, principal))
                 read.rows = len(answer["rows"]) if isinstance(answer.get("rows"), list) else None
             return answer
 
@@ -36,6 +48,27 @@ def kind_routes(answers: Answers, admission: Admission, audited: Audited) -> API
             f"{PATH}/{name}", route(name, model), methods=["POST"], summary=summary, name=f"query_{name}"
         )
 
+    @router.get(
+        "/api/analytics/tail",
+        summary="Events as they reach the store, as server-sent events",
+        response_class=StreamingResponse,
+    )
+    async def live_tail(
+        request: Request,
+        principal: asker,
+        event: Annotated[list[str] | None, Query(max_length=100, description="Only these names.")] = None,
+        filter: Annotated[str, Query(max_length=8_000, description="A filter, as JSON.")] = "",
+        after: Annotated[str, Query(max_length=100, description="As `Last-Event-ID`, which beats it.")] = "",
+        last_event_id: Annotated[str, Header(max_length=100)] = "",
+    ) -> StreamingResponse:
+        of = _selection(event, filter)
+        await audited.looked(request, principal, "tail.read", 0)
+        messages = tail(executor, clock, principal, of, last_event_id or after)
+        first = await anext(messages)
+        condition(of.filter, Scope(principal.tenancy, principal.role, 0), Parameters(principal.tenancy))
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(passed_on(first, messages), media_type="text/event-stream", headers=headers)
+
     @router.post(f"{PATH}/{{kind}}", include_in_schema=False)
     async def unknown(kind: str, principal: asker) -> None:
         raise RequestError(
@@ -46,3 +79,13 @@ def kind_routes(answers: Answers, admission: Admission, audited: Audited) -> API
         )
 
     return router
+
+
+def _selection(names: list[str] | None, text: str) -> EventSelection:
+    try:
+        given = {"event": names, "filter": json.loads(text) if text else None}
+        of = EventSelection.model_validate(given)
+    except (ValueError, ValidationError):
+        raise refused("the filter cannot be read", "send it as JSON, as in a question", "bad_filter") from None
+    _ = of.names
+    return of

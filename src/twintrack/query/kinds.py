@@ -1,6 +1,7 @@
 """Every kind of question by the name it is asked under."""
 
 from twintrack.query.compile.actors import Actors
+from twintrack.query.compile.cohorts import Cohorts
 from twintrack.query.compile.events import Events
 from twintrack.query.compile.funnel import Funnel
 from twintrack.query.compile.lifecycle import Lifecycle, Stickiness
@@ -21,6 +22,7 @@ KINDS: dict[str, type[Question]] = {
     "stickiness": Stickiness,
     "paths": Paths,
     "threads": Threads,
+    "cohorts": Cohorts,
     "sessions": Sessions,
     "users": Users,
     "events": Events,

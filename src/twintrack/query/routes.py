@@ -1,9 +1,10 @@
 """The HTTP half of reading: SQL. Nothing here can write an event."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import StreamingResponse
 
 from twintrack.access.admission import Admission
 from twintrack.auth import Principal
@@ -11,6 +12,7 @@ from twintrack.permissions import Permission, hidden_from
 from twintrack.privacy.audited import Audited
 from twintrack.privacy.shape import shape
 from twintrack.query.execute import Executor
+from twintrack.query.listening import passed_on, while_listening
 
 
 class SqlRequest(BaseModel):
@@ -21,22 +23,41 @@ class SqlRequest(BaseModel):
     parameters: dict[str, str | int | float | bool | None] = Field(
         default_factory=dict, description="Values of `{name:Type}` in the statement."
     )
+    format: Literal["answer", "csv", "json", "parquet"] = Field(
+        "answer",
+        description="`answer`: one JSON object with columns and rows; else a stream of csv, JSON lines or parquet, which is"
+        " cut off where it fails.",
+    )
 
 
 def query_routes(executor: Executor, admission: Admission, audited: Audited) -> APIRouter:
     router = APIRouter(tags=["query"])
 
-    @router.post("/api/analytics/sql", summary="Run one SELECT, scoped to the key's project and environment")
+    @router.post(
+        "/api/analytics/sql", summary="Run one SELECT, scoped to the key's project and environment", response_model=None
+    )
     async def sql(
         body: SqlRequest,
         request: Request,
         principal: Annotated[Principal, Depends(admission.may(Permission.SQL))],
-    ) -> dict[str, Any]:
-        async with audited.read(request, principal, "sql", {"sql": shape(body.sql)}) as read:
-            answer = await executor.sql(
-                body.sql, body.parameters, principal.tenancy, hidden=hidden_from(principal.role)
+    ) -> Any:
+        hidden = hidden_from(principal.role)
+        if body.format == "answer":
+            async with audited.read(request, principal, "sql", {"sql": shape(body.sql)}) as read:
+                work = executor.sql(body.sql, body.parameters, principal.tenancy, hidden=hidden, asker=principal.key_id)
+                answer = await while_listening(request, work)
+                read.rows = len(answer["rows"])
+            return answer
+        admission.check(principal, Permission.EXPORT)
+        async with audited.read(request, principal, "sql.file", {"sql": shape(body.sql), "format": body.format}):
+            pieces = executor.stream(
+                body.sql, body.parameters, body.format, principal.tenancy, hidden=hidden, asker=principal.key_id
             )
-            read.rows = len(answer["rows"])
-        return answer
+            # Before the first piece an error is still an answer of its own.
+            first = await while_listening(request, anext(pieces, b""))
+        return StreamingResponse(passed_on(first, pieces), media_type=_MEDIA[body.format])
 
     return router
+
+
+_MEDIA = {"csv": "text/csv; charset=utf-8", "json": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}

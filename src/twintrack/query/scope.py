@@ -8,18 +8,22 @@ from twintrack.errors import RequestError
 from twintrack.event import Tenancy
 from twintrack.query.compile.statement import Parameters
 
-# Gives the SELECT of the persons of a cohort, one column; its values go into the parameters of the statement it joins.
-CohortOf = Callable[[Parameters], str]
+# Gives the condition that `person` is of a cohort; its values go into the parameters of the statement it joins.
+CohortOf = Callable[["Scope", Parameters], str]
 
 
 class Scope(NamedTuple):
-    """Shape: instants are milliseconds since 1970; `first_milliseconds` is the hour of the project's first event."""
+    """Shape: instants are milliseconds since 1970; `first_milliseconds` is the hour of the project's first event.
+
+    `complete_milliseconds` is from when on raw has every event: before that some expired, and live on in the rollups alone.
+    """
 
     tenancy: Tenancy
     role: Role
     now_milliseconds: int
     first_milliseconds: int | None = None
     cohorts: Mapping[str, CohortOf] = {}
+    complete_milliseconds: int = 0
 
 
 def refused(message: str, hint: str, code: str = "bad_question") -> RequestError:

@@ -1,10 +1,9 @@
-"""SQL beside the JSON answer: as a file in pieces, explained before it runs, and kept under a name."""
+"""SQL beside its answer: explained before it runs, and kept under a name."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import StreamingResponse
 
 from twintrack import auth
 from twintrack.access.admission import Admission
@@ -17,13 +16,6 @@ from twintrack.privacy.shape import shape
 from twintrack.query.execute import Executor
 from twintrack.query.guard import scope
 from twintrack.query.routes import SqlRequest
-
-Format = Literal["csv", "jsonl", "parquet"]
-_FILES = {
-    "csv": ("CSVWithNames", "text/csv; charset=utf-8"),
-    "jsonl": ("JSONEachRow", "application/x-ndjson"),
-    "parquet": ("Parquet", "application/vnd.apache.parquet"),
-}
 
 
 class SaveRequest(BaseModel):
@@ -42,25 +34,20 @@ class RunRequest(BaseModel):
 def sql_routes(executor: Executor, saved: SavedQueries, admission: Admission, audited: Audited) -> APIRouter:
     router = APIRouter(tags=["query"])
     asker = Annotated[auth.Principal, Depends(admission.may(Permission.SQL))]
-    taker = Annotated[auth.Principal, Depends(admission.may(Permission.EXPORT))]
 
     @router.post(
         "/api/analytics/sql/explain", summary="How the engine would run one SELECT: parts and keys it would read"
     )
     async def explain(body: SqlRequest, principal: asker) -> dict[str, Any]:
-        hidden = hidden_from(principal.role)
-        plan = await executor.explain(body.sql, body.parameters, principal.tenancy, hidden=hidden)
-        return {"plan": plan, "sql": scope(body.sql, principal.tenancy, hidden=hidden)}
-
-    @router.post("/api/analytics/sql/{output}", summary="The answer of one SELECT as a file: csv, jsonl or parquet")
-    async def file(output: Format, body: SqlRequest, request: Request, principal: taker) -> Response:
-        name, media_type = _FILES[output]
-        async with audited.read(request, principal, "sql.file", {"sql": shape(body.sql), "format": output}):
-            pieces = await executor.pieces(
-                body.sql, name, body.parameters, principal.tenancy, hidden=hidden_from(principal.role)
-            )
-        headers = {"Content-Disposition": f'attachment; filename="answer.{output}"'}
-        return StreamingResponse(pieces, media_type=media_type, headers=headers)
+        answer = await executor.sql(
+            body.sql,
+            body.parameters,
+            principal.tenancy,
+            hidden=hidden_from(principal.role),
+            asker=principal.key_id,
+            explained=True,
+        )
+        return {"plan": [row[0] for row in answer["rows"]], "sql": answer["sql"]}
 
     @router.get("/api/analytics/saved", summary="The project's saved queries")
     def listed(principal: asker) -> dict[str, Any]:
@@ -84,7 +71,13 @@ def sql_routes(executor: Executor, saved: SavedQueries, admission: Admission, au
         if one is None:
             raise RequestError("there is no saved query of that name", hint="GET /api/analytics/saved", status=404)
         async with audited.read(request, principal, "sql", {"sql": shape(one.sql), "saved": name}) as read:
-            answer = await executor.sql(one.sql, body.parameters, principal.tenancy, hidden=hidden_from(principal.role))
+            answer = await executor.sql(
+                one.sql,
+                body.parameters,
+                principal.tenancy,
+                hidden=hidden_from(principal.role),
+                asker=principal.key_id,
+            )
             read.rows = len(answer["rows"])
         return answer
 

@@ -27,6 +27,7 @@ _COMBINATORS = tuple(name.lower() for name in COMBINATORS)
 _CALLED = _AGGREGATES | {name.lower() for name in FUNCTIONS}
 _TYPES = {name.lower() for name in _words("types")}
 _BARE = {name.lower() for name in _words("words")} | _TYPES
+NEVER = frozenset(name.lower() for name in _words("never"))
 # These stand before a parenthesis and are no functions.
 _BEFORE_PARENTHESIS = _BARE
 _NAMES = (TokenType.IDENTIFIER,)

@@ -92,7 +92,7 @@ def write(folder: Folder, group: Group, gathered: Gathered) -> Frozen:
     token = f"tt1:{chunk_id}:{_digest(content)}"
     try:
         with path(folder, chunk_id).open("xb") as file:
-            file.write(_sealed(folder, chunk_id, content))
+            file.writelines(_sealed(folder, chunk_id, content))
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
@@ -119,8 +119,9 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _sealed(folder: Folder, chunk_id: str, content: bytes) -> bytes:
-    return content if folder.keys is None else folder.keys.seal(content, chunk_id)
+def _sealed(folder: Folder, chunk_id: str, content: bytes) -> Iterable[bytes]:
+    """Pieces, as they are written."""
+    return (content,) if folder.keys is None else folder.keys.seal_large(content, chunk_id)
 
 
 def opened(folder: Folder, chunk_id: str, found: bytes) -> bytes:
@@ -133,8 +134,6 @@ def content(folder: Folder, chunk: Chunk) -> bytes:
 
     Raises: ChunkDamaged when the file is gone or changed.
     """
-    if amended(folder, chunk.chunk_id).exists():
-        _settle_amendment(folder, chunk)
     try:
         found = path(folder, chunk.chunk_id).read_bytes()
     except FileNotFoundError as error:
@@ -160,7 +159,7 @@ def write_amendment(folder: Folder, chunk: Chunk, lines: list[bytes]) -> tuple[i
     """
     content = b"\n".join(lines)
     with amended(folder, chunk.chunk_id).open("wb") as file:
-        file.write(_sealed(folder, chunk.chunk_id, content))
+        file.writelines(_sealed(folder, chunk.chunk_id, content))
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder.path)
@@ -222,7 +221,7 @@ def seal_plain(folder: Folder) -> int:
                 continue
         beside = file.with_suffix(_UNFINISHED)
         with beside.open("wb") as made:
-            made.write(folder.keys.seal(file.read_bytes(), file.stem))
+            made.writelines(folder.keys.seal_large(file.read_bytes(), file.stem))
             made.flush()
             os.fsync(made.fileno())
         beside.replace(file)

@@ -15,7 +15,6 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from twintrack.clock import Clock
 from twintrack.control.tombstones import Marks
 from twintrack.errors import ChunkDamaged, SealBroken
 from twintrack.spool import chunks, segment
@@ -96,8 +95,8 @@ def without_erased(record: Record, marks: Marks | None) -> Filtered:
 
 
 class Erasing:
-    def __init__(self, folder: chunks.Folder, ledger: Ledger, balance: Balance, clock: Clock) -> None:
-        self._folder, self._ledger, self._balance, self._clock = folder, ledger, balance, clock
+    def __init__(self, folder: chunks.Folder, ledger: Ledger, balance: Balance, reached: Callable[[str], None]) -> None:
+        self._folder, self._ledger, self._balance, self._reached = folder, ledger, balance, reached
 
     def rows(self, *states: str) -> Iterator[tuple[str, Kind, bytes]]:
         """Every row of chunks in these states that can be read: (state, kind, row)."""
@@ -111,7 +110,8 @@ class Erasing:
     def remove(self, gone: Callable[[Kind, bytes], bool], names: Iterable[str]) -> Counter[str]:
         """Rows that are gone leave every chunk; how many did, by the state of their chunk.
 
-        A file that cannot be read as it was frozen cannot be amended: where one of `names` stands in it, it is deleted.
+        A file that cannot be read as it was frozen cannot be amended: where one of `names` stands in it, or it was only
+        kept for a while, it is deleted.
         """
         # A transaction that failed, on a full disk say, left its new file behind.
         self._ledger.settle_doubt()
@@ -123,7 +123,7 @@ class Erasing:
                 try:
                     rows = chunks.read(self._folder, chunk)
                 except ChunkDamaged:
-                    removed["unreadable"] += self._discard(chunk, names)
+                    removed["unreadable"] += self._discard(chunk, names, loaded=state == "loaded")
                     continue
                 kept = [row for row in rows if not gone(chunk.kind, row)]
                 if len(kept) < len(rows):
@@ -135,6 +135,7 @@ class Erasing:
 
     def _amend(self, chunk: Chunk, state: str, rows: list[bytes], kept: list[bytes]) -> None:
         size_bytes, token = chunks.write_amendment(self._folder, chunk, kept) if kept else (0, "")
+        self._reached("before_amend")
         before = Counter(chunks.place_of(row) for row in rows)
         after = Counter(chunks.place_of(row) for row in kept)
         fates = _fates(chunk, state, before - after)
@@ -147,6 +148,7 @@ class Erasing:
                 ledger.tally(*place, outcome, reason, events)
             if chunk.kind is Kind.EVENTS:
                 ledger.note_erased([chunks.identity_of(row) for row in set(rows) - set(kept)])
+        self._reached("after_amend")
         if kept:
             chunks.content(self._folder, chunk._replace(token=token))  # the new file takes its place
         else:
@@ -155,8 +157,13 @@ class Erasing:
         self._balance.moved(waiting)
         self._balance.counted([fate for fate in fates if fate not in waiting])
 
-    def _discard(self, chunk: Chunk, names: Iterable[str]) -> int:
+    def _discard(self, chunk: Chunk, names: Iterable[str], *, loaded: bool = False) -> int:
         path = chunks.path(self._folder, chunk.chunk_id)
+        if loaded:
+            # Nobody can tell how many rows the store shall have of it from now on, and it could not be sent again.
+            self._ledger.remove_chunk(chunk.chunk_id)
+            path.unlink(missing_ok=True)
+            return chunk.rows
         try:
             content = chunks.opened(self._folder, chunk.chunk_id, path.read_bytes())
         except FileNotFoundError:

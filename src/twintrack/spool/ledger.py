@@ -283,6 +283,16 @@ class Ledger:
 
     # -- erase ---------------------------------------------------------------------------------------------------
 
+    def amend_chunk(
+        self, chunk_id: str, rows: int, size_bytes: int, places: dict[tuple[str, str], int], token: str
+    ) -> None:
+        """Some rows of a chunk are gone or changed, in its file and in the store; the token is one never used."""
+        with self._lock:
+            self._db.execute(
+                "UPDATE chunks SET rows = ?, bytes = ?, places = ?, token = ? WHERE chunk_id = ?",
+                (rows, size_bytes, json.dumps([[*where, n] for where, n in places.items()]), token, chunk_id),
+            )
+
     def plan_erasure(self, request: str, events: dict[tuple[str, str], int]) -> None:
         """How many events of the store a request takes out; what was written down first holds."""
         with self._lock:
@@ -355,16 +365,6 @@ class Ledger:
     def removed(self, month: int) -> None:
         with self._lock:
             self._db.execute("DELETE FROM removals WHERE month = ?", (month,))
-
-    def amend_chunk(
-        self, chunk_id: str, rows: int, size_bytes: int, places: dict[tuple[str, str], int], token: str
-    ) -> None:
-        """Some rows of a chunk are gone or changed, in its file and in the store; the token is one never used."""
-        with self._lock:
-            self._db.execute(
-                "UPDATE chunks SET rows = ?, bytes = ?, places = ?, token = ? WHERE chunk_id = ?",
-                (rows, size_bytes, json.dumps([[*where, n] for where, n in places.items()]), token, chunk_id),
-            )
 
     # -- count ---------------------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class LocalSpool:
         self._settling = Settling(
             self._chunk_folder, self.ledger, self.balance, self.claims, self.known, clock, reached
         )
-        self.removals = Removals(self._chunk_folder, self.ledger, self.balance)
+        self.removals = Removals(self._chunk_folder, self.ledger, self.balance, self.renew)
         lost = not index_exists or not (clean or same_boot)
         if lost:
             self.claims.discard()
@@ -126,7 +126,7 @@ class LocalSpool:
         self._freezer = Freezer(
             self._chunk_folder, self._log, self.ledger, self.balance, sizes.chunk_rows, reached, marks_of
         )
-        self._erasing = Erasing(self._chunk_folder, self.ledger, self.balance, clock)
+        self._erasing = Erasing(self._chunk_folder, self.ledger, self.balance, reached)
         self._renewed = Position(0, 0)
         if keys is not None:
             self._seal_what_is_plain()

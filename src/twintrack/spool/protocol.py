@@ -190,51 +190,13 @@ class Spool(Protocol):
 
     def month_rebuilt(self, month: int) -> None: ...
 
-    def renew(self) -> None:
-        """Ends the file that is appended to, so that what was appended before can leave the disk. Raises: Unavailable."""
-        ...
-
-    def passed(self) -> bool:
-        """Whether all that was appended before the last `renew` is in chunks, and its files are gone."""
-        ...
-
-    def rows(self, *states: str) -> Iterator[tuple[str, Kind, bytes]]:
-        """Rows of chunks in these states, as far as they can be read: (state, kind, row)."""
-        ...
-
-    def remove(self, gone: Callable[[Kind, bytes], bool], names: Iterable[str]) -> Counter[str]:
-        """Takes rows out of every chunk's file and manifest, in one step for each; how many, by the chunk's state.
-
-        No insert may be in doubt. `names` are identifiers whose files go where they cannot be read any more.
-        """
-        ...
-
     @property
     def erasing(self) -> bool:
-        """Whether rows are being deleted from the store."""
+        """Whether rows of a person are being deleted from the store."""
         ...
-
-    def plan_erasure(self, request: str, events: dict[tuple[str, str], int]) -> None:
-        """Before rows are deleted from the store: how many, by (project, environment)."""
-        ...
-
-    def settle_erasure(self, request: str, months: Iterable[int]) -> int:
-        """They are deleted: what was planned moves from stored to erased, once, and rollups of these months are
-        made again; how many events."""
-        ...
-
-    def erased_ids(self) -> list[tuple[str, bytes]]:
-        """(project, event id) of events that were taken out of log and chunks, until they are forgotten."""
-        ...
-
-    def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None: ...
 
     def complete_since(self) -> dict[str, int]:
         """From when on, in milliseconds since 1970, raw has every event of a project; others have lost none."""
-        ...
-
-    def removing(self) -> dict[int, int]:
-        """Months whose expired rows are counted as gone and may still be in the store; until when, seconds."""
         ...
 
     @property
@@ -281,7 +243,7 @@ class Removals(Protocol):
         ...
 
     def pending(self) -> dict[int, int]:
-        """As `removing` of the spool."""
+        """Months whose expired rows are counted as gone and may still be in the store; until when, seconds."""
         ...
 
     def done(self, month: int) -> None:
@@ -290,6 +252,10 @@ class Removals(Protocol):
 
     def in_grace(self, month: int) -> list[str]:
         """Chunks of events of a month that are in the store and whose files are still there."""
+        ...
+
+    def renew(self) -> None:
+        """Ends the file that is appended to: what was appended before leaves the disk once it is frozen."""
         ...
 
     def expire_held(self, until_month: int, change: Callable[[bytes], bytes | None]) -> int:
@@ -363,6 +329,10 @@ class WholeSpool(Spool, Protocol):
         """
         ...
 
+    def rows(self, *states: str) -> Iterator[tuple[str, Kind, bytes]]:
+        """Rows of chunks in these states, as far as they can be read: (state, kind, row)."""
+        ...
+
     def waiting_for(self, import_id: str) -> bool:
         """Whether anything of an import is not settled."""
         ...
@@ -370,3 +340,37 @@ class WholeSpool(Spool, Protocol):
     def close(self) -> None:
         """Ends after the loader."""
         ...
+
+
+class RewritableSpool(WholeSpool, Protocol):
+    """A spool that a person's rows can be taken out of: its files are ours."""
+
+    def renew(self) -> None:
+        """Ends the file that is appended to, so that what was appended before can leave the disk. Raises: Unavailable."""
+        ...
+
+    def passed(self) -> bool:
+        """Whether all that was appended before the last `renew` is in chunks, and its files are gone."""
+        ...
+
+    def remove(self, gone: Callable[[Kind, bytes], bool], names: Iterable[str]) -> Counter[str]:
+        """Takes rows out of every chunk's file and manifest, in one step for each; how many, by the chunk's state.
+
+        No insert may be in doubt. `names` are identifiers whose files go where they cannot be read any more.
+        """
+        ...
+
+    def plan_erasure(self, request: str, events: dict[tuple[str, str], int]) -> None:
+        """Before rows are deleted from the store: how many, by (project, environment)."""
+        ...
+
+    def settle_erasure(self, request: str, months: Iterable[int]) -> int:
+        """They are deleted: what was planned moves from stored to erased, once, and rollups of these months are
+        made again; how many events."""
+        ...
+
+    def erased_ids(self) -> list[tuple[str, bytes]]:
+        """(project, event id) of events that were taken out of log and chunks, until they are forgotten."""
+        ...
+
+    def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None: ...

@@ -31,8 +31,8 @@ class _Amendment(NamedTuple):
 class Removals:
     """Called by the loader's thread alone, when no insert is in doubt."""
 
-    def __init__(self, folder: chunks.Folder, ledger: Ledger, balance: Balance) -> None:
-        self._folder, self._ledger, self._balance = folder, ledger, balance
+    def __init__(self, folder: chunks.Folder, ledger: Ledger, balance: Balance, renew: Callable[[], None]) -> None:
+        self._folder, self._ledger, self._balance, self.renew = folder, ledger, balance, renew
 
     # -- rows get other deadlines --------------------------------------------------------------------------------
 
@@ -159,8 +159,10 @@ class Removals:
             return None
         lines = [row for row in kept if row is not None]
         places = Counter(chunks.place_of(row) for row in lines)
-        size, token = chunks.write_amendment(self._folder, chunk, lines) if lines else (0, "")
-        return _Amendment(chunk, len(lines), size, places, token)
+        if not lines:
+            return _Amendment(chunk, 0, 0, places, "")
+        size_bytes, token = chunks.write_amendment(self._folder, chunk, lines)
+        return _Amendment(chunk, len(lines), size_bytes, places, token)
 
     @staticmethod
     def _write(ledger: Ledger, amendments: list[_Amendment]) -> None:
@@ -173,6 +175,6 @@ class Removals:
     def _put_in_place(self, amendments: list[_Amendment]) -> None:
         for one in amendments:
             if one.rows:
-                chunks.content(self._folder, one.chunk._replace(token=one.token))
+                chunks.content(self._folder, one.chunk._replace(token=one.token))  # the new file takes its place
             else:
                 chunks.path(self._folder, one.chunk.chunk_id).unlink(missing_ok=True)

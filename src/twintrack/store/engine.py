@@ -184,7 +184,7 @@ class Engine:
     @contextmanager
     def _asked(self, asked: Question, client: socket.socket) -> Iterator[Any]:
         """A connection with the question's settings; while it is used, its query can be found and killed."""
-        tag = uuid4().hex
+        tag = asked.settings.get("log_comment") or uuid4().hex
         connection = _connect(self._folder)
         try:
             if asked.database and asked.database != "default":
@@ -220,8 +220,9 @@ class Engine:
             if not answer and asked.output_format == "Native" and _READS.match(asked.statement):
                 answer = self._columns(connection, asked)
             return answer, {
-                "read_rows": str(result.rows_read()),
-                "read_bytes": str(result.bytes_read()),
+                # `rows_read` of chDB counts the rows of the answer.
+                "read_rows": str(result.storage_rows_read()),
+                "read_bytes": str(result.storage_bytes_read()),
                 "written_rows": "0",
                 "written_bytes": "0",
             }

@@ -16,12 +16,18 @@ def grants(cluster: str = "") -> list[str]:
         # Insert, ask, remove the rows of a chunk that is half there or of what has expired (ALTER DELETE), write
         # deadlines and take out texts that are past theirs (ALTER UPDATE).
         f"GRANT{on} SELECT, INSERT, ALTER DELETE, ALTER UPDATE ON {DATABASE}.* TO {SERVICE}",
+        # An erasure has old parts removed soon, and says whom it is about in a table of its own.
+        f"GRANT{on} ALTER SETTINGS ON {DATABASE}.* TO {SERVICE}",
+        f"GRANT{on} TRUNCATE ON {DATABASE}.erasing TO {SERVICE}",
         # An insert reads its rows by `input(...)`, which a server counts among temporary tables.
         f"GRANT{on} CREATE TEMPORARY TABLE ON *.* TO {SERVICE}",
         # `rollup rebuild` makes a month in a table beside and puts it in place.
         f"GRANT{on} CREATE TABLE, DROP TABLE ON {DATABASE}.* TO {SERVICE}",
         # These say which tables, columns and months there are, and whether rows are still being removed.
-        *(f"GRANT{on} SELECT ON system.{table} TO {SERVICE}" for table in ("tables", "columns", "parts", "mutations")),
+        *(
+            f"GRANT{on} SELECT ON system.{table} TO {SERVICE}"
+            for table in ("tables", "columns", "parts", "detached_parts", "mutations")
+        ),
         f"GRANT{on} CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER TABLE, SELECT, INSERT ON {DATABASE}.*"
         f" TO {MIGRATOR}",
         f"GRANT{on} SELECT ON system.tables TO {MIGRATOR}",

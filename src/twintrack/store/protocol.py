@@ -1,6 +1,6 @@
 """What the rest of Twintrack may ask of the engine. `store/clickhouse.py` and `store/embedded.py` are its only drivers."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -46,14 +46,14 @@ class Store(Protocol):
         """The answer as the engine formats it (CSVWithNames, JSON, Parquet)."""
         ...
 
-    def pieces(
+    def blocks(
         self,
         sql: str,
         output_format: str,
-        settings: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
-    ) -> Generator[bytes, None, None]:
-        """The same in pieces, so that a long answer is never whole in memory here. An answer that breaks off raises."""
+        settings: Mapping[str, Any] | None = None,
+    ) -> Iterator[bytes]:
+        """The answer as the engine formats it, in pieces as they come; a failure raises, also after some pieces."""
         ...
 
     def stream(self, sql: str) -> Iterator[Sequence[Any]]:
@@ -66,6 +66,21 @@ class Store(Protocol):
 
     def probe(self) -> None:
         """Returns when the engine answers a question of nothing.
+
+        Raises: StoreError.
+        """
+        ...
+
+    def version(self, months: Sequence[int]) -> str:
+        """Another text after anything changed in what questions read; of events only in these months (202601), all of
+        them where none is named. Empty where that cannot be told.
+
+        Raises: StoreError.
+        """
+        ...
+
+    def end(self, mark: str) -> None:
+        """Ends the reads whose setting `log_comment` is this mark; each fails with StoreUnavailable or StoreError.
 
         Raises: StoreError.
         """

@@ -32,7 +32,11 @@ async def fate(
         raise RequestError("an event id is a UUID", hint="copy it whole, with its dashes", code="bad_id") from error
     place = {"id": str(wanted), "project": tenancy.project, "environment": tenancy.environment}
     scope = "event_id = {id:UUID} AND project = {project:String} AND environment = {environment:String}"
-    stored = await executor.run(f"SELECT * FROM {DATABASE}.events WHERE {scope} LIMIT 1", place)
+    row_of = f"SELECT * FROM {DATABASE}.events WHERE {scope} LIMIT 1"
+    stored = await executor.run(row_of, place)
+    settled = not stored["rows"] and _settled(spool, wanted, tenancy.project)
+    if settled:
+        stored = await executor.run(row_of, place)  # it may have been loaded while we asked
     receipts = await executor.run(
         f"SELECT vendor, status, min(at) AS at FROM {DATABASE}.receipts WHERE {scope}"
         " GROUP BY vendor, status ORDER BY at",
@@ -52,9 +56,9 @@ async def fate(
         answer.update(fate="stored", event=row, masked=masked_fields(row["masked"]), stages=_stages(row))
         return answer
     if spool.holds(wanted, tenancy.project):
-        if not spool.depth().events and _expires(spool, tenancy) and not spool.quarantined(wanted, tenancy.project):
-            detail = "it was stored, and the time for which this project keeps it is over"
-            answer.update(fate="expired", stages=[{"name": "expired", "at": None, "detail": detail}])
+        if settled:
+            detail = "accepted, and taken out since: its person was erased, or it expired"
+            answer.update(fate="gone", stages=[{"name": "spooled", "at": None, "detail": detail}])
             return answer
         fate_now = "quarantined" if spool.quarantined(wanted, tenancy.project) else "in_spool"
         detail = "safe on disk, refused by the store" if fate_now == "quarantined" else "safe on disk, on its way"
@@ -77,9 +81,11 @@ async def fate(
     )
 
 
-def _expires(spool: WholeSpool, tenancy: Tenancy) -> bool:
-    """Whether anything of a project has expired so far."""
-    return any(o == "expired" and (p, e) == tenancy for p, e, o, _ in spool.tallies())
+def _settled(spool: WholeSpool, event_id: UUID, project: str) -> bool:
+    """Whether an id is remembered of which nothing is on its way: it was in the store. Ids stay until their window ends."""
+    if not spool.holds(event_id, project) or spool.depth().oldest_milliseconds is not None:
+        return False
+    return not spool.quarantined(event_id, project)
 
 
 def hide(row: dict[str, Any], hidden: Collection[Permission]) -> dict[str, Any]:

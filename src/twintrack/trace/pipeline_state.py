@@ -11,6 +11,7 @@ from twintrack.query.execute import Executor
 from twintrack.spool.protocol import WholeSpool
 from twintrack.store.schema import DATABASE
 
+_GONE = ("expired", "erased", "quarantined", "damaged")
 _MOST_IN_DOUBT = 1_000  # chunks; one that failed stands among the oldest
 _ENDED = ("expired", "erased", "quarantined", "damaged")
 
@@ -120,7 +121,7 @@ def leaving(spool: WholeSpool, where: str = "") -> str | None:
     """The question how many rows the store still has that are counted as expired; None where there are none."""
     months = [
         f"(toYYYYMM(date) = {month} AND expires_at <= toDateTime({until}, 'UTC'))"
-        for month, until in spool.removing().items()
+        for month, until in (spool.removals.pending() if spool.removals else {}).items()
     ]
     clause = f"{where} AND" if where else " WHERE"
     return f"SELECT count() FROM {DATABASE}.events{clause} ({' OR '.join(months)})" if months else None

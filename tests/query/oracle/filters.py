@@ -60,6 +60,8 @@ def takes(asked: dict[str, Any] | None, row: dict[str, Any]) -> bool:
         return any(takes(part, row) for part in asked["any"])
     if "not" in asked:
         return not takes(asked["not"], row)
+    if "cohort" in asked:
+        return asked["cohort"] in row["cohorts"]
     name, operator, value = asked["property"], asked.get("operator", "="), asked.get("value")
     have = text(row, name)
     if operator == "is set":

@@ -49,7 +49,7 @@ def members(all_rows: list[dict[str, Any]], asked: dict[str, Any], now: datetime
         for place, row in enumerate(rows):
             if selected(asked["start"], row):
                 bucket = bucket_of(row["event_timestamp"], edges)
-                if asked.get("kind", "first-time") == "first-time":
+                if asked.get("entry", "first-time") == "first-time":
                     if bucket is not None:
                         starts[bucket] = place
                     break

@@ -59,7 +59,7 @@ const UNNAMED: Readonly<Record<Fate, string>> = {
   stored: "Event",
   in_spool: "Event on its way",
   quarantined: "Quarantined event",
-  expired: "Expired event",
+  gone: "Event that is gone",
   refused: "Rejected event",
   dropped: "Dropped event",
   duplicate: "Duplicate event",

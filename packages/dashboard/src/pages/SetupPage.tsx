@@ -8,7 +8,7 @@ import controls from "../parts/controls.module.css";
 import { RelativeInstant } from "../parts/Instant";
 import { Segmented } from "../parts/Segmented";
 import { Bone, Tile } from "../parts/Tile";
-import { queries, seesKeys } from "../queries";
+import { queries, mayGiveAccess } from "../queries";
 import { useSample } from "../sample";
 import { type Way, WAYS } from "../search";
 import { findArrival } from "../live";
@@ -27,7 +27,7 @@ export const SetupPage = () => {
   const { data: session } = useQuery(queries.session());
   const keys = useQuery(queries.keys(session));
   // Who may not see the keys gets the code all the same, with a place for one.
-  const shown = seesKeys(session) ? keys : { ...keys, data: { keys: [] }, error: null };
+  const shown = mayGiveAccess(session) ? keys : { ...keys, data: { keys: [] }, error: null };
   const { with: way = "npm" } = useSearch({ from: "/setup" });
   const sample = useSample();
   const navigate = useNavigate({ from: "/setup" });
@@ -52,7 +52,7 @@ export const SetupPage = () => {
             />
           }
         >
-          {(answer) => <Snippets keys={answer.keys} mayMake={seesKeys(session)} way={way} sample={sample} />}
+          {(answer) => <Snippets keys={answer.keys} mayMake={mayGiveAccess(session)} way={way} sample={sample} />}
         </Tile>
         <Arrival eventId={sample.eventId} />
       </div>

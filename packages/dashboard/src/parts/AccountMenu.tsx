@@ -17,6 +17,14 @@ export const AccountMenu = ({ session }: { session: Session }) => {
       client.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== "session" });
     },
   });
+  const move = useMutation({
+    mutationFn: api.move,
+    onSuccess: (moved) => {
+      client.setQueryData(queries.session().queryKey, moved);
+      void client.resetQueries({ predicate: ({ queryKey }) => queryKey[0] !== "session" });
+    },
+  });
+  const error = signOut.error ?? move.error;
   return (
     <>
       <button type="button" className={styles.opener} popoverTarget="account">
@@ -36,7 +44,17 @@ export const AccountMenu = ({ session }: { session: Session }) => {
             {session.project}, {session.environment}
           </dd>
         </dl>
-        {signOut.error && <p role="alert">{sentence(signOut.error.message)}</p>}
+        {session.person && session.environments.length > 1 && (
+          <label className={styles.environments}>
+            <span>Environment</span>
+            <select className={controls.input} value={session.environment} disabled={move.isPending} onChange={(event) => move.mutate(event.target.value)}>
+              {session.environments.map((name) => (
+                <option key={name}>{name}</option>
+              ))}
+            </select>
+          </label>
+        )}
+        {error && <p role="alert">{sentence(error.message)}</p>}
         <button type="button" className={controls.button} onClick={() => signOut.mutate()} disabled={signOut.isPending}>
           <LogOut size={15} aria-hidden />
           Sign out

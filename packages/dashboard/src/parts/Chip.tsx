@@ -73,7 +73,7 @@ const FATES: Readonly<Record<Fate, { tone: Tone; icon: LucideIcon; word: string 
   stored: { tone: "good", icon: CircleCheck, word: "stored" },
   in_spool: { tone: "accent", icon: Inbox, word: "in spool" },
   quarantined: { tone: "warn", icon: TriangleAlert, word: "quarantined" },
-  expired: { tone: "plain", icon: CircleDashed, word: "expired" },
+  gone: { tone: "plain", icon: CircleDashed, word: "gone" },
   refused: { tone: "bad", icon: CircleX, word: "rejected" },
   dropped: { tone: "warn", icon: CircleDashed, word: "dropped" },
   duplicate: { tone: "plain", icon: Copy, word: "duplicate" },

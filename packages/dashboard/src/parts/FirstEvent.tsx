@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { ArrowRight } from "lucide-react";
-import { queries, seesKeys } from "../queries";
+import { queries, mayGiveAccess } from "../queries";
 import { useSample } from "../sample";
 import { curlSnippet, NO_KEY } from "../snippets";
 import { publicWriteKeys } from "../writekeys";
@@ -48,6 +48,6 @@ const OneEvent = () => {
   const { eventId, now } = useSample();
   const key = publicWriteKeys(keys.data?.keys ?? [])[0];
   if (keys.isLoading) return <Bone height="148px" />;
-  if (seesKeys(session) && !key) return <Code label="Make a write key; it is public, and shown in Setup" text={MAKE_KEY} />;
+  if (mayGiveAccess(session) && !key) return <Code label="Make a write key; it is public, and shown in Setup" text={MAKE_KEY} />;
   return <Code label="Send one event by hand" text={curlSnippet({ origin: window.location.origin, writeKey: key?.write_key ?? NO_KEY }, eventId, now)} />;
 };

@@ -115,6 +115,7 @@ const Flow = ({ pipeline }: { pipeline: Pipeline }) => {
           <Reasons outcome="retry" value={pipeline.retry} reasons={reasons} />
           {pipeline.expired > 0 && <Reasons outcome="expired" value={pipeline.expired} reasons={reasons} />}
           <Reasons outcome="quarantined" value={quarantined} reasons={reasons} />
+          {pipeline.erased > 0 && <Reasons outcome="erased" value={pipeline.erased} reasons={reasons} />}
         </div>
         <p className={classes(styles.balance, balance.holds ? styles.good : styles.bad)}>
           {balance.holds ? <CircleCheck size={16} aria-hidden /> : <CircleX size={16} aria-hidden />}

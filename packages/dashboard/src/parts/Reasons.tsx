@@ -14,6 +14,7 @@ const EXITS: Readonly<Record<Exit, { word: string; meaning: string; worrying: bo
   retry: { word: "Retry", meaning: "Put off; the SDK sends them again.", worrying: true },
   expired: { word: "Expired", meaning: "Were stored until their time of retention was over. Counts in rollups stay.", worrying: false },
   quarantined: { word: "Quarantined", meaning: "Accepted, but the store would not take them. They are kept, and can be replayed.", worrying: true },
+  erased: { word: "Erased", meaning: "Accepted, and taken out since because their person was erased.", worrying: false },
 };
 
 type ReasonsProps = { outcome: Exit; value: number; reasons: Pipeline["reasons"] };

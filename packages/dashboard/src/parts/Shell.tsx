@@ -3,10 +3,11 @@ import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { CircleHelp } from "lucide-react";
 import { useCallback, useEffect, useRef } from "react";
 import type { Session } from "../api";
+import { JoinPage } from "../pages/JoinPage";
 import { SignInPage } from "../pages/SignInPage";
 import { classes } from "../classes";
 import { usePreferences } from "../preferences";
-import { queries } from "../queries";
+import { mayGiveAccess, queries } from "../queries";
 import { AccountMenu } from "./AccountMenu";
 import controls from "./controls.module.css";
 import { HelpDialog } from "./HelpDialog";
@@ -20,6 +21,9 @@ import { Failure } from "./Tile";
 /** The frame of every page; behind it the pages of a signed-in reader, before it the sign-in form. */
 export const Shell = () => {
   const session = useQuery(queries.session());
+  const { pathname } = useLocation();
+  // A link is for whoever holds it, also where somebody else is signed in.
+  if (pathname === "/join") return <JoinPage />;
   if (session.data) return <Frame session={session.data} />;
   if (session.data === null) return <SignInPage />;
   if (session.error) {
@@ -105,6 +109,11 @@ const Frame = ({ session }: { session: Session }) => {
             <Link to="/setup" activeOptions={{ includeSearch: false }} className={styles.page}>
               Setup
             </Link>
+            {mayGiveAccess(session) && (
+              <Link to="/access" className={styles.page}>
+                Access
+              </Link>
+            )}
             {session.demo && (
               <a href="/demo/" className={classes(styles.page, styles.demo)}>
                 Demo

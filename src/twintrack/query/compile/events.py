@@ -7,7 +7,7 @@ from pydantic import Field
 from twintrack.query import cursor, words
 from twintrack.query.catalog import COLUMNS, PERSON, covered
 from twintrack.query.compile.statement import Parameters, Plan, Statement, named
-from twintrack.query.filters import condition
+from twintrack.query.filters import asks_person, condition
 from twintrack.query.question import EventSelection, RangedQuestion
 from twintrack.query.scope import Scope, refused
 from twintrack.query.source import events
@@ -41,9 +41,14 @@ class Events(RangedQuestion, EventSelection):
         where = [period.within(p), condition(self.filter, scope, p)]
         if self.names:
             where.append(f"event_name IN {p.texts(self.names)}")
-        statement = page(self.columns, where, self.after, self.limit, scope, p)
+        statement = page(self.columns, where, self.after, self.limit, scope, p, by_person=asks_person(self.filter))
         definition = f"The {words.selection(self)}, newest first; {period.words()}."
-        return Plan({"main": statement}, definition, lambda rows: paged(self.columns, rows["main"], self.limit))
+        return Plan(
+            {"main": statement},
+            definition,
+            lambda rows: paged(self.columns, rows["main"], self.limit),
+            reads=(period.start, period.end),
+        )
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
         where = [self.period(scope).within(p), condition(self.filter, scope, p)]
@@ -52,8 +57,13 @@ class Events(RangedQuestion, EventSelection):
         return f"SELECT DISTINCT person FROM ({events(p, [], where)}) WHERE person != ''"
 
 
-def page(columns: list[str], where: list[str], after: str, limit: int, scope: Scope, p: Parameters) -> Statement:
-    """One page of events under these conditions; one row more than the page tells whether there is a next one."""
+def page(
+    columns: list[str], where: list[str], after: str, limit: int, scope: Scope, p: Parameters, *, by_person: bool
+) -> Statement:
+    """One page of events under these conditions; one row more than the page tells whether there is a next one.
+
+    `by_person` says whether a condition names the person.
+    """
     unknown = [name for name in columns if name not in COLUMNS and name not in (PERSON, *_WHOLE)]
     if unknown:
         raise refused(
@@ -69,7 +79,10 @@ def page(columns: list[str], where: list[str], after: str, limit: int, scope: Sc
             f"(event_timestamp < {p.moment(moment)}"
             f" OR (event_timestamp = {p.moment(moment)} AND toString(event_id) < {p.text(event_id)}))",
         ]
-    rows = events(p, shown, where)
+    # First the places alone, then the rows of one page: the other columns are dear, and most rows are on other pages.
+    places = events(p, ["event_timestamp AS at", "event_id AS id"], where, person=by_person)
+    kept = f"SELECT at, id FROM ({places}) ORDER BY at DESC, toString(id) DESC LIMIT {limit + 1}"
+    rows = events(p, shown, [*where, f"(event_timestamp, event_id) IN ({kept})"])
     names = ", ".join(named("shown_" + c) for c in columns)
     return p.statement(
         f"SELECT {names}, place_moment, place_id FROM ({rows})"

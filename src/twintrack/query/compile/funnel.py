@@ -19,11 +19,13 @@ from twintrack.query.compile.order import (
     check_floor,
     keys,
     largest,
+    moment,
     needs_person,
     of_group,
     place_of,
     selected,
     shown_group,
+    sorted_by_place,
     unit,
 )
 from twintrack.query.compile.statement import Parameters, Plan, Statement
@@ -96,20 +98,14 @@ def attempts(asked: Funnel, scope: Scope, p: Parameters, of: Period, *, whose: b
     filters = [asked.filter, *(step.filter for step in asked.steps)]
     by = unit(asked.per)
     person = whose or needs_person(asked.per, asked.breakdown, *filters)
-    rows = events(
-        p,
-        [
-            *(["session_id"] if by == "session_id" else []),
-            f"{PLACE} AS place",
-            f"toUInt32({mask}) AS mask",
-            f"{keys(asked.breakdown, scope)} AS keys",
-            f"{'person' if whose else NOBODY} AS who",
-        ],
-        where,
-        person=person,
-    )
+    columns = [f"{PLACE} AS place", f"toUInt32({mask}) AS mask", f"{keys(asked.breakdown, scope)} AS keys"]
+    rows = events(p, [*(["session_id"] if by == "session_id" else []), *columns], where, person=person)
+    # A unit by 16 bytes in the place of its name: nobody reads the name, and names fill the memory.
     gathered = (
-        f"SELECT {by} AS unit, arraySort(groupArray((place, mask, keys, who))) AS sorted"
+        f"SELECT sipHash128({by}) AS unit, arrayMap(place -> {moment('place')}, arraySort(groupArray(place))) AS ats,"
+        f" {sorted_by_place('mask')} AS masks,"
+        f" {sorted_by_place('keys') if asked.breakdown else 'arrayMap(at -> []::Array(String), ats)'} AS all_keys,"
+        f" {sorted_by_place('person') if whose else f'arrayMap(at -> {NOBODY}, ats)'} AS whose"
         f" FROM ({rows}) WHERE {by} != '' GROUP BY unit"
     )
     begins = "mask != 0" if asked.order == "any" else "bitTest(mask, 0)"
@@ -117,12 +113,9 @@ def attempts(asked: Funnel, scope: Scope, p: Parameters, of: Period, *, whose: b
     made = (
         f"arrayFilter((try, mask) -> {begins} AND try.1 < {p.whole(of.end)},"
         f" arrayMap((at, ahead, keys, who) -> ({_links('at', 'ahead', count)}, keys, who),"
-        f" ats, {chain}, sorted.3, sorted.4), masks)"
+        f" ats, {chain}, all_keys, whose), masks)"
     )
-    return (
-        f"SELECT unit, {made} AS tries FROM (SELECT unit, sorted, sorted.1.1 AS ats, sorted.2 AS masks FROM ({gathered}))"
-        " WHERE notEmpty(tries)"
-    )
+    return f"SELECT unit, {made} AS tries FROM ({gathered}) WHERE notEmpty(tries)"
 
 
 def _links(first: str, rest: str, count: int) -> str:
@@ -232,7 +225,8 @@ def _plan(asked: Funnel, scope: Scope) -> Plan:
             ]
         return answer
 
-    return Plan(statements, _definition(asked, of), shape)
+    until = of.end + asked.window_seconds * 1000
+    return Plan(statements, _definition(asked, of), shape, reads=(of.start, until))
 
 
 def _main(asked: Funnel, scope: Scope, of: Period) -> Statement:

@@ -149,6 +149,7 @@ def stick_buckets(asked: Stickiness, scope: Scope) -> list[Bucket]:
 
 def _stickiness(asked: Stickiness, scope: Scope) -> Plan:
     found = stick_buckets(asked, scope)
+    of = asked.period(scope)
     p = Parameters(scope.tenancy)
     main = p.statement(f"SELECT n, count() FROM ({active(asked, scope, p, found)}) GROUP BY n ORDER BY n")
 
@@ -160,7 +161,6 @@ def _stickiness(asked: Stickiness, scope: Scope) -> Plan:
         def kept(values: list[int]) -> list[int | None]:
             return [None if 0 < n < asked.floor else n for n in values]
 
-        of = asked.period(scope)
         return {
             "interval": asked.interval,
             "zone": asked.zone,
@@ -174,6 +174,6 @@ def _stickiness(asked: Stickiness, scope: Scope) -> Plan:
     said = [
         f"persons with {words.selection(asked.selection)} in exactly n (at least n) of the range's {len(found)}"
         f" {asked.interval}s",
-        words.conditions(asked, asked.period(scope)),
+        words.conditions(asked, of),
     ]
-    return Plan({"main": main}, "; ".join(said) + ".", shape)
+    return Plan({"main": main}, "; ".join(said) + ".", shape, reads=(of.start, of.end))

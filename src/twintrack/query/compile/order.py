@@ -1,7 +1,8 @@
 """What came first: the events of each person or session in their order, and whole units to count by.
 
 Of two events the earlier moment comes first, then the smaller `sequence`, then the smaller `event_id`: no tie is left to
-the engine's mood. An id is compared as its 16 bytes, since the engine orders the type UUID by its second half.
+the engine's mood. The three stand in one number of 256 bits, since the engine gathers, compares and sorts numbers several
+times as fast as tuples. An id counts by its number: the engine orders the type UUID by its second half.
 """
 
 from typing import Any, Literal
@@ -15,10 +16,23 @@ from twintrack.query.scope import Scope, refused
 # A moment that never comes, in milliseconds; twice of it still fits.
 NEVER = 1 << 61
 AT = "toUnixTimestamp64Milli(event_timestamp)"
-PLACE = f"({AT}, sequence, UUIDToNum(event_id))"
+PLACE = (
+    f"bitShiftLeft(toUInt256(toUInt64(greatest({AT}, 0))), 192) + bitShiftLeft(toUInt256(sequence), 128)"
+    " + toUInt128(event_id)"
+)
 TOTAL, OTHER = ["+"], ["*"]
 
 Per = Literal["person", "session"]
+
+
+def moment(place: str) -> str:
+    """The milliseconds in a place."""
+    return f"toInt64(bitShiftRight({place}, 192))"
+
+
+def sorted_by_place(column: str) -> str:
+    """A column's values in order, as an aggregate of the rows of a unit; `place` is one of their columns."""
+    return f"arraySort((value, place) -> place, groupArray({column}), groupArray(place))"
 
 
 def unit(per: Per) -> str:

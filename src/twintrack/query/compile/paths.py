@@ -6,12 +6,12 @@ from pydantic import Field
 
 from twintrack.clock import iso
 from twintrack.query import words
-from twintrack.query.compile.order import PLACE, Per, check_floor, needs_person, unit
+from twintrack.query.compile.order import PLACE, Per, check_floor, needs_person, sorted_by_place, unit
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import condition
 from twintrack.query.question import RangedQuestion
 from twintrack.query.scope import Scope, refused
-from twintrack.query.source import events
+from twintrack.query.source import NOBODY, events
 
 _MOST_STEPS = 10
 _MOST_NAMES = 50
@@ -48,9 +48,9 @@ def _check(asked: Paths) -> None:
     check_floor(asked.per, asked.floor)
 
 
-def walks(asked: Paths, scope: Scope, p: Parameters) -> str:
-    """A SELECT of (unit, person, places, uncut): each walk with its names ('=' before each, '' for other), and whether
-    nothing of it was cut off.
+def walks(asked: Paths, scope: Scope, p: Parameters, *, whose: bool = False) -> str:
+    """A SELECT of (person, places, uncut): each walk with its names ('=' before each, '' for other), and whether nothing of
+    it was cut off; `person` only with `whose`.
 
     Raises: RequestError.
     """
@@ -60,42 +60,41 @@ def walks(asked: Paths, scope: Scope, p: Parameters) -> str:
     if asked.exclude:
         where.append(f"event_name NOT IN {p.texts(asked.exclude)}")
 
-    def rows(columns: list[str], *, person: bool) -> str:
-        return events(p, columns, [*where, f"{by} != ''"], person=person)
-
+    person = needs_person(asked.per, [], asked.filter)
+    where.append(f"{by} != ''")
     often = (
-        f"SELECT event_name FROM ({rows(['event_name'], person=needs_person(asked.per, [], asked.filter))})"
+        f"SELECT event_name FROM ({events(p, ['event_name'], where, person=person)})"
         f" GROUP BY event_name ORDER BY count() DESC, event_name LIMIT {asked.top}"
     )
-    own = ["session_id"] if by == "session_id" else []
-    # Names become numbers before they are gathered: 8 bytes an event, and no two names that are shown share one.
+    # Names and units as numbers: a list of texts takes several times the room, and the time.
+    columns = [*(["session_id"] if by == "session_id" else []), f"{PLACE} AS place", "cityHash64(event_name) AS name"]
     gathered = (
-        f"SELECT {by} AS unit, argMin(person, place) AS whose,"
-        " arrayCompact(arraySort(groupArray((place, event_name::String))).2) AS names"
-        f" FROM ({rows([*own, f'{PLACE} AS place', 'event_name'], person=True)}) GROUP BY unit"
+        f"SELECT sipHash128({by}) AS unit, arrayCompact({sorted_by_place('name')}) AS names,"
+        f" {'argMin(person, place)' if whose else NOBODY} AS whose"
+        f" FROM ({events(p, columns, where, person=person or whose)}) GROUP BY unit"
     )
     anchor = asked.begin if asked.begin is not None else asked.end
-    kept, found = "names", "true"
+    kept, found, shown = "names", "true", "often"
     if anchor is not None:
-        at = f"indexOf(names, {p.text(anchor)})"
+        at = f"indexOf(names, cityHash64({p.text(anchor)}))"
         kept = f"arraySlice(names, {at})" if asked.begin is not None else f"arraySlice(names, 1, {at})"
-        found = f"{at} > 0"
+        found, shown = f"{at} > 0", f"arrayPushBack(often, {p.text(anchor)})"
     cut = f"arraySlice(kept, 1, {asked.steps})"
     if asked.end is not None:
         cut = f"arraySlice(kept, greatest(length(kept) - {asked.steps}, 0) + 1)"
-    shown = "has(shown, name)" + (f" OR name = {p.text(anchor)}" if anchor is not None else "")
     return (
-        f"WITH (SELECT groupArray(event_name::String) FROM ({often})) AS shown"
-        f" SELECT unit, whose AS person, arrayMap(name -> if({shown}, concat('=', name), ''), {cut}) AS places,"
+        f"WITH (SELECT groupArray(event_name::String) FROM ({often})) AS often, {shown} AS shown,"
+        " arrayMap(name -> cityHash64(name), shown) AS numbers, arrayMap(name -> concat('=', name), shown) AS told"
+        f" SELECT whose AS person, arrayMap(name -> told[indexOf(numbers, name)], {cut}) AS places,"
         f" length(kept) <= {asked.steps} AS uncut"
-        f" FROM (SELECT unit, whose, {kept} AS kept FROM ({gathered}) WHERE {found})"
+        f" FROM (SELECT whose, {kept} AS kept FROM ({gathered}) WHERE {found})"
     )
 
 
 def _actors(asked: Paths, scope: Scope, p: Parameters, point: Any) -> str:
     """`step` is a place, counted back from the asked event with `to`; `group` a name there, or the source and target of a
     link from there (null for other)."""
-    walked = walks(asked, scope, p)
+    walked = walks(asked, scope, p, whose=True)
     names = point.group or []
     if len(names) > 2 or (point.step is None) != (not names):
         raise refused("a point of paths is a place and a name, or two", "send `step` and `group`", "no_actors")
@@ -158,7 +157,7 @@ def _plan(asked: Paths, scope: Scope) -> Plan:
             "paths": whole,
         }
 
-    return Plan({"main": main}, _definition(asked, scope), shape)
+    return Plan({"main": main}, _definition(asked, scope), shape, reads=(of.start, of.end))
 
 
 def _name(shown: str) -> str | None:

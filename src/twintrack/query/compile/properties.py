@@ -32,7 +32,9 @@ class Properties(RangedQuestion, EventSelection):
             read = events(p, ["event_metadata"], where)
             main = p.statement(f"SELECT distinctJSONPathsAndTypes(event_metadata) FROM ({read})")
             definition = f"Properties of {words.selection(self)}; {words.conditions(self, period)}."
-            return Plan({"main": main}, definition, lambda rows: _names(rows["main"], scope))
+            return Plan(
+                {"main": main}, definition, lambda rows: _names(rows["main"], scope), reads=(period.start, period.end)
+            )
         text = property_of(self.property, scope.role).text
         read = events(p, [f"{text} AS value"], where)
         found = f"positionCaseInsensitiveUTF8(value, {p.text(self.contains)}) > 0" if self.contains else "true"
@@ -43,7 +45,12 @@ class Properties(RangedQuestion, EventSelection):
             f" GROUP BY name {people} ORDER BY events DESC, name LIMIT {self.limit}"
         )
         definition = f"Values of {self.property} in {words.selection(self)}, the frequent ones first; {period.words()}."
-        return Plan({"main": main}, definition, lambda rows: {"values": [[v, n] for v, n in rows["main"]]})
+        return Plan(
+            {"main": main},
+            definition,
+            lambda rows: {"values": [[v, n] for v, n in rows["main"]]},
+            reads=(period.start, period.end),
+        )
 
 
 def _names(rows: list[Any], scope: Scope) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Retention(RangedQuestion):
     back: EventSelection = Field(
         default_factory=lambda: EventSelection.model_validate({}), description="What counts as coming back."
     )
-    kind: Literal["first-time", "recurring"] = Field(
+    entry: Literal["first-time", "recurring"] = Field(
         "first-time", description="By the first start event ever, or by every bucket that holds one."
     )
     interval: Literal["day", "week", "month"] = "week"
@@ -88,10 +88,13 @@ def members(asked: Retention, scope: Scope, p: Parameters, found: list[Bucket]) 
     """A SELECT of (person, cohort, keys, after): a row for each bucket in which a person began; `after` are the numbers of
     the buckets of return, counted from it."""
     cohorts, zone = len(found) - asked.periods, asked.zone
-    until = scope.now_milliseconds + 1 if asked.unbounded else found[-1].end
-    span = Period(found[0].start, max(until, found[0].start + 1), zone)
+    until = found[-1].end
+    if asked.unbounded:
+        running = period.floor(scope.now_milliseconds, asked.interval, zone)
+        until = max(until, period.following(running, asked.interval, zone))
+    span = Period(found[0].start, until, zone)
     bucket = period.index(p, asked.interval, found[0].start, zone)
-    first = asked.kind == "first-time"
+    first = asked.entry == "first-time"
     where = [condition(asked.filter, scope, p), "(started OR came)"]
     if not first:
         where.insert(0, span.within(p))
@@ -110,9 +113,10 @@ def members(asked: Retention, scope: Scope, p: Parameters, found: list[Bucket]) 
     )
     if first:
         rows = f"SELECT * FROM ({rows}) WHERE bucket >= 0 OR started"
+    values = "argMinIf(keys, place, started)" if asked.breakdown else "[]::Array(String)"
     by_bucket = (
         "SELECT person, bucket, max(started) AS starts, minIf(place, started) AS began,"
-        " argMinIf(keys, place, started) AS keys, max(came) AS comes, maxIf(place, came) AS last"
+        f" {values} AS keys, max(came) AS comes, maxIf(place, came) AS last"
         f" FROM ({rows}) WHERE person != '' GROUP BY person, bucket"
     )
     # The bucket of the start itself counts as one of return only by an event behind the one that began it.
@@ -226,7 +230,7 @@ def _table(
 def _definition(asked: Retention, found: list[Bucket]) -> str:
     whole = Period(found[0].start, found[len(found) - asked.periods - 1].end, asked.zone)
     unit = asked.interval
-    begin = "for the first time ever" if asked.kind == "first-time" else "at all"
+    begin = "for the first time ever" if asked.entry == "first-time" else "at all"
     again = f"in that {unit} or a later one until now" if asked.unbounded else f"in that {unit}"
     said = [
         f"of the persons who had {words.selection(asked.start)} {begin} in a {unit}, those with"

@@ -50,7 +50,7 @@ class Sessions(RangedQuestion):
             else:
                 sql = (
                     f"SELECT {name}, count() AS sessions, uniqExactIf(who, who != '') FROM ({each})"
-                    f" GROUP BY {name} ORDER BY sessions DESC, ifNull(concat('=', {name}), '') LIMIT {self.top}"
+                    f" GROUP BY {name} ORDER BY sessions DESC, {name} LIMIT {self.top}"
                 )
             statements[name] = p.statement(sql)
         definition = (
@@ -58,18 +58,22 @@ class Sessions(RangedQuestion):
             f" last event, events; the {self.top} commonest {self.by} of first and last events;"
             f" {words.conditions(self, of)}."
         )
-        return Plan(statements, definition, lambda rows: self._shape(rows, unit, steps))
+        return Plan(statements, definition, lambda rows: self._shape(rows, unit, steps), reads=(of.start, of.end))
 
     def _each(self, scope: Scope, p: Parameters) -> str:
         """A SELECT with a row for each session."""
         by = property_of(self.by, scope.role).text
         where = [self.period(scope).within(p), condition(self.filter, scope, p), "session_id != ''"]
-        columns = ["session_id", "event_timestamp", f"tuple({by}) AS told"]
-        columns.append("(event_timestamp, sequence, toString(event_id)) AS place")
+        columns = ["session_id", "event_timestamp", f"ifNull(concat('=', {by}), '') AS told"]
+        # The order of events as one text: the engine compares tuples cell by cell, twenty times slower.
+        columns.append(
+            "concat(leftPad(toString(toUnixTimestamp64Milli(event_timestamp)), 14, '0'),"
+            " leftPad(toString(sequence), 20, '0'), toString(event_id)) AS place"
+        )
         return (
             "SELECT session_id, min(event_timestamp) AS began, count() AS events,"
             " (toUnixTimestamp64Milli(max(event_timestamp)) - toUnixTimestamp64Milli(began)) / 1000 AS seconds,"
-            " argMin(told, place).1 AS entry, argMax(told, place).1 AS exit, argMax(person, place) AS who"
+            " argMin(told, place) AS entry, argMax(told, place) AS exit, argMax(person, place) AS who"
             f" FROM ({events(p, columns, where)}) GROUP BY session_id"
         )
 
@@ -94,7 +98,7 @@ class Sessions(RangedQuestion):
                 for (name, values), t in zip(numbers.items(), total, strict=True)
             ],
             **{
-                side: [[value, n] for value, n, people in rows[side] if people >= self.floor or not self.floor]
+                side: [[value[1:] if value else None, n] for value, n, people in rows[side] if people >= self.floor]
                 for side in ("entry", "exit")
             },
         }

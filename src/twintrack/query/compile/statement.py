@@ -17,13 +17,15 @@ class Statement(NamedTuple):
 class Plan(NamedTuple):
     """How a question is answered: what to ask, and how the answers to that become one.
 
-    Shape: `statements` by name; `shape` takes the rows of each by the same names.
+    Shape: `statements` by name; `shape` takes the rows of each by the same names; `reads` is the stretch of time,
+    milliseconds since 1970, beyond which no event matters to the answer.
     """
 
     statements: Mapping[str, Statement]
     definition: str
     shape: Callable[[Mapping[str, list[Any]]], dict[str, Any]]
     source: str = "raw"
+    reads: tuple[int, int] | None = None
 
 
 class Parameters:

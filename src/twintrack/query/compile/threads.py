@@ -7,7 +7,7 @@ from pydantic import Field
 from twintrack.clock import iso
 from twintrack.query import period, words
 from twintrack.query.catalog import PERSON, covered, hidden, property_of
-from twintrack.query.compile.order import PLACE, place_of, selected
+from twintrack.query.compile.order import PLACE, moment, place_of, selected
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import condition
 from twintrack.query.period import Period, Unit
@@ -84,7 +84,8 @@ def threads(asked: Threads, scope: Scope, p: Parameters, of: Period) -> str:
         ["ifNull(thread_id, '') != ''", condition(asked.filter, scope, p)],
     )
     gathered = (
-        "SELECT thread, min(place).1 AS began, max(place).1 AS last, argMin(person, place) AS person, max(done) AS done,"
+        f"SELECT thread, {moment('min(place)')} AS began, {moment('max(place)')} AS last,"
+        " argMin(person, place) AS person, max(done) AS done,"
         " max(gave_up) AS gave_up, countIf(kind = 1) AS questions, countIf(kind = 2) AS answers,"
         " groupArrayIf(assumeNotNull(message_length), kind > 0 AND message_length IS NOT NULL) AS lengths,"
         " arraySort(groupArrayIf((place, kind), kind > 0)) AS said"
@@ -93,8 +94,8 @@ def threads(asked: Threads, scope: Scope, p: Parameters, of: Period) -> str:
     # The first of each run of questions, and of each run of answers: a wait is from one to the other.
     turns = "arrayFilter((turn, before) -> turn.2 != before, said, arrayPopBack(arrayPushFront(said.2, 0)))"
     waits = (
-        "arrayFilter(wait -> wait >= 0, arrayMap((turn, next) -> if(turn.2 = 1, next.1.1 - turn.1.1, -1),"
-        " arrayPopBack(turns), arrayPopFront(turns)))"
+        "arrayFilter(wait -> wait >= 0, arrayMap((turn, next) ->"
+        f" if(turn.2 = 1, {moment('next.1')} - {moment('turn.1')}, -1), arrayPopBack(turns), arrayPopFront(turns)))"
     )
     idle = f"{p.whole(scope.now_milliseconds)} - last > {p.whole(asked.idle_seconds * 1000)}"
     return (
@@ -198,7 +199,7 @@ def _one(asked: Threads, scope: Scope, thread: str) -> Plan:
         [f"thread_id = {p.text(thread)}", condition(asked.filter, scope, p)],
     )
     main = p.statement(
-        f"SELECT event_id, place.1, event_name, role, {who}, said, message_length FROM ({rows})"
+        f"SELECT event_id, {moment('place')}, event_name, role, {who}, said, message_length FROM ({rows})"
         f" ORDER BY place LIMIT {_MOST_EVENTS + 1}"
     )
 

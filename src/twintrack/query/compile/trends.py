@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from twintrack.clock import iso
 from twintrack.query import formula, period, words
 from twintrack.query.catalog import property_of
-from twintrack.query.compile.statement import Parameters, Plan, Statement
+from twintrack.query.compile.statement import Parameters, Plan, Statement, table
+from twintrack.query.compile.trend_series import LETTERS, OTHER, TOTAL, ranked, series_of
 from twintrack.query.filters import asks_person, condition
 from twintrack.query.period import Bucket, Period, Range, Unit
 from twintrack.query.question import EventSelection, RangedQuestion, shown
@@ -34,7 +35,6 @@ Measure = Literal[
     "p95",
     "p99",
 ]
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _OF_PROPERTY: dict[str, tuple[str, str]] = {  # function with its -OrNull, and its parameter
     "sum": ("sumOrNull", ""),
     "average": ("avgOrNull", ""),
@@ -46,10 +46,6 @@ _OF_PROPERTY: dict[str, tuple[str, str]] = {  # function with its -OrNull, and i
     "p95": ("quantileExactInclusiveOrNull", "(0.95)"),
     "p99": ("quantileExactInclusiveOrNull", "(0.99)"),
 }
-# What is 0, not unknown, where nothing happened.
-_COUNTED = frozenset({"count", "persons", "sessions", "sum"})
-TOTAL = -1
-OTHER = ["*"]
 _MOST_CELLS = 200_000
 
 
@@ -121,36 +117,40 @@ def _plan(asked: Trends, scope: Scope) -> Plan:
                 "sum, average, minimum, maximum and percentiles are of a property",
                 "bad_trend",
             )
-    letters = _LETTERS[: len(asked.series)]
+    letters = LETTERS[: len(asked.series)]
     trees = [formula.parse(f.formula, set(letters)) for f in asked.formulas]
     main = _span(asked, asked.period(scope), scope)
     if len(main.buckets) * (asked.top + 1 if asked.breakdown else 1) * len(asked.series) > _MOST_CELLS:
         raise refused(
             "the answer would hold too many numbers", "fewer groups, or a longer interval", "too_many_buckets"
         )
-    statements = {"main": _statement(asked, scope, main, main)}
     other = _other(asked, main, scope)
+    spans = [span for span in (main, other) if span is not None]
+    rolled = all(_hourly(asked, span) and span.first >= scope.complete_milliseconds for span in spans)
+    statements = {"main": _statement(asked, scope, main, main, rolled=rolled)}
     if other is not None:
-        statements["comparison"] = _statement(asked, scope, other, main)
+        statements["comparison"] = _statement(asked, scope, other, main, rolled=rolled)
 
     def shape(rows: Any) -> dict[str, Any]:
-        order = _ranked(asked, rows["main"], rows.get("comparison", []))
+        order = ranked(asked, rows["main"], rows.get("comparison", []))
         answer = {
             "interval": main.unit,
             "zone": asked.zone,
             "range": {"from": iso(main.period.start), "to": iso(main.period.end)},
             "buckets": shown(main.buckets),
-            "series": _series(asked, trees, main, rows["main"], order),
+            "series": series_of(asked, trees, main.buckets, rows["main"], order),
         }
         if other is not None:
             answer["comparison"] = {
                 "range": {"from": iso(other.period.start), "to": iso(other.period.end)},
                 "buckets": shown(other.buckets),
-                "series": _series(asked, trees, other, rows["comparison"], order),
+                "series": series_of(asked, trees, other.buckets, rows["comparison"], order),
             }
         return answer
 
-    return Plan(statements, words.trends(asked, main.period, main.unit, letters), shape)
+    reads = (min(span.read.start for span in spans), max(span.read.end for span in spans))
+    source = "rollup" if rolled else "raw"
+    return Plan(statements, words.trends(asked, main.period, main.unit, letters), shape, source, reads)
 
 
 def _span(asked: Trends, of: Period, scope: Scope) -> _Span:
@@ -175,17 +175,39 @@ def _other(asked: Trends, main: _Span, scope: Scope) -> _Span | None:
     return _span(asked.model_copy(update={"interval": main.unit}), Period(start, end, zone), scope)
 
 
-def _statement(asked: Trends, scope: Scope, span: _Span, ranked_by: _Span) -> Statement:
+def _hourly(asked: Trends, span: _Span) -> bool:
+    """Whether the hourly rollup answers exactly: counts by name, in steps made of whole hours of UTC.
+
+    Not persons, whom a link may join across hours, nor sessions, of which the rollup counts the empty one too.
+    """
+    edges = [span.first, span.read.start, span.read.end, *(edge for b in span.buckets for edge in (b.start, b.end))]
+    return (
+        all(series.measure == "count" and series.filter is None for series in asked.series)
+        and asked.filter is None
+        and asked.floor == 0
+        and set(asked.breakdown) <= {"event_name"}
+        and all(edge % 3_600_000 == 0 for edge in edges)
+    )
+
+
+def _statement(asked: Trends, scope: Scope, span: _Span, ranked_by: _Span, *, rolled: bool) -> Statement:
     p = Parameters(scope.tenancy)
     columns, wanted = _columns(asked, scope, p)
-    bucket = f"{period.index(p, span.unit, span.first, span.period.zone)} - {span.lead} AS bucket"
-    rows = _source(asked, scope, p, [*columns, bucket], wanted, span.read)
+    if rolled:
+        columns[0] = "event_count"
+    moment = "toDateTime64(hour, 3, 'UTC')" if rolled else "event_timestamp"
+    bucket = f"{period.index(p, span.unit, span.first, span.period.zone, moment)} - {span.lead} AS bucket"
+    rows = _source(asked, scope, p, [*columns, bucket], wanted, span.read, rolled=rolled)
     keys = "keys"
     if asked.breakdown:
-        largest = _largest(asked, scope, p, columns, wanted, ranked_by.period)
+        largest = _largest(asked, scope, p, columns, wanted, ranked_by.period, rolled=rolled)
         keys = f"if(keys IN ({largest}), keys, {OTHER})"
-    states = [f"{s} AS state_{n}_{m}" for n, a in enumerate(asked.series) for m, s in enumerate(_states(asked, a, n))]
-    merged = [m for n, a in enumerate(asked.series) for m in _merges(asked, a, n)]
+    states = [
+        f"{s} AS state_{n}_{m}"
+        for n, a in enumerate(asked.series)
+        for m, s in enumerate(_states(asked, a, n, rolled=rolled))
+    ]
+    merged = [m for n, a in enumerate(asked.series) for m in _merges(asked, a, n, rolled=rolled)]
     last = len(span.buckets)
     end = f"{last}" if asked.cumulative else f"least(bucket + {span.lead + 1}, {last})"
     steps = f"arrayConcat(if(bucket >= 0, [{TOTAL}], []), range(greatest(bucket, 0), {end}))"
@@ -198,7 +220,7 @@ def _statement(asked: Trends, scope: Scope, span: _Span, ranked_by: _Span) -> St
 
 def _actors(asked: Trends, scope: Scope, p: Parameters, point: Any) -> str:
     """The persons of the rows behind one cell."""
-    number = _LETTERS[: len(asked.series)].find(point.series)
+    number = LETTERS[: len(asked.series)].find(point.series)
     if len(point.series) != 1 or number < 0:
         raise refused("there is no such series", "name one by its letter; a formula has no people", "no_actors")
     main = _span(asked, asked.period(scope), scope)
@@ -220,14 +242,28 @@ def _actors(asked: Trends, scope: Scope, p: Parameters, point: Any) -> str:
     return f"SELECT DISTINCT person FROM ({rows}) WHERE {' AND '.join(where)}"
 
 
-def _largest(asked: Trends, scope: Scope, p: Parameters, columns: list[str], wanted: list[str], of: Period) -> str:
+def _largest(
+    asked: Trends,
+    scope: Scope,
+    p: Parameters,
+    columns: list[str],
+    wanted: list[str],
+    of: Period,
+    *,
+    rolled: bool = False,
+) -> str:
     """A SELECT of the groups that are shown by name."""
-    counted = _source(asked, scope, p, columns, wanted, of)
-    first = _merged(asked.series[0], 0, "")[0]
+    counted = _source(asked, scope, p, columns, wanted, of, rolled=rolled)
+    first = _merged(asked.series[0], 0, "", rolled=rolled)[0]
     return f"SELECT keys FROM ({counted}) GROUP BY keys ORDER BY {first} DESC NULLS LAST, keys LIMIT {asked.top}"
 
 
-def _source(asked: Trends, scope: Scope, p: Parameters, columns: list[str], wanted: list[str], of: Period) -> str:
+def _source(
+    asked: Trends, scope: Scope, p: Parameters, columns: list[str], wanted: list[str], of: Period, *, rolled: bool
+) -> str:
+    if rolled:
+        where = [p.tenancy, f"hour >= {p.moment(of.start)}", f"hour < {p.moment(of.end)}", f"({' OR '.join(wanted)})"]
+        return f"SELECT {', '.join(columns)} FROM {table('events_hourly')} WHERE {' AND '.join(where)}"
     return events(p, columns, _where(asked, scope, p, wanted, of), person=_needs_person(asked))
 
 
@@ -264,14 +300,14 @@ def _columns(asked: Trends, scope: Scope, p: Parameters) -> tuple[list[str], lis
     return columns, [f"in_{n}" for n in range(len(asked.series))]
 
 
-def _merged(series: Series, n: int, combined: str) -> list[str]:
+def _merged(series: Series, n: int, combined: str, *, rolled: bool = False) -> list[str]:
     """Aggregates of one series; `combined` is State or Merge for the two halves, nothing for both at once."""
 
     def of(function: str, parameter: str, arguments: str, m: int) -> str:
         given = f"state_{n}_{m}" if combined == "Merge" else arguments
         return f"{function}If{combined}{parameter}({given})"
 
-    count = ("count", "", f"in_{n}")
+    count = ("sum", "", f"event_count, in_{n}") if rolled else ("count", "", f"in_{n}")
     persons = ("uniqExact", "", f"person, in_{n} AND person != ''")
     match series.measure:
         case "count":
@@ -289,75 +325,15 @@ def _merged(series: Series, n: int, combined: str) -> list[str]:
     return [f"{made[0]} / nullIf({made[1]}, 0)"] if series.measure == "per person" and combined != "State" else made
 
 
-def _states(asked: Trends, series: Series, n: int) -> list[str]:
-    states = _merged(series, n, "State")
+def _states(asked: Trends, series: Series, n: int, *, rolled: bool) -> list[str]:
+    states = _merged(series, n, "State", rolled=rolled)
     if asked.floor:
         states.append(f"uniqExactIfState(person, in_{n} AND person != '')")
     return states
 
 
-def _merges(asked: Trends, series: Series, n: int) -> list[str]:
-    merges = _merged(series, n, "Merge")
+def _merges(asked: Trends, series: Series, n: int, *, rolled: bool) -> list[str]:
+    merges = _merged(series, n, "Merge", rolled=rolled)
     if asked.floor:
         merges.append(f"uniqExactIfMerge(state_{n}_{len(_merged(series, n, 'State'))})")
     return merges
-
-
-def _ranked(asked: Trends, main: list[Any], comparison: list[Any]) -> list[tuple[str, ...]]:
-    """The groups that are shown, the largest by the first series first, the rest last."""
-    if not asked.breakdown:
-        return [()]
-    groups = {tuple(row[0]) for row in [*main, *comparison]}
-    totals = {tuple(row[0]): row[2] for row in main if row[1] == TOTAL}
-
-    def rank(group: tuple[str, ...]) -> Any:
-        total = totals.get(group)
-        return total is None, -(total or 0), [key.encode() for key in group]
-
-    ranked = sorted(groups - {tuple(OTHER)}, key=rank)
-    return ranked + [group for group in groups if group == tuple(OTHER)]
-
-
-def _series(asked: Trends, trees: list[Any], span: _Span, rows: list[Any], order: list[tuple[str, ...]]) -> list[Any]:
-    width = 2 if asked.floor else 1
-    cells = {(tuple(row[0]), row[1]): row[2:] for row in rows}
-    steps = [*range(len(span.buckets)), TOTAL]
-    answer = []
-    for group in order:
-        known: dict[str, list[float | None]] = {}
-        withheld = dict.fromkeys(_LETTERS, 0)
-        for n, series in enumerate(asked.series):
-            values = known[_LETTERS[n]] = []
-            for step in steps:
-                cell = cells.get((group, step))
-                value = cell[n * width] if cell is not None else None
-                if value is None and series.measure in _COUNTED:
-                    value = 0
-                if step != TOTAL and span.buckets[step].state == "gap":
-                    value = None
-                elif asked.floor and cell is not None and value and cell[n * width + 1] < asked.floor:
-                    value, withheld[_LETTERS[n]] = None, withheld[_LETTERS[n]] + 1
-                values.append(value)
-        shown_as = _group(asked, group)
-        for n, series in enumerate(asked.series):
-            letter = _LETTERS[n]
-            held = {"withheld": withheld[letter]} if asked.floor else {}
-            label = series.label or words.series(series)
-            answer.append({"name": letter, "label": label, **shown_as, **held, **_values(known[letter])})
-        for tree, asked_formula in zip(trees, asked.formulas, strict=True):
-            made = [formula.value(tree, {a: v[i] for a, v in known.items()}) for i in range(len(steps))]
-            name = asked_formula.formula
-            answer.append({"name": name, "label": asked_formula.label or name, **shown_as, **_values(made)})
-    return answer
-
-
-def _values(values: list[float | None]) -> dict[str, Any]:
-    return {"values": values[:-1], "total": values[-1]}
-
-
-def _group(asked: Trends, group: tuple[str, ...]) -> dict[str, Any]:
-    if not asked.breakdown:
-        return {}
-    if list(group) == OTHER:
-        return {"breakdown": None, "other": True}
-    return {"breakdown": [key[1:] if key else None for key in group], "other": False}

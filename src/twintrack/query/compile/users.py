@@ -38,8 +38,8 @@ class Users(RangedQuestion):
                 " uniqExactIf(session_id, session_id != '')"
                 f" FROM ({events(p, ['anonymous_id', 'session_id', 'event_timestamp'], where)})"
             )
-            rows = page(list(SHOWN), where, self.after, self.limit, scope, p)
-            return Plan({"main": rows, "summary": ids}, definition, self._timeline)
+            rows = page(list(SHOWN), where, self.after, self.limit, scope, p, by_person=True)
+            return Plan({"main": rows, "summary": ids}, definition, self._timeline, reads=(period.start, period.end))
         where.append("person != ''")
         if self.search:
             part = p.text(self.search)
@@ -58,7 +58,7 @@ class Users(RangedQuestion):
             f" FROM ({read}) GROUP BY person {after} ORDER BY last DESC, person DESC LIMIT {self.limit + 1}"
         )
         definition = f"People by their last event, the latest first; {words.conditions(self, period)}."
-        return Plan({"main": main}, definition, self._people)
+        return Plan({"main": main}, definition, self._people, reads=(period.start, period.end))
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
         where = [self.period(scope).within(p), condition(self.filter, scope, p)]

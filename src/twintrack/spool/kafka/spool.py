@@ -8,7 +8,7 @@ everything before it is in the store.
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -418,6 +418,12 @@ class KafkaSpool(KeptByTopic):
     def quarantined(self, event_id: UUID, project: str) -> bool:
         number = partition_of(event_id.bytes, project, self._partition_count)
         return (project, event_id.bytes) in map(identity_of, self.ledger.quarantined(number))
+
+    def rows(self, *states: str) -> Iterator[tuple[str, Kind, bytes]]:
+        """What the store refused is kept in the control data; the rest is the topic's."""
+        for one in self.ledger.decided("quarantined") if "quarantined" in states else ():
+            with contextlib.suppress(ChunkDamaged):
+                yield from (("quarantined", one.chunk.kind, row) for row in kept(one).split(b"\n"))
 
     def replay(self, event_id: UUID | None = None) -> list[Chunk]:
         """Opens quarantined chunks again; the loader of their partition finds them within a second.

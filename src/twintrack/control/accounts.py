@@ -34,7 +34,7 @@ class People:
     def invite(self, email: str, project: str, role: Role, hours: int) -> tuple[str, int]:
         """The secret of an invitation, good once, and when it ends in milliseconds. An earlier one of theirs ends.
 
-        Raises: RequestError for what is no address and for a role that no person has.
+        Raises: RequestError for what is no address, for a role that no person has, for who is a member already.
         """
         email = _address(email)
         if not may(role, Permission.SIGN_IN):
@@ -42,6 +42,13 @@ class People:
                 f"{role} is a role of keys",
                 hint="people are " + ", ".join(r for r in Role if r in roles_with(Permission.SIGN_IN)),
                 code="bad_role",
+            )
+        if self.member_role(email, project) is not None:
+            raise RequestError(
+                "they are a member already",
+                hint="give them another role, or a link that signs in",
+                code="already_member",
+                status=409,
             )
         with self._engine.begin() as db:
             db.execute(
@@ -104,23 +111,18 @@ class People:
                     insert(people).values(
                         id=person_id,
                         email=row.email,
-                        password=hashed if row.kind == "invite" else None,
+                        password=hashed,
                         created_at=now,
                     )
                 )
             else:
                 person_id = person.id
-            if row.kind == "invite":
-                here = (members.c.person_id == person_id) & (members.c.project == row.project)
-                if db.execute(select(members.c.role).where(here)).first() is not None:
-                    self._keep_an_owner(db, person_id, row.project, Role(row.role))
-                    db.execute(update(members).where(here).values(role=row.role))
-                else:
-                    db.execute(
-                        insert(members).values(person_id=person_id, project=row.project, role=row.role, since=now)
-                    )
-            elif person is None or self._role(db, person_id, row.project) is None:
+            role = self._role(db, person_id, row.project)
+            # A link leads to what its maker knew of: not into an account that has become more since it was made.
+            if role != (None if row.kind == "invite" else row.role):
                 raise _bad_link()
+            if role is None:
+                db.execute(insert(members).values(person_id=person_id, project=row.project, role=row.role, since=now))
         return person_id, row.project
 
     def check_password(self, email: str, password: str) -> str | None:

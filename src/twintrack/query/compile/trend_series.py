@@ -1,0 +1,78 @@
+"""What the engine said of trends, put in order: groups by size, a value for each bucket, formulas over them. Pure."""
+
+from typing import TYPE_CHECKING, Any
+
+from twintrack.query import formula, words
+from twintrack.query.period import Bucket
+
+if TYPE_CHECKING:
+    from twintrack.query.compile.trends import Trends
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+TOTAL = -1
+OTHER = ["*"]
+# What is 0, not unknown, where nothing happened.
+_COUNTED = frozenset({"count", "persons", "sessions", "sum"})
+
+
+def ranked(asked: "Trends", main: list[Any], comparison: list[Any]) -> list[tuple[str, ...]]:
+    """The groups that are shown, the largest by the first series first, the rest last."""
+    if not asked.breakdown:
+        return [()]
+    groups = {tuple(row[0]) for row in [*main, *comparison]}
+    totals = {tuple(row[0]): row[2] for row in main if row[1] == TOTAL}
+
+    def rank(group: tuple[str, ...]) -> Any:
+        total = totals.get(group)
+        return total is None, -(total or 0), [key.encode() for key in group]
+
+    largest = sorted(groups - {tuple(OTHER)}, key=rank)
+    return largest + [group for group in groups if group == tuple(OTHER)]
+
+
+def series_of(
+    asked: "Trends", trees: list[Any], buckets: list[Bucket], rows: list[Any], order: list[tuple[str, ...]]
+) -> list[Any]:
+    """Each series of each group: a value for every bucket, and one for the whole range."""
+    width = 2 if asked.floor else 1
+    cells = {(tuple(row[0]), row[1]): row[2:] for row in rows}
+    steps = [*range(len(buckets)), TOTAL]
+    answer = []
+    for group in order:
+        known: dict[str, list[float | None]] = {}
+        withheld = dict.fromkeys(LETTERS, 0)
+        for n, series in enumerate(asked.series):
+            values = known[LETTERS[n]] = []
+            for step in steps:
+                cell = cells.get((group, step))
+                value = cell[n * width] if cell is not None else None
+                if value is None and series.measure in _COUNTED:
+                    value = 0
+                if step != TOTAL and buckets[step].state == "gap":
+                    value = None
+                elif asked.floor and cell is not None and value and cell[n * width + 1] < asked.floor:
+                    value, withheld[LETTERS[n]] = None, withheld[LETTERS[n]] + 1
+                values.append(value)
+        shown_as = _group(asked, group)
+        for n, series in enumerate(asked.series):
+            letter = LETTERS[n]
+            held = {"withheld": withheld[letter]} if asked.floor else {}
+            label = series.label or words.series(series)
+            answer.append({"name": letter, "label": label, **shown_as, **held, **_values(known[letter])})
+        for tree, asked_formula in zip(trees, asked.formulas, strict=True):
+            made = [formula.value(tree, {a: v[i] for a, v in known.items()}) for i in range(len(steps))]
+            name = asked_formula.formula
+            answer.append({"name": name, "label": asked_formula.label or name, **shown_as, **_values(made)})
+    return answer
+
+
+def _values(values: list[float | None]) -> dict[str, Any]:
+    return {"values": values[:-1], "total": values[-1]}
+
+
+def _group(asked: "Trends", group: tuple[str, ...]) -> dict[str, Any]:
+    if not asked.breakdown:
+        return {}
+    if list(group) == OTHER:
+        return {"breakdown": None, "other": True}
+    return {"breakdown": [key[1:] if key else None for key in group], "other": False}

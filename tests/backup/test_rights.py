@@ -1,0 +1,88 @@
+"""What people were promised after a backup was made holds after it is restored: nobody who was erased comes back."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.backup.test_backup import back_up, put_back
+from tests.conftest import Service, running
+from tests.load.test_expiry import everything_in
+from tests.privacy.kit import erase
+from tests.test_balance import doctor
+from twintrack.backup.carry import read_file, rights_of, write_file
+from twintrack.clock import SystemClock
+from twintrack.load.rollup import compare
+from twintrack.testing import uuid7, wire_event
+
+CLOCK = SystemClock()
+CANARY = "zqx-erased-person"
+
+
+def sent(**fields: Any) -> list[dict[str, Any]]:
+    born = CLOCK.milliseconds()
+    return [wire_event(born - i * 1000, event_id=uuid7(born), **fields) for i in range(3)]
+
+
+def names(service: Service) -> list[str]:
+    return [row[0] for row in service.rows("SELECT DISTINCT user_id FROM analytics.events ORDER BY 1")]
+
+
+def before_and_after(tmp_path: Path) -> tuple[list[dict[str, Any]], Path, Path]:
+    """A folder whose backup has a person whom it has not itself any more; the person's events, backup, rights."""
+    data, backup, rights = tmp_path / "data", tmp_path / "b.tar", tmp_path / "rights.json"
+    mine = sent(user_id=CANARY, anonymous_id="browser-1") + sent(anonymous_id="browser-1", message_content=CANARY)
+    with running(data) as service:
+        service.send(mine, key=service.server_key)
+        service.send(sent(user_id="bob", anonymous_id="browser-2"), key=service.server_key)
+        service.settle()
+        back_up(service, backup)
+        erase(service, user_id=CANARY)
+        assert names(service) == ["bob"]
+        write_file(rights, rights_of(service.services.control.engine))
+    return mine, backup, rights
+
+
+def assert_gone(service: Service, mine: list[dict[str, Any]], folder: Path) -> None:
+    assert names(service) == ["bob"]
+    again = service.send(mine, key=service.server_key)
+    assert again["accepted"] == 0, again
+    for table in ("events_daily", "identities"):
+        assert service.rows(f"SELECT count() FROM analytics.{table} WHERE user_id = '{CANARY}'") == [[0]]
+    assert compare(service.services.store) == []
+    report = doctor(service)
+    assert report["balance"]["ok"] and report["rollups"]["ok"], report
+    end = time.monotonic() + 120
+    while CANARY.encode() in everything_in(folder):
+        assert time.monotonic() < end, "bytes of the person are still there"
+        time.sleep(0.5)
+    new = service.send(sent(user_id=CANARY), key=service.server_key)
+    assert new["accepted"] == 3  # who comes back is new
+
+
+def test_backup_from_before_an_erasure_brings_nobody_back_where_it_replaces_the_folder(tmp_path: Path) -> None:
+    mine, backup, _ = before_and_after(tmp_path)
+    assert CANARY.encode() in backup.read_bytes()
+    put_back(backup, tmp_path / "data", CLOCK)
+    with running(tmp_path / "data") as service:
+        assert_gone(service, mine, tmp_path / "data")
+
+
+def test_backup_from_before_an_erasure_brings_nobody_back_in_a_new_folder_with_the_rights(tmp_path: Path) -> None:
+    mine, backup, rights = before_and_after(tmp_path)
+    assert CANARY.encode() not in rights.read_bytes()
+    put_back(backup, tmp_path / "new", CLOCK, read_file(rights))
+    with running(tmp_path / "new") as service:
+        assert_gone(service, mine, tmp_path / "new")
+
+
+def test_withdrawn_consent_that_the_backup_does_not_know_holds_after_it(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as service:
+        back_up(service, tmp_path / "b.tar")
+        word = {"statements": [{"user_id": "ann", "state": "denied"}]}
+        headers = {"Authorization": f"Bearer {service.server_key}"}
+        said = service.request("POST", "/api/analytics/privacy/consents", json=word, headers=headers)
+        assert said.status_code == 200
+    put_back(tmp_path / "b.tar", tmp_path / "data", CLOCK)
+    with running(tmp_path / "data") as service:
+        answer = service.send(sent(user_id="ann"), key=service.server_key)
+        assert answer["dropped"] == 3 and answer["results"][0]["code"] == "consent_withdrawn"

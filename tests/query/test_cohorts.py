@@ -1,0 +1,166 @@
+"""Cohorts equal the slow computation, by themselves and as a filter of every kind."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.query import test_funnel, test_lifecycle, test_paths, test_retention, test_threads
+from tests.query.conftest import Asked
+from tests.query.oracle import cohorts as oracle
+from tests.query.oracle.crowd import STEPS
+from tests.query.questions import ZONES, maybe, sent
+from tests.query.stage import staged
+from tests.query.test_funnel import CROWD_FILTERS, CROWD_RANGES, many
+from twintrack.control.cohorts import Cohorts
+from twintrack.control.control import Control
+from twintrack.errors import RequestError
+from twintrack.event import Tenancy
+from twintrack.query.answer import Answers
+from twintrack.query.kinds import KINDS
+from twintrack.testing import ManualClock
+
+_NAME = st.one_of(st.sampled_from(STEPS), st.lists(st.sampled_from(STEPS), min_size=1, max_size=2), st.none())
+_SELECTION = st.fixed_dictionaries({"event": _NAME, "filter": maybe(CROWD_FILTERS)}).map(sent)
+_PROPERTY = st.sampled_from(["event_metadata.plan", "event_metadata.amount", "session_id"])
+
+
+def _did() -> st.SearchStrategy[Any]:
+    ranges = st.sampled_from([asked for asked, _ in CROWD_RANGES])
+    return st.fixed_dictionaries(
+        {
+            "did": _SELECTION,
+            "at_least": st.sampled_from([1, 2, 5, 20]),
+            "range": maybe(ranges),
+            "zone": st.sampled_from(ZONES),
+        }
+    ).map(sent)
+
+
+def _has() -> st.SearchStrategy[Any]:
+    values = st.sampled_from(["pro", "free", "a,b", "7"])
+    texts = st.fixed_dictionaries({"property": _PROPERTY, "operator": st.sampled_from(["=", "!="]), "value": values})
+    numbers = st.fixed_dictionaries(
+        {"property": _PROPERTY, "operator": st.sampled_from(["<", ">="]), "value": st.sampled_from([1, 2.5])}
+    )
+    given_or_not = st.fixed_dictionaries({"property": _PROPERTY, "operator": st.sampled_from(["is set", "is not set"])})
+    return st.fixed_dictionaries({"has": st.one_of(texts, numbers, given_or_not)})
+
+
+def _reached() -> st.SearchStrategy[Any]:
+    funnel = st.fixed_dictionaries(
+        {
+            "range": st.sampled_from([asked for asked, _ in CROWD_RANGES]),
+            "steps": st.lists(_SELECTION, min_size=2, max_size=3),
+            "window_seconds": st.sampled_from([30, 3_600, 86_400]),
+        }
+    )
+    state = st.sampled_from(["reached", "dropped"])
+    return st.fixed_dictionaries({"funnel": funnel, "step": st.integers(1, 2), "state": state})
+
+
+DEFINITIONS = st.recursive(
+    st.one_of(
+        _did(),
+        _has(),
+        _reached(),
+        st.lists(st.sampled_from(["u1", "u2", "u7", "a3", "a9", "nobody", ""]), max_size=4).map(
+            lambda persons: {"persons": persons}
+        ),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2).map(lambda parts: {"all": parts}),
+        st.lists(inner, max_size=2).map(lambda parts: {"any": parts}),
+        inner.map(lambda part: {"not": part}),
+    ),
+    max_leaves=3,
+)
+
+
+def check(of: Asked, asked: dict[str, Any], kinds: Any = KINDS) -> None:
+    expected = oracle.members(of.rows, asked, of.now)
+    answer = of.stage.ask("cohorts", {"definition": asked}, kinds=kinds)
+    assert answer["persons"] == len(expected)
+    people = of.stage.ask("actors", {"of": {"kind": "cohorts", "definition": asked}, "limit": 1_000}, kinds=kinds)
+    assert {row[0] for row in people["rows"]} == expected
+
+
+@many
+@given(asked=DEFINITIONS)
+def test_cohort_of_a_crowd_equals_the_slow_computation(many_people: Asked, asked: dict[str, Any]) -> None:
+    check(many_people, asked)
+
+
+BUYERS = {"did": {"event": "buy"}, "at_least": 2}
+LAST_PRO = {"has": {"property": "event_metadata.plan", "operator": "=", "value": "pro"}}
+BOTH = {"all": [BUYERS, {"not": LAST_PRO}]}
+# A cohort whose own definition filters by another one.
+NESTED = {"did": {"event": "view", "filter": {"not": {"cohort": "buyers"}}}, "at_least": 3}
+KEPT = {"buyers": BUYERS, "both": BOTH, "nested": NESTED}
+FILTERS = [{"cohort": "buyers"}, {"not": {"cohort": "both"}}, {"any": [{"cohort": "nested"}, {"cohort": "both"}]}]
+
+
+@pytest.mark.parametrize("place", range(len(FILTERS)))
+def test_cohort_filters_every_kind_as_the_slow_computation_does(many_people: Asked, place: int) -> None:
+    rows = oracle.judged(many_people.rows, {"buyers": BUYERS, "both": BOTH}, many_people.now)
+    rows = oracle.judged(rows, {"buyers": BUYERS, "both": BOTH, "nested": NESTED}, many_people.now)
+    many_people.stage.cohorts = KEPT
+    year = {"from": "2024-02-20", "to": "2024-11-03"}
+    asked = {"range": year, "filter": FILTERS[place], "zone": "Asia/Kathmandu"}
+    steps = [{"event": "home"}, {"event": "view", "filter": {"cohort": "buyers"}}]
+    try:
+        of = Asked(many_people.stage, rows, many_people.now)
+        test_funnel.check(of, {**asked, "steps": steps, "per": "session"})
+        test_retention.check(of, {**asked, "start": {}, "back": {"event": "buy"}, "interval": "month", "periods": 3})
+        test_lifecycle.check(of, {**asked, "interval": "month"})
+        test_lifecycle.check_stickiness(of, {**asked, "interval": "week"})
+        test_paths.check(of, {**asked, "from": "home", "steps": 4})
+        test_threads.check(of, asked)
+    finally:
+        many_people.stage.cohorts = {}
+
+
+def test_cohort_made_of_itself_is_refused(many_people: Asked) -> None:
+    circle = {"a": {"did": {"filter": {"cohort": "b"}}}, "b": {"did": {"filter": {"cohort": "a"}}}}
+    many_people.stage.cohorts = circle
+    try:
+        with pytest.raises(RequestError) as refused:
+            many_people.stage.ask("cohorts", {"cohort": "a"})
+    finally:
+        many_people.stage.cohorts = {}
+    assert refused.value.code == "unknown_cohort"
+
+
+def test_persons_who_are_erased_leave_every_list(tmp_path: Any) -> None:
+    control = Control(f"sqlite:///{tmp_path}/control.db", ManualClock(0))
+    kept, here = control.cohorts, Tenancy("shop", "production")
+    kept.put(here, "one", {"any": [{"persons": ["ada", "grace"]}, BUYERS]})
+    kept.put(here, "two", {"persons": ["grace"]})
+    kept.put(Tenancy("other", "production"), "one", {"persons": ["ada"]})
+    assert kept.forget("shop", ["ada"]) == 1
+    assert kept.all(here) == {"one": {"any": [{"persons": ["grace"]}, BUYERS]}, "two": {"persons": ["grace"]}}
+    assert kept.all(Tenancy("other", "production")) == {"one": {"persons": ["ada"]}}
+    assert isinstance(kept, Cohorts)
+    control.close()
+
+
+def test_answer_filtered_by_a_cohort_is_not_kept_past_an_event_outside_its_range(tmp_path: Any) -> None:
+    now = datetime(2024, 11, 3, 12, tzinfo=UTC)
+
+    def row(number: int, person: str, day: datetime) -> dict[str, Any]:
+        ids = {"event_id": UUID(int=number), "user_id": person, "anonymous_id": "", "session_id": ""}
+        return {**ids, "event_name": "buy", "event_timestamp": day, "event_metadata": {}}
+
+    today, long_ago = datetime(2024, 11, 3, 9, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)
+    with staged(tmp_path / "store", now, [row(1, "ada", today), row(2, "alan", today)]) as stage:
+        stage.cohorts = {"twice": {"did": {}, "at_least": 2}}
+        stage.answers = Answers(stage.executor, stage.clock, lambda _: stage.cohorts, kept=10)
+        asked = {"range": {"last": 1}, "interval": "day", "series": [{"measure": "persons"}]}
+        filtered = {**asked, "filter": {"cohort": "twice"}}
+        assert stage.ask("trends", filtered)["series"][0]["total"] == 0
+        assert stage.ask("trends", filtered)["cached"]
+        stage.insert([row(3, "ada", long_ago)])
+        assert stage.ask("trends", filtered)["series"][0]["total"] == 1

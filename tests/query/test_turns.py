@@ -1,0 +1,156 @@
+"""Askers take turns; a question whose asker has gone ends in the engine."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.conftest import Service
+from tests.query.conftest import Asked
+from twintrack.errors import TooMany
+from twintrack.query.turns import Turns
+
+
+def test_one_who_asks_much_waits_for_himself_and_not_others_for_him() -> None:
+    order: list[str] = []
+
+    async def scene() -> None:
+        turns, everybody_waits = Turns(1, 50), asyncio.Event()
+
+        async def ask(asker: str) -> None:
+            async with turns.turn(asker):
+                order.append(asker)
+                await everybody_waits.wait()
+
+        asked = [asyncio.ensure_future(ask(asker)) for asker in (*["greedy"] * 5, "modest", "other")]
+        await asyncio.sleep(0)
+        everybody_waits.set()
+        await asyncio.gather(*asked)
+
+    asyncio.run(scene())
+    assert order == ["greedy", "greedy", "modest", "other", "greedy", "greedy", "greedy"]
+
+
+def test_no_more_run_at_once_than_may_and_a_place_given_up_is_no_turn_lost() -> None:
+    async def scene() -> None:
+        turns, running, most = Turns(2, 50), 0, 0
+
+        async def ask(asker: str) -> None:
+            nonlocal running, most
+            async with turns.turn(asker):
+                running += 1
+                most = max(most, running)
+                try:
+                    await asyncio.sleep(0)
+                finally:
+                    running -= 1
+
+        tasks = [asyncio.ensure_future(ask(f"asker-{n % 3}")) for n in range(30)]
+        await asyncio.sleep(0)
+        for task in tasks[::4]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert most == 2
+        await asyncio.wait_for(asyncio.gather(ask("a"), ask("b"), ask("c")), 5)
+
+    asyncio.run(scene())
+
+
+def test_asker_with_too_many_waiting_questions_is_told_to_come_again() -> None:
+    async def scene() -> None:
+        turns = Turns(1, 2)
+        held = asyncio.Event()
+
+        async def ask(asker: str) -> None:
+            async with turns.turn(asker):
+                await held.wait()
+
+        tasks = [asyncio.ensure_future(ask("greedy")) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooMany):
+            await ask("greedy")
+        modest = asyncio.ensure_future(ask("modest"))
+        held.set()
+        await asyncio.gather(*tasks, modest)
+
+    asyncio.run(scene())
+
+
+ENDLESS = "SELECT count() FROM system.numbers WHERE number % 7 = 3"
+
+
+def running(of: Any) -> list[str]:
+    sql = "SELECT query FROM system.processes WHERE query LIKE '%system.numbers%' AND query NOT LIKE '%processes%'"
+    return [row[0] for row in of.select(sql).rows]
+
+
+async def until(seen: Any, seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not await asyncio.to_thread(seen):
+            await asyncio.sleep(0.02)
+
+
+def test_question_that_is_given_up_ends_in_the_engine_and_frees_its_turn(made: Asked) -> None:
+    store, executor = made.stage.store, made.stage.executor
+
+    async def scene() -> None:
+        asked = [asyncio.ensure_future(executor.run(ENDLESS, None, "one")) for _ in range(3)]
+        await until(lambda: len(running(store)) == 2)
+        for question in asked:
+            question.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert await asyncio.to_thread(running, store) == []
+        assert (await executor.run("SELECT 1"))["rows"] == [[1]]
+
+    asyncio.run(scene())
+
+
+def test_client_that_leaves_ends_its_question(service: Service) -> None:
+    """The application as a server calls it: the body, then word that the connection was closed."""
+    sql = "SELECT count() FROM events AS a CROSS JOIN events AS b CROSS JOIN events AS c CROSS JOIN events AS d"
+    from twintrack.testing import wire_event
+
+    service.send([wire_event() for _ in range(400)])
+    service.settle()
+    store = service.services.store
+    seen = "SELECT count() FROM system.processes WHERE query LIKE '%CROSS JOIN%' AND query NOT LIKE '%processes%'"
+
+    async def scene() -> None:
+        said = [{"type": "http.request", "body": json.dumps({"sql": sql}).encode(), "more_body": False}]
+        left = asyncio.Event()
+
+        async def receive() -> Any:
+            if said:
+                return said.pop()
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(_: Any) -> None:
+            pass
+
+        headers = {
+            "authorization": f"Bearer {service.owner_key}",
+            "content-type": "application/json",
+            "host": "localhost",
+        }
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/api/analytics/sql",
+            "raw_path": b"/api/analytics/sql",
+            "query_string": b"",
+            "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+            "server": ("localhost", 80),
+            "client": ("127.0.0.1", 1),
+        }
+        answering = asyncio.ensure_future(service.app(scope, receive, send))
+        await until(lambda: store.select(seen).rows[0][0] == 1)
+        left.set()
+        await until(lambda: store.select(seen).rows[0][0] == 0)
+        await asyncio.wait_for(answering, 10)
+
+    asyncio.run(scene())
