@@ -241,6 +241,7 @@ def test_anonymous_id_goes_from_an_environment_that_has_no_key(service: Service)
     assert bring_in(1)["accepted"] == 1
     service.settle()
     exported = ask(service, "POST", "exports", {"anonymous_id": "shy"})
+    assert exported.status_code == 200, exported.text
     assert b'"old"' in zipfile.ZipFile(io.BytesIO(exported.content)).read("events.json")
     erase(service, anonymous_id="shy")
     assert people(service) == {}

@@ -134,6 +134,8 @@ def content(folder: Folder, chunk: Chunk) -> bytes:
 
     Raises: ChunkDamaged when the file is gone or changed.
     """
+    if amended(folder, chunk.chunk_id).exists():
+        _settle_amendment(folder, chunk)
     try:
         found = path(folder, chunk.chunk_id).read_bytes()
     except FileNotFoundError as error:
