@@ -34,9 +34,8 @@ def _mine(table: Table, project: str, subject: Subject) -> ColumnElement[bool]:
 
 def _hashed() -> list[Table]:
     """Tables that know people by a keyed hash alone, such as the history of consent: told to them, kept when they go."""
-    return [
-        t for t in metadata.sorted_tables if t.name not in _OURS and {"kind", "hash"} <= {c.name for c in t.columns}
-    ]
+    named = {"project", "environment", "kind", "hash"}  # a link to sign in has a kind and a hash too
+    return [t for t in metadata.sorted_tables if t.name not in _OURS and named <= {c.name for c in t.columns}]
 
 
 def _by_hash(table: Table, project: str, subject: Subject, secret: bytes) -> ColumnElement[bool]:
