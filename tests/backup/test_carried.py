@@ -1,7 +1,6 @@
 """What changed behind a backup and must not come back with it: bounds of keys, people who were removed, ended sessions."""
 
 from pathlib import Path
-from typing import Any
 
 from tests.backup.test_backup import NOON, back_up, put_back
 from tests.conftest import Service, running
@@ -56,7 +55,7 @@ def test_person_who_was_removed_behind_the_backup_stays_out_and_sessions_end(tmp
         third = joined(service, "cid@example.com", Role.VIEWER)
     put_back(tmp_path / "b.tar", tmp_path / "data", clock)
     with running(tmp_path / "data", clock) as service:
-        control: Any = service.services.control
+        control = service.services.control
         assert control.session(session) is None
         assert control.people.projects(second) == []
         assert control.people.check_password("ann@example.com", PASSWORD) is None

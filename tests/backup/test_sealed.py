@@ -10,9 +10,10 @@ import pytest
 from tests.backup.test_backup import NOON, back_up
 from tests.conftest import Service, running
 from tests.test_balance import state_of
+from twintrack.backup.archive import BackupDamaged
 from twintrack.backup.carry import rights_in
 from twintrack.backup.restore import restore
-from twintrack.errors import EncryptionKeyRefused
+from twintrack.errors import EncryptionKeyRefused, RequestError
 from twintrack.settings import load_settings
 from twintrack.testing import ManualClock, wire_event
 
@@ -37,20 +38,27 @@ def test_sealed_backup_opens_with_its_key_alone_and_also_behind_a_change_of_keys
         service.settle()
         service.services.loader.stop()
         service.send([wire_event(NOON, user_id="waits in the log")])
-        back_up(service, tmp_path / "b")
-    assert not [p for p in (tmp_path / "b" / "spool").rglob("*") if p.is_file() and b"waits in" in p.read_bytes()]
+        back_up(service, tmp_path / "b.tar")
+        with pytest.raises(RequestError, match="one sealed file"):
+            back_up(service, tmp_path / "b")
+    whole = (tmp_path / "b.tar").read_bytes()
+    assert not [word for word in (b"waits in the log", b"manifest.json", b"SQLite format") if word in whole]
+    for damaged in (whole[:-1], whole[: len(whole) // 2], whole[:-50] + bytes(50)):
+        (tmp_path / "damaged.tar").write_bytes(damaged)
+        with pytest.raises(BackupDamaged):
+            put_back(tmp_path / "damaged.tar", tmp_path / "new", clock, encryption_key=KEY)
     for wrong in ({}, {"encryption_key": OTHER}):
         with pytest.raises(EncryptionKeyRefused):
-            put_back(tmp_path / "b", tmp_path / "new", clock, **wrong)
+            put_back(tmp_path / "b.tar", tmp_path / "new", clock, **wrong)
         assert not (tmp_path / "new" / "control.db").exists()
-    put_back(tmp_path / "b", tmp_path / "new", clock, encryption_key=KEY)
+    put_back(tmp_path / "b.tar", tmp_path / "new", clock, encryption_key=KEY)
     with running(tmp_path / "new", clock, encryption_key=KEY) as service:
         assert held(service) == [("demo", 2)]
     # The live folder has another key since, another data key, and a project whose secret is sealed by that.
     with running(data, clock, encryption_key=OTHER, encryption_key_old=KEY) as service:
         service.services.control.new_data_key()
         service.services.control.ensure_project("later")
-    put_back(tmp_path / "b", data, clock, encryption_key=OTHER)
+    put_back(tmp_path / "b.tar", data, clock, encryption_key=OTHER, encryption_key_old=KEY)
     with running(data, clock, encryption_key=OTHER) as service:
         assert held(service) == [("demo", 2)]
         assert len(service.services.control.project("later").secret) == 32
@@ -64,10 +72,10 @@ def test_plain_backup_comes_back_to_a_folder_that_was_sealed_since(tmp_path: Pat
         service.services.loader.stop()
         service.send([wire_event(NOON, user_id="waits in the log")])
         secret = service.services.control.project("demo").secret
-        back_up(service, tmp_path / "b")
+        back_up(service, tmp_path / "b.tar")
     with running(data, clock, encryption_key=KEY) as service:
         service.settle()
-    put_back(tmp_path / "b", data, clock, encryption_key=KEY)
+    put_back(tmp_path / "b.tar", data, clock, encryption_key=KEY)
     with running(data, clock, encryption_key=KEY) as service:
         assert held(service) == [("demo", 1)]
         assert service.services.control.project("demo").secret == secret

@@ -241,7 +241,34 @@ def test_anonymous_id_goes_from_an_environment_that_has_no_key(service: Service)
     assert bring_in(1)["accepted"] == 1
     service.settle()
     exported = ask(service, "POST", "exports", {"anonymous_id": "shy"})
+    assert exported.status_code == 200, exported.text
     assert b'"old"' in zipfile.ZipFile(io.BytesIO(exported.content)).read("events.json")
     erase(service, anonymous_id="shy")
     assert people(service) == {}
     assert bring_in(2)["refused"] == 1
+
+
+def test_file_that_a_failed_change_of_a_chunk_left_behind_goes_too(service: Service) -> None:
+    service.send([wire_event(user_id="left-behind-ann")])
+    service.settle()
+    folder = service.services.settings.data / "spool" / "chunks"
+    held = next(file for file in folder.glob("*.rows") if b"left-behind-ann" in file.read_bytes())
+    for name in (held.stem, "gone-since"):
+        (folder / f"{name}.amended").write_bytes(held.read_bytes() + b" and more")
+    erase(service, user_id="left-behind-ann")
+    assert [file.name for file in folder.iterdir() if b"left-behind-ann" in file.read_bytes()] == []
+
+
+def test_saved_query_that_names_the_person_goes_and_others_stay(service: Service) -> None:
+    headers = {"Authorization": f"Bearer {service.owner_key}"}
+    for name, sql in (
+        ("hers", "SELECT count() FROM events WHERE user_id = 'ann'"),
+        ("planned", "SELECT count() FROM events WHERE event_name = 'planned'"),
+    ):
+        answer = service.request("PUT", f"/api/analytics/saved/{name}", json={"sql": sql}, headers=headers)
+        assert answer.status_code == 200, answer.text
+    service.send([wire_event(user_id="ann")])
+    request = erase(service, user_id="ann")
+    assert request.progress.removed["control/saved_queries"] == 1
+    left = service.get("/api/analytics/saved").json()["saved"]
+    assert [one["name"] for one in left] == ["planned"]

@@ -9,13 +9,15 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import msgspec
 
-from twintrack.errors import TwintrackError
+from twintrack.errors import EncryptionKeyRefused, RequestError, SealBroken, TwintrackError
+from twintrack.seal import KeyRing
+from twintrack.sealed_file import SealedReader, SealedWriter, is_sealed_file
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -56,10 +58,18 @@ class Manifest(msgspec.Struct):
         return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(self, sha256=""))).hexdigest()
 
 
-def write(target: Path, source: Path, manifest: Manifest) -> Manifest:
+def check_place(target: Path, ring: KeyRing | None) -> None:
+    """Raises: RequestError for a folder where backups are sealed: they are one file then."""
+    if ring is not None and target.suffix != ".tar":
+        raise RequestError(
+            "with an encryption key a backup is one sealed file", hint="end its name in .tar", code="backup_place"
+        )
+
+
+def write(target: Path, source: Path, manifest: Manifest, ring: KeyRing | None) -> Manifest:
     """Writes everything below `source` to a folder, or to one file where the name ends in `.tar`; the final manifest.
 
-    Raises: OSError; then nothing carries the final name.
+    With a key ring the file is sealed by it. Raises: OSError; then nothing carries the final name.
     """
     partial = target.with_name(target.name + _PARTIAL)
     _remove(partial)
@@ -67,13 +77,16 @@ def write(target: Path, source: Path, manifest: Manifest) -> Manifest:
         if target.suffix == ".tar":
             with partial.open("xb") as file:
                 os.chmod(partial, 0o600)
-                with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                sealed = SealedWriter(ring, file) if ring is not None else None
+                with tarfile.open(fileobj=sealed or file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
                     for name, path in _files(source):
                         manifest.files.append(_into_tar(tar, name, path))
                     told = _sealed(manifest)
                     entry = tarfile.TarInfo(MANIFEST)
                     entry.size = len(told)
                     tar.addfile(entry, BytesIO(told))
+                if sealed is not None:
+                    sealed.finish()
                 file.flush()
                 os.fsync(file.fileno())
         else:
@@ -89,16 +102,16 @@ def write(target: Path, source: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def read(source: Path, folder: Path) -> Manifest:
+def read(source: Path, folder: Path, ring: KeyRing | None) -> Manifest:
     """Copies a backup below an empty folder and checks every byte of it; its manifest.
 
-    Raises: BackupDamaged, BackupFormat.
+    Raises: BackupDamaged, BackupFormat; EncryptionKeyRefused where the ring does not open it.
     """
     folder.mkdir(mode=0o700, parents=True)
     found: dict[str, Stored] = {}
     told = b""
     try:
-        for name, file in _members(source):
+        for name, file in _members(source, ring):
             if name == MANIFEST:
                 told = file.read()
             else:
@@ -106,7 +119,7 @@ def read(source: Path, folder: Path) -> Manifest:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("xb") as copy:
                     found[name] = _copy(name, file, copy)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, SealBroken) as error:
         raise BackupDamaged("the backup breaks off or is no backup", hint="copy it again") from error
     manifest = _manifest(told)
     for stored in manifest.files:
@@ -190,13 +203,27 @@ class _Hashed:
         return block
 
 
-def _members(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _opened(file: BinaryIO, ring: KeyRing | None) -> BinaryIO:
+    """What a file holds, unsealed where it is sealed."""
+    sealed = is_sealed_file(file.read(16))
+    file.seek(0)
+    if not sealed:
+        return file
+    if ring is None:
+        raise EncryptionKeyRefused(
+            "the backup is sealed, and no encryption key is given",
+            hint="set TWINTRACK_ENCRYPTION_KEY (or TWINTRACK_ENCRYPTION_KEY_FILE) to that of its time; nothing was changed",
+        )
+    return BufferedReader(SealedReader(ring, file), _BLOCK_BYTES)
+
+
+def _members(source: Path, ring: KeyRing | None) -> Iterator[tuple[str, IO[bytes]]]:
     if source.is_dir():
         for name, path in _files(source):
             with path.open("rb") as file:
                 yield name, file
         return
-    with tarfile.open(source, "r:") as tar:
+    with source.open("rb") as file, tarfile.open(fileobj=_opened(file, ring), mode="r|") as tar:
         for entry in tar:
             inside = not entry.name.startswith("/") and ".." not in Path(entry.name).parts
             held = tar.extractfile(entry) if entry.isfile() and inside else None

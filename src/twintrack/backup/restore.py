@@ -101,7 +101,7 @@ def _make(
     if not source.exists():
         raise RequestError(f"there is no backup at {source}", hint="name the folder or the .tar file", code="no_backup")
     raw, made = place / "read", place / MADE
-    manifest = read(source, raw)
+    manifest = read(source, raw, settings.key_ring)
     tell(f"{len(manifest.files)} files of {manifest.made_at} are whole")
     unknown = [name for name in manifest.migrations if name not in {one.name for one in known()}]
     if unknown:

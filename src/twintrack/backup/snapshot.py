@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from twintrack import __version__
-from twintrack.backup.archive import FORMAT, Manifest, write
+from twintrack.backup.archive import FORMAT, Manifest, check_place, write
 from twintrack.clock import Clock, iso
 from twintrack.control.control import Control
 from twintrack.crash import crash_at
@@ -38,6 +38,7 @@ def take(
 
     Raises: RequestError where the place is taken or a backup runs; OSError; StoreError.
     """
+    check_place(target, settings.key_ring)
     if target.exists():
         raise RequestError(f"{target} is there already", hint="name a new file or folder", code="backup_exists")
     if not target.parent.is_dir():
@@ -52,7 +53,7 @@ def take(
             with loader.still():
                 manifest = _picture(settings, control, spool, store, clock, place)
             crash_at(settings.crash_point)("in_backup")
-            return write(target, place, manifest)
+            return write(target, place, manifest, settings.key_ring)
         finally:
             clear(settings)
     finally:

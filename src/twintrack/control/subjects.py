@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, delete, false, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, and_, delete, false, or_, select
 
 from twintrack.control.erasures import Subject
+from twintrack.control.saved import saved_queries
 from twintrack.control.tables import metadata
 from twintrack.control.tombstones import ANONYMOUS, USER, subject_hash
 
 # These are about erasures themselves: hashes, and subjects that are blanked at the end.
 _OURS = ("tombstones", "erasures")
+_LONG = 6  # characters
 
 
 def _tables() -> list[Table]:
@@ -32,9 +34,8 @@ def _mine(table: Table, project: str, subject: Subject) -> ColumnElement[bool]:
 
 def _hashed() -> list[Table]:
     """Tables that know people by a keyed hash alone, such as the history of consent: told to them, kept when they go."""
-    return [
-        t for t in metadata.sorted_tables if t.name not in _OURS and {"kind", "hash"} <= {c.name for c in t.columns}
-    ]
+    named = {"project", "environment", "kind", "hash"}  # a link to sign in has a kind and a hash too
+    return [t for t in metadata.sorted_tables if t.name not in _OURS and named <= {c.name for c in t.columns}]
 
 
 def _by_hash(table: Table, project: str, subject: Subject, secret: bytes) -> ColumnElement[bool]:
@@ -59,5 +60,18 @@ def rows_of(engine: Engine, project: str, subject: Subject, secret: bytes) -> di
 
 
 def remove(db: Connection, project: str, subject: Subject) -> dict[str, int]:
-    """Deletes them; how many, by table."""
-    return {table.name: db.execute(delete(table).where(_mine(table, project, subject))).rowcount for table in _tables()}
+    """Deletes them, and saved queries that name the person; how many, by table."""
+    gone = {table.name: db.execute(delete(table).where(_mine(table, project, subject))).rowcount for table in _tables()}
+    mine = saved_queries.c.project == project
+    naming = [row.name for row in db.execute(select(saved_queries).where(mine)) if _names(row, subject)]
+    if naming:
+        db.execute(delete(saved_queries).where(mine, saved_queries.c.name.in_(naming)))
+        gone[saved_queries.name] = len(naming)
+    return gone
+
+
+def _names(saved: Row[Any], subject: Subject) -> bool:
+    """Whether an identifier stands in it; a short one, which stands in many words, only as a whole text of SQL."""
+    said = "\n".join((saved.name, saved.sql, saved.description))
+    ids = [*subject.users, *(anonymous_id for _, anonymous_id in subject.anonymous)]
+    return any((found if len(found) >= _LONG else f"'{found}'") in said for found in ids)

@@ -174,8 +174,8 @@ def _settle_amendment(folder: Folder, chunk: Chunk) -> bool:
     file = amended(folder, chunk.chunk_id)
     try:
         found = opened(folder, chunk.chunk_id, file.read_bytes())
-    except SealBroken:
-        return False  # cut short by a crash
+    except (SealBroken, FileNotFoundError):
+        return False  # cut short by a crash, or another reader has just put it in place
     if _digest(found) != chunk.token.split(":")[2]:
         return False  # the ledger may be about to name it
     os.replace(file, path(folder, chunk.chunk_id))

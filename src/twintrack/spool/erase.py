@@ -113,6 +113,10 @@ class Erasing:
         A file that cannot be read as it was frozen cannot be amended: where one of `names` stands in it, or it was only
         kept for a while, it is deleted.
         """
+        # A transaction that failed, on a full disk say, left its new file behind.
+        self._ledger.settle_doubt()
+        chunks.settle_amendments(self._folder, self._ledger.chunks(*HELD))
+        chunks.remove_unnamed(self._folder, self._ledger.named())
         removed: Counter[str] = Counter()
         for state in HELD:
             for chunk in self._ledger.chunks(state):

@@ -153,4 +153,5 @@ class Settling:
             ledger.forget_refused(now - _REFUSED_DAYS * 86_400_000)
         for chunk_id in gone:
             chunks.path(self._folder, chunk_id).unlink(missing_ok=True)
+            chunks.amended(self._folder, chunk_id).unlink(missing_ok=True)
         self._known.sweep(now, oldest, window_milliseconds)
