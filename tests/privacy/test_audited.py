@@ -267,3 +267,19 @@ def test_verify_command_works_on_a_live_folder_and_on_one_at_rest(tmp_path: Path
     )
     assert done.returncode == 4
     assert done.stdout.startswith("record ") and "was altered" in done.stdout
+
+
+def test_names_that_people_give_stand_in_no_record(service: Service) -> None:
+    """The log is never changed, so nothing that may name a person goes in: not the name of a query, nor of a cohort."""
+    head = {"Authorization": f"Bearer {service.owner_key}"}
+    for method in ("PUT", "POST", "DELETE"):
+        body = {"PUT": {"sql": "SELECT count() FROM events"}, "POST": {}, "DELETE": None}[method]
+        done = service.request(method, "/api/analytics/saved/of-marker-ann", json=body, headers=head)
+        assert done.status_code < 300, done.text
+    cohort = {"name": "marker-ann", "definition": {"persons": ["marker-ann"]}}
+    assert service.request("PUT", "/api/analytics/cohorts", json=cohort, headers=head).status_code == 200
+    written = b"".join(
+        path.read_bytes() for path in (service.services.settings.data / "audit").rglob("*") if path.is_file()
+    )
+    assert b"saved.put" in written and b"cohort.put" in written
+    assert b"marker-ann" not in written

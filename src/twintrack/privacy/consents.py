@@ -19,6 +19,7 @@ from twintrack.control.tombstones import ANONYMOUS, USER, subject_hash
 from twintrack.errors import RequestError, StoreError
 from twintrack.event import Tenancy
 from twintrack.permissions import Permission, roles_with
+from twintrack.privacy.audit import Detail, Who
 from twintrack.privacy.audited import Audited
 from twintrack.privacy.subject import forms, mark_of, typed
 from twintrack.query.execute import Executor
@@ -147,8 +148,8 @@ def consent_routes(
 
     @router.post(PATH, summary="Record what people agreed to, or took back")
     async def state(body: Words, request: Request, principal: Annotated[auth.Principal, may_state]) -> dict[str, Any]:
-        async with audited.read(request, principal, "consent.state") as read:
-            read.rows = len(body.statements)
+        detail: Detail = {"statements": len(body.statements)}
+        with audited.audit.change(Who.of(principal), "consent.state", where=audited.where(request), detail=detail):
             return await told.state(body.statements, principal)
 
     @router.post(f"{PATH}/history", summary="Everything one person ever said, and what their events said")

@@ -42,9 +42,9 @@ def cohort_routes(
     looker = Annotated[auth.Principal, Depends(admission.may(Permission.QUERY))]
     keeper = Annotated[auth.Principal, Depends(admission.role(_MAY_KEEP))]
 
-    def changing(request: Request, principal: auth.Principal, what: str, name: str) -> AbstractContextManager[Detail]:
-        where = audited.where(request)
-        return audited.audit.change(Who.of(principal), what, where=where, detail={"name": name})
+    def changing(request: Request, principal: auth.Principal, what: str) -> AbstractContextManager[Detail]:
+        # Without the name: the log is never changed, and a name may be a person's.
+        return audited.audit.change(Who.of(principal), what, where=audited.where(request))
 
     @router.get(PATH, summary="The cohorts that are kept, with what they mean")
     def listed(request: Request, principal: looker) -> dict[str, Any]:
@@ -63,13 +63,13 @@ def cohort_routes(
         scope = Scope(principal.tenancy, principal.role, clock.milliseconds(), cohorts=cohort.named(kept))
         # What cannot be asked is refused now, and not when somebody filters by it.
         scope.cohorts[body.name](scope, Parameters(scope.tenancy))
-        with changing(request, principal, "cohort.put", body.name):
+        with changing(request, principal, "cohort.put"):
             cohorts.put(principal.tenancy, body.name, definition)
         return _shown(body.name, definition)
 
     @router.delete(PATH, status_code=204, summary="Forget a cohort")
     def remove(body: Named, request: Request, principal: keeper) -> Response:
-        with changing(request, principal, "cohort.delete", body.name):
+        with changing(request, principal, "cohort.delete"):
             cohorts.remove(principal.tenancy, body.name)
         return Response(status_code=204)
 

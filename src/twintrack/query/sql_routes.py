@@ -56,12 +56,15 @@ def sql_routes(executor: Executor, saved: SavedQueries, admission: Admission, au
     @router.put("/api/analytics/saved/{name}", summary="Keep one SELECT under a name")
     def keep(name: str, body: SaveRequest, request: Request, principal: asker) -> dict[str, Any]:
         scope(body.sql, principal.tenancy, hidden=hidden_from(principal.role))
-        audited.audit.record(Who.of(principal), "saved.put", where=audited.where(request), detail={"name": name})
+        # Not the name: the log is never changed, and a name may be a person's.
+        audited.audit.record(
+            Who.of(principal), "saved.put", where=audited.where(request), detail={"sql": shape(body.sql)}
+        )
         return saved.put(Saved(name, body.sql, body.description), principal.tenancy.project)._asdict()
 
     @router.delete("/api/analytics/saved/{name}", status_code=204, summary="Forget a saved query")
     def forget(name: str, request: Request, principal: asker) -> Response:
-        audited.audit.record(Who.of(principal), "saved.delete", where=audited.where(request), detail={"name": name})
+        audited.audit.record(Who.of(principal), "saved.delete", where=audited.where(request))
         saved.remove(principal.tenancy.project, name)
         return Response(status_code=204)
 
@@ -70,7 +73,7 @@ def sql_routes(executor: Executor, saved: SavedQueries, admission: Admission, au
         one = saved.get(principal.tenancy.project, name)
         if one is None:
             raise RequestError("there is no saved query of that name", hint="GET /api/analytics/saved", status=404)
-        async with audited.read(request, principal, "sql", {"sql": shape(one.sql), "saved": name}) as read:
+        async with audited.read(request, principal, "sql.saved", {"sql": shape(one.sql)}) as read:
             answer = await executor.sql(
                 one.sql,
                 body.parameters,
