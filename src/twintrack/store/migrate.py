@@ -18,6 +18,12 @@ LEDGER = (
     " DateTime64(3, 'UTC') DEFAULT now64(3)) ENGINE = MergeTree ORDER BY name"
     " SETTINGS fsync_after_insert = 1, fsync_part_directory = 1",
 )
+# Earlier texts of the same tables: what they lacked, a later migration gave to the tables that they made.
+_EARLIER = {
+    "0001_events": "7755ef8ae0d9fa4f",  # without the settings of 0007
+    "0002_rollups": "b5f51e403603669d",
+    "0003_identities": "5061b79120ab6184",
+}
 
 
 class Migration(NamedTuple):
@@ -61,7 +67,7 @@ def missing(store: Store) -> list[Migration]:
             raise StoreDenied(
                 f"the store has migration {name}, which this version does not know", hint="run a newer twintrack"
             )
-        if ours[name].checksum != checksum:
+        if checksum not in (ours[name].checksum, _EARLIER.get(name)):
             raise StoreDenied(f"migration {name} differs from the one applied", hint="restore the file as released")
     return [migration for migration in known() if migration.name not in applied]
 
