@@ -20,7 +20,7 @@ from twintrack.store.schema import DATABASE
 
 log = structlog.get_logger()
 # The cleaner looks each few seconds in place of each half a minute and more; it costs nothing where nothing is old.
-_CLEANER = "cleanup_delay_period = 1, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0"
+_CLEANER = "cleanup_delay_period = 1, max_cleanup_delay_period = 1, cleanup_delay_period_random_add = 0"
 _SYNCED = "min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1"
 # As the loader inserts: a text stays a text, whatever it looks like.
 _AS_TEXT = (

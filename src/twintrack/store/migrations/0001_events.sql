@@ -50,7 +50,7 @@ ENGINE = MergeTree
 PARTITION BY toYYYYMM(date)
 ORDER BY (project, event_name, date, user_id, event_timestamp)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1,
-    cleanup_delay_period = 1, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0,
+    cleanup_delay_period = 1, max_cleanup_delay_period = 1, cleanup_delay_period_random_add = 0,
     default_compression_codec = 'ZSTD(1)', min_bytes_for_wide_part = 33554432;
 
 CREATE TABLE IF NOT EXISTS analytics.receipts
@@ -68,5 +68,5 @@ ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(at)
 ORDER BY (project, event_id, vendor, status)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1,
-    cleanup_delay_period = 1, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0,
+    cleanup_delay_period = 1, max_cleanup_delay_period = 1, cleanup_delay_period_random_add = 0,
     default_compression_codec = 'ZSTD(1)';

@@ -15,7 +15,7 @@ ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(hour)
 ORDER BY (project, environment, event_name, hour)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1,
-    cleanup_delay_period = 1, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0,
+    cleanup_delay_period = 1, max_cleanup_delay_period = 1, cleanup_delay_period_random_add = 0,
     default_compression_codec = 'ZSTD(1)';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS analytics.events_hourly_feed TO analytics.events_hourly AS
@@ -44,7 +44,7 @@ ENGINE = SummingMergeTree(event_count)
 PARTITION BY toYYYYMM(date)
 ORDER BY (project, environment, date, user_id, event_name, session_id)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1,
-    cleanup_delay_period = 1, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0,
+    cleanup_delay_period = 1, max_cleanup_delay_period = 1, cleanup_delay_period_random_add = 0,
     default_compression_codec = 'ZSTD(1)';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS analytics.events_daily_feed TO analytics.events_daily AS

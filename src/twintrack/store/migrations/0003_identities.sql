@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS analytics.identities
 ENGINE = AggregatingMergeTree
 ORDER BY (project, environment, anonymous_id, user_id)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1,
-    cleanup_delay_period = 1, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0,
+    cleanup_delay_period = 1, max_cleanup_delay_period = 1, cleanup_delay_period_random_add = 0,
     default_compression_codec = 'ZSTD(1)';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS analytics.identities_feed TO analytics.identities AS
