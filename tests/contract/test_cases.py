@@ -23,7 +23,9 @@ ELSEWHERE = {
     Reason.KILLED,
     Reason.NOT_IN_ROLLOUT,
     Reason.SAMPLED,
+    Reason.CONSENT_WITHDRAWN,
     Reason.ERASED,
+    Reason.EXPIRED,
     Reason.UNVERIFIED_USER,
     Reason.RATE_LIMITED,
 }
