@@ -19,7 +19,6 @@ CRASH_POINTS = (
     "before_insert",
     "after_insert",
     "before_forget",
-    "in_backup",
 )
 # On the way of an erasure, in this order.
 ERASURE_POINTS = (
@@ -30,7 +29,8 @@ ERASURE_POINTS = (
     "erasure_deleted",
     "erasure_settled",
 )
-_POINTS = (*CRASH_POINTS, *ERASURE_POINTS)
+_BACKUP_POINT = "in_backup"
+_POINTS = (*CRASH_POINTS, *ERASURE_POINTS, _BACKUP_POINT)
 
 
 def crash_at(point: str) -> Callable[[str], None]:
