@@ -120,9 +120,7 @@ def test_question_answers_503_while_the_engine_starts_again(service: Service) ->
 
 
 def running(service: Service) -> int:
-    sql = (
-        "SELECT count() FROM system.processes WHERE query LIKE '%sipHash64(%' AND query NOT LIKE '%processes%'"
-    )
+    sql = "SELECT count() FROM system.processes WHERE query LIKE '%sipHash64(%' AND query NOT LIKE '%processes%'"
     return int(service.services.store.select(sql).rows[0][0])
 
 

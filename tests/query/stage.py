@@ -23,7 +23,7 @@ from twintrack.store.clickhouse import ClickHouse, Connection
 from twintrack.testing import ManualClock
 
 SHOP = Tenancy("shop", "production")
-ANALYST = Principal("key", Role.ANALYST, SHOP)
+ASKER = Principal("key", Role.OWNER, SHOP)
 _DEFAULTS: dict[Any, Any] = {str: "", int: 0, bool: False, list[str]: []}
 
 
@@ -70,7 +70,7 @@ class Stage:
         self,
         kind: str,
         question: dict[str, Any],
-        principal: Principal = ANALYST,
+        principal: Principal = ASKER,
         kinds: Mapping[str, type[Question]] = KINDS,
     ) -> dict[str, Any]:
         return asyncio.run(self.answers.ask(kinds[kind].model_validate(question), principal))

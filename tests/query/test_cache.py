@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.query.oracle.rows import generated
-from tests.query.stage import ANALYST, Stage, staged
+from tests.query.stage import ASKER, Stage, staged
 from twintrack.query.answer import Answers
 from twintrack.query.cache import Cache, Kept
 from twintrack.query.kinds import KINDS
@@ -72,7 +72,7 @@ def test_person_who_is_erased_counts_no_more_also_not_from_the_cache(stage: Stag
 
 def test_answer_of_one_project_is_no_answer_for_another(stage: Stage) -> None:
     stage.ask("trends", ASKED)
-    elsewhere = ANALYST._replace(tenancy=ANALYST.tenancy._replace(project="nobody's"))
+    elsewhere = ASKER._replace(tenancy=ASKER.tenancy._replace(project="nobody's"))
     other = stage.ask("trends", ASKED, elsewhere)
     assert not other["cached"] and other["series"][0]["total"] == 0
 
@@ -81,7 +81,7 @@ def test_same_question_of_many_at_once_is_asked_of_the_engine_once(stage: Stage)
     question = KINDS["trends"].model_validate(ASKED)
 
     async def all_at_once() -> list[dict[str, Any]]:
-        return await asyncio.gather(*(stage.answers.ask(question, ANALYST) for _ in range(20)))
+        return await asyncio.gather(*(stage.answers.ask(question, ASKER) for _ in range(20)))
 
     answers = asyncio.run(all_at_once())
     # Each answer that was not kept says what it cost; all of them share one reading.

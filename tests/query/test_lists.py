@@ -223,9 +223,9 @@ def test_breakdown_of_counts_adds_up_to_the_whole(made: Asked) -> None:
 
 @pytest.mark.parametrize("role", [Role.READ, Role.VIEWER])
 def test_role_without_text_sees_none_and_cannot_filter_by_it(made: Asked, role: Role) -> None:
-    from tests.query.stage import ANALYST
+    from tests.query.stage import ASKER
 
-    asker = ANALYST._replace(role=role)
+    asker = ASKER._replace(role=role)
     shown = made.stage.ask("events", {"range": YEAR, "columns": ["message_content", "ip_address"], "limit": 1}, asker)
     assert shown["rows"] == [[None, "::"]]
     named = {p["name"] for p in made.stage.ask("properties", {"range": YEAR}, asker)["properties"]}
