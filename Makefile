@@ -50,7 +50,8 @@ test-js: setup build
 test-python: setup build
 	@sh .ci/chromium
 	@sh .ci/strace
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/sdk --ignore=tests/e2e
+	$(BIN)/python -m pytest tests/sdk tests/e2e
 
 bench: setup
 	$(BIN)/python -m benchmarks.ingest
