@@ -1,7 +1,6 @@
 """Sealing: nothing opens that was altered, moved or sealed by another key; a key is changed by wrapping anew."""
 
 import base64
-import os
 
 import pytest
 from hypothesis import given, settings
@@ -84,7 +83,7 @@ def test_key_is_read_in_each_of_its_forms(form: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "short", "00" * 31, base64.b64encode(os.urandom(31)).decode(), "zz" * 32, "é" * 32]
+    "text", ["", "short", "00" * 31, base64.b64encode(bytes(range(31))).decode(), "zz" * 32, "é" * 32]
 )
 def test_key_that_is_none_is_refused_without_being_quoted(text: str) -> None:
     with pytest.raises(ValueError) as raised:

@@ -80,7 +80,9 @@ def test_noise_is_answered_400(name: str, noise: bytes) -> None:
         assert refused.status in (400, 413)
 
 
-@pytest.mark.parametrize("compress", [*ENCODINGS.items(), ("zstd", stream_of_unknown_size)], ids=str)
+@pytest.mark.parametrize(
+    "compress", [*ENCODINGS.items(), ("zstd", stream_of_unknown_size)], ids=[*ENCODINGS, "zstd-stream"]
+)
 @pytest.mark.parametrize(("beyond", "fits"), [(0, True), (1, False)])
 def test_limit_of_inflated_bytes_is_exact(compress: Any, beyond: int, fits: bool) -> None:
     name, squeeze = compress
