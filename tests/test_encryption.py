@@ -85,7 +85,7 @@ def test_start_without_the_key_is_refused_by_its_own_code_and_harms_nothing(data
     before = {file: file.read_bytes() for file in (data / "spool").rglob("*") if file.is_file()}
     for words in (["serve", "--port", "0"], ["keys", "list"]):
         done = run(data, *words, **sealed(key))
-        assert done.returncode == 5, done.stderr
+        assert done.returncode == 6, done.stderr
         assert told in done.stderr and "TWINTRACK_ENCRYPTION_KEY" in done.stderr
         assert KEY not in done.stderr and (not key or key not in done.stderr)
     assert {file: file.read_bytes() for file in (data / "spool").rglob("*") if file.is_file()} == before
@@ -95,7 +95,7 @@ def test_key_is_changed_by_one_start_with_both_and_the_data_stays_readable(data:
     (tmp_path / "new").write_text(OTHER + "\n")
     both = {"TWINTRACK_ENCRYPTION_KEY_FILE": str(tmp_path / "new"), "TWINTRACK_ENCRYPTION_KEY_OLD": KEY}
     assert run(data, "keys", "list", **both).returncode == 0
-    assert run(data, "keys", "list", **sealed()).returncode == 5
+    assert run(data, "keys", "list", **sealed()).returncode == 6
     running = start(data, **sealed(OTHER))
     try:
         assert_stored(running)
