@@ -51,6 +51,13 @@ def test_each_table_is_replicated_with_a_window_and_read_through_a_distributed_o
         assert f"Distributed('shop', 'analytics', '{name}_local'" in front
 
 
+def test_replicas_clean_at_the_engines_own_pace() -> None:
+    """Each look of a replica is a question to Keeper; once a second is for an engine of its own."""
+    assert any("cleanup_delay_period" in s for migration in known() for s in migration.statements)
+    assert not any("cleanup_delay_period" in statement for statement in render("shop"))
+    assert not any(statement.rstrip().endswith(("MODIFY SETTING", ",")) for statement in render("shop"))
+
+
 def test_events_are_spread_by_chunk_and_views_stay_on_their_shard() -> None:
     made = render("shop")
     [front] = [s for s in made if s.startswith("CREATE TABLE IF NOT EXISTS analytics.events ON")]

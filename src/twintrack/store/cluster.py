@@ -22,6 +22,8 @@ _KEYS = {"events": ", cityHash64(chunk_id)", "receipts": ", cityHash64(event_id)
 _TABLE = re.compile(rf"CREATE TABLE IF NOT EXISTS {DATABASE}\.(\w+)")
 _ALTERED = re.compile(rf"ALTER TABLE {DATABASE}\.(\w+)")
 _VIEW = re.compile(rf"CREATE (?:MATERIALIZED )?VIEW IF NOT EXISTS {DATABASE}\.\w+")
+# How often old parts are looked for. A replica looks into Keeper each time, so on a cluster the engine's own pace holds.
+_CLEANER = re.compile(r"\s*\w*cleanup_delay_period\w* = \d+,?")
 _ENGINE = re.compile(r"ENGINE = (\w*MergeTree)(?:\(([^)]*)\))?")
 
 
@@ -53,7 +55,9 @@ def _ledger(on: str) -> str:
 def _statement(statement: str, cluster: str, on: str) -> list[str]:
     altered = _ALTERED.match(statement)
     if altered is not None:
-        name, body = altered.group(1), statement[altered.end() :]
+        name, body = altered.group(1), _CLEANER.sub("", statement[altered.end() :])
+        if body.strip() == "MODIFY SETTING":
+            return []
         # What is no column means nothing to a Distributed table.
         tables = (f"{name}_local", name) if body.lstrip().startswith("ADD COLUMN") else (f"{name}_local",)
         return [f"ALTER TABLE {DATABASE}.{each}{on}{body}" for each in tables]
@@ -78,7 +82,7 @@ def _statement(statement: str, cluster: str, on: str) -> list[str]:
         return f"ENGINE = Replicated{engine.group(1)}({path}{more})"
 
     body = _ENGINE.sub(replicated, statement[table.end() :], count=1)
-    body = re.sub(r"non_replicated_deduplication_window = \d+", _WINDOW, body)
+    body = _CLEANER.sub("", re.sub(r"non_replicated_deduplication_window = \d+", _WINDOW, body))
     return [
         f"CREATE TABLE IF NOT EXISTS {local}{on}{body}",
         f"CREATE TABLE IF NOT EXISTS {DATABASE}.{name}{on} AS {local}"
