@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.spool.kit import KEYS
@@ -85,7 +85,9 @@ def test_torn_tail_ends_the_segment_at_the_last_whole_record(
     assert opened is not None
     third, _ = segment.encode_records([simple(3)], opened.binding, whole)
     cut = data.draw(st.integers(0, len(third) - 1))
-    path.write_bytes(content + third[:cut] + data.draw(st.binary(max_size=40)))
+    torn = third[:cut] + data.draw(st.binary(max_size=40))
+    assume(not torn.startswith(third))  # one byte in 256 happens to be the one that is missing: a whole record
+    path.write_bytes(content + torn)
     assert read(folder, None, keys) == [simple(1), simple(2)]
 
 
