@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from argon2.exceptions import VerifyMismatchError
 from sqlalchemy import create_engine, text
 
 from twintrack.auth import Role
+from twintrack.control import accounts
 from twintrack.control.control import Control
 from twintrack.control.sessions import Session
 from twintrack.errors import RequestError
@@ -251,3 +253,10 @@ def test_invitation_that_waited_while_its_person_became_a_member_is_worth_nothin
     with pytest.raises(RequestError):
         control.people.accept(waiting, PASSWORD)
     assert control.people.role_of(ann, "shop") is Role.OWNER
+
+
+def test_hash_of_nobody_takes_as_long_as_anyone_s() -> None:
+    """It is compared where there is no account; with other parameters the time of an answer would tell."""
+    assert not accounts._HASHER.check_needs_rehash(accounts._NOBODY)
+    with pytest.raises(VerifyMismatchError):
+        accounts._HASHER.verify(accounts._NOBODY, PASSWORD)

@@ -67,12 +67,12 @@ def mutate(file: Path, mutant: Mutant) -> None:
     file.write_text(text.replace(mutant.old, mutant.new))
 
 
-def passes(folder: Path, *tests: str) -> tuple[bool, str]:
+def passes(folder: Path, *tests: str, patience_seconds: int = 120) -> tuple[bool, str]:
     words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(
         words,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder / "src")},
+        env={**os.environ, "PYTHONPATH": str(folder / "src"), "TWINTRACK_PATIENCE_SECONDS": str(patience_seconds)},
         capture_output=True,
         text=True,
         timeout=180,
@@ -91,6 +91,6 @@ def test_copy_without_a_mutation_passes(tmp_path: Path) -> None:
 def test_mutant_makes_the_suite_fail(tmp_path: Path, name: str) -> None:
     folder, mutant = checkout(tmp_path / "copy"), MUTANTS[name]
     mutate(folder / "src" / "twintrack" / mutant.file, mutant)
-    passed, said = passes(folder, mutant.test)
+    passed, said = passes(folder, mutant.test, patience_seconds=20)
     assert not passed, f"{name} goes unnoticed"
     assert "1 failed" in said and "SyntaxError" not in said and "NameError" not in said, said
