@@ -6,6 +6,8 @@ PEERS := benchmarks/peers/dist
 
 .PHONY: setup up check test test-python test-js bench bench-sdk bench-peers bench-sdk-cost soak build docs
 .DELETE_ON_ERROR:
+# Where it is set, every start compiles our modules again: 0.4 s of the 2.2 that a command takes.
+unexport PYTHONDONTWRITEBYTECODE
 
 setup: .venv/ready node_modules/ready
 
