@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from twintrack import __version__
 from twintrack.app import lock_folder
+from twintrack.ask_command import ask_command
 from twintrack.audit_command import audit_app
 from twintrack.backup_command import backup_command, restore_command
 from twintrack.demo import DEMO
@@ -367,6 +368,7 @@ def _until_settled(ask: Callable[[], dict[str, Any]], waiting: str) -> dict[str,
 
 
 app.command("mask")(mask_command)
+app.command("ask")(ask_command)
 app.command("export")(export_command)
 app.command("erase")(erase_command)
 app.command("backup")(backup_command)

@@ -40,9 +40,9 @@ from twintrack.privacy.retention import change_retention, retention_state
 from twintrack.privacy.routes import able, zipped
 from twintrack.privacy.shape import shape
 from twintrack.privacy.subject import mark_of
-from twintrack.query.answer import Answers
 from twintrack.query.kinds import KINDS
 from twintrack.query.listening import passed_on, while_listening
+from twintrack.query.written import ABOUT, about, written
 from twintrack.spool.protocol import Delivery, Refused
 
 
@@ -122,9 +122,15 @@ def command_app(services: Services) -> Starlette:
             raise RequestError(faults, hint="see docs/reference/http.md", code="invalid") from None
         tenancy = Tenancy(body["project"], body["environment"])
         operator_ = Principal("operator", Role.OWNER, tenancy)
-        answer = await Answers(services.executor, services.clock, services.control.cohorts.all).ask(asked, operator_)
-        record(OPERATOR, f"query.{body['kind']}")
-        return JSONResponse(answer)
+        output = body.get("format", "answer")
+        if output == "answer":
+            answer = await while_listening(request, services.answers.ask(asked, operator_))
+            record(OPERATOR, f"query.{body['kind']}")
+            return JSONResponse(answer)
+        pages = services.answers.pages(asked, operator_)
+        first = await while_listening(request, anext(pages))
+        record(OPERATOR, f"query.{body['kind']}.file", detail={"format": output})
+        return StreamingResponse(written(body["kind"], first, pages, output), headers={ABOUT: about(first)})
 
     async def import_rows(request: Request) -> Response:
         batch = msgspec.json.decode(await request.body(), type=ImportBatch)
