@@ -187,8 +187,8 @@ def answers_page() -> str:
         "# Answers as tables\n",
         "`format` of `POST /api/analytics/query/{kind}` (`csv`, `json`, `parquet`), `twintrack ask` and `to_arrow`,"
         " `to_pandas` and `table` of `twintrack.connect` give an answer as one flat table. No number of the answer is"
-        ' missing; a column that a row has no use for is null (csv: nothing between the commas; a text of no letters: `""`). Columns that no'
-        " list below names are those of events, with their types.\n",
+        " missing; a column that a row has no use for is null (in csv nothing between the commas, where a text of no"
+        ' letters is `""`). Columns that no list below names are those of events, with their types.\n',
         "| Kind | Columns, in order |",
         "| --- | --- |",
     ]
