@@ -14,6 +14,8 @@ from twintrack.app import build, create_app
 from twintrack.cli import app as cli
 from twintrack.metrics import Metrics
 from twintrack.permissions import MEANING, PERMISSIONS, Permission, Role, gives
+from twintrack.query.flat import MEANING as COLUMN_MEANING
+from twintrack.query.flat import SHAPES, column
 from twintrack.query.vocabulary import AGGREGATES, COMBINATORS, FUNCTIONS
 from twintrack.settings import HIDDEN, Settings, load_settings
 from twintrack.store.migrate import known
@@ -180,6 +182,33 @@ def permissions_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def answers_page() -> str:
+    lines = [
+        "# Answers as tables\n",
+        "`format` of `POST /api/analytics/query/{kind}` (`csv`, `json`, `parquet`), `twintrack ask` and `to_arrow`,"
+        " `to_pandas` and `table` of `twintrack.connect` give an answer as one flat table. No number of the answer is"
+        " missing; a column that a row has no use for is null (in csv nothing between the commas, where a text of no"
+        ' letters is `""`). Columns that no list below names are those of events, with their types.\n',
+        "| Kind | Columns, in order |",
+        "| --- | --- |",
+    ]
+    for kind, shapes in SHAPES.items():
+        for shape in shapes:
+            # The kind's field of the question that leads to such an answer.
+            asked = {"values": "property"}.get(shape.with_field, shape.with_field)
+            names = ", ".join(f"`{name}`" for name in shape.columns) or "those of the answer's `columns`"
+            lines.append(f"| `{kind}`{f' with `{asked}`' if asked else ''} | {names} |")
+    lines += ["\n| Column | Type | What it is |", "| --- | --- | --- |"]
+    lines += [f"| `{name}` | {column(name).kind} | {meaning} |" for name, (_, meaning) in COLUMN_MEANING.items()]
+    lines.append(
+        "\n`number` is a 64-bit float, `whole` a 64-bit integer, `time` an instant in UTC to the millisecond, `json` a value"
+        " of any shape, in csv and parquet its text. What stands beside the rows (`as_of`, `range`, `limits`, `next` and so"
+        " on) is JSON: in the answer's header `X-Twintrack-About`, and with the definition as `twintrack` in the metadata of"
+        " a Parquet or Arrow schema."
+    )
+    return "\n".join(lines) + "\n"
+
+
 def sdk_page() -> str:
     """The options and counts of the browser SDK, as their doc comments tell them."""
     source = Path(__file__).parents[1] / "packages/browser/src"
@@ -244,6 +273,7 @@ def pages() -> dict[str, str]:
         "schema.md": schema_page(),
         "sql.md": sql_page(),
         "permissions.md": permissions_page(),
+        "answers.md": answers_page(),
         "sdk.md": sdk_page(),
     }
 

@@ -1,5 +1,6 @@
 """`twintrack.connect`: the same answers from a service and from a folder, as Arrow and pandas."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,8 +63,20 @@ def test_typed_question_answers_pandas_and_its_definition(tt: Connection, served
     until_there(tt, "SELECT 1 AS one FROM events WHERE event_name = 'bought'")
     answer = tt.ask("trends", range={"last": 2, "unit": "day"}, series=[{"event": "bought"}])
     frame = answer.to_pandas()
-    assert list(frame.columns) == ["series", "start", "state", "value"]
-    assert frame["value"].sum() >= 1 and answer["definition"]
+    steps = frame[frame["part"] == "step"]
+    assert steps["value"].sum() == frame[frame["part"] == "total"]["value"].sum() >= 1 and answer["definition"]
+    assert str(frame["start"].dtype).startswith("datetime64") and set(frame["label"]) == {answer["series"][0]["label"]}
+
+
+def test_table_is_a_whole_list_and_says_what_it_means(tt: Connection, served: tuple[Running, Path]) -> None:
+    send(served[0], event_name="listed")
+    until_there(tt, "SELECT 1 AS one FROM events WHERE event_name = 'listed'")
+    whole = tt.table("events", event="listed", columns=["event_name", "sequence"])
+    assert set(whole["event_name"].to_pylist()) == {"listed"} and whole.schema.names == ["event_name", "sequence"]
+    assert b"definition" in whole.schema.metadata[b"twintrack"]
+    with pytest.raises(TwintrackError) as refused:
+        tt.table("events", event="listed", nonsense=1)
+    assert "nonsense" in refused.value.message
 
 
 def test_refused_question_raises_the_services_words(tt: Connection) -> None:
@@ -79,3 +92,9 @@ def test_address_that_nothing_answers_says_so() -> None:
         nobody.sql("SELECT 1 FROM events")
     with pytest.raises(TwintrackError, match="key"):
         twintrack.connect("http://127.0.0.1:9")
+
+
+def test_command_asks_the_service_that_runs(served: tuple[Running, Path]) -> None:
+    running, _ = served
+    said = running.command("ask", "trends", '{"range": {"last": 2}}', "--format", "json")
+    assert {json.loads(line)["part"] for line in said.splitlines()} == {"step", "total"}

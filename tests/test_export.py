@@ -136,6 +136,60 @@ def test_export_comes_back_under_the_same_ids_and_adds_nothing_twice(filled: Pat
     assert told(tmp_path / "again") == told(tmp_path / "out")
 
 
+def test_folder_of_an_export_is_brought_in_whole_with_what_the_service_saw_of_the_senders(tmp_path: Path) -> None:
+    lines = tmp_path / "events.jsonl"
+    seen = {"ip_address": "::ffff:203.0.113.0", "user_agent": "Robot/1", "is_bot": True, "identity": "claimed"}
+    said = {"consent": "granted", "consent_at": "2025-12-31T10:00:00.000Z", "consent_denied": ["statsig"]}
+    lines.write_text("\n".join(json.dumps({**exported(i * 5000), **(seen | said if i % 2 else {})}) for i in range(4)))
+    command("import", lines, "--data", tmp_path / "data")
+    command("export", tmp_path / "out", "--data", tmp_path / "data")
+    assert len(list((tmp_path / "out").glob("*.parquet"))) > 1
+    said_twice = command("import", tmp_path / "out", "--data", tmp_path / "other")
+    assert said_twice.count(" new") == len(list((tmp_path / "out").glob("*.parquet")))
+    command("export", tmp_path / "again", "--data", tmp_path / "other")
+    ours = {"loaded_at", "server_timestamp"}
+    first, second = (
+        sorted(
+            ({name: cell for name, cell in row.items() if name not in ours} for row in rows_of(folder)),
+            key=lambda row: row["event_id"],
+        )
+        for folder in (tmp_path / "out", tmp_path / "again")
+    )
+    assert first == second
+    for row in first:
+        assert row["is_bot"] == (row["user_agent"] == "Robot/1") == (row["identity"] == "claimed")
+    assert {row["ip_address"] for row in first} == {"::", "::ffff:203.0.113.0"}
+    assert [row["consent_denied"] for row in first if row["is_bot"]] == [["statsig"]] * 2
+
+
+def test_export_that_was_cut_altered_or_left_unfinished_is_refused_before_its_first_row(
+    filled: Path, tmp_path: Path
+) -> None:
+    command("export", tmp_path / "out", "--file-rows", 120, "--data", filled)
+    *_, last = sorted((tmp_path / "out").glob("*.parquet"))
+
+    def refused(what: Path) -> str:
+        done = CliRunner().invoke(app, ["import", str(what), "--data", str(tmp_path / "other")])
+        assert done.exit_code == 1
+        return str(done.exception)
+
+    content = last.read_bytes()
+    for damaged in (content[:-100], content[:500] + b"!" + content[501:]):
+        last.write_bytes(damaged)
+        assert last.name in refused(tmp_path / "out") and last.name in refused(last)
+    last.unlink()
+    assert last.name in refused(tmp_path / "out")
+    last.write_bytes(content)
+    (tmp_path / "out" / "manifest.json").rename(tmp_path / "manifest.json")
+    assert "no manifest.json" in refused(tmp_path / "out")
+    assert not (tmp_path / "other").exists()
+    # Elsewhere, without its checksums, a file that breaks off is told by its own format.
+    alone = tmp_path / "alone.parquet"
+    alone.write_bytes(content[:-100])
+    assert "no whole Parquet file" in refused(alone)
+    assert f"{200 - 120} rows read: {200 - 120} new" in command("import", last, "--data", tmp_path / "other")
+
+
 def test_export_leaves_out_what_comes_after_its_start(tmp_path: Path) -> None:
     with running(tmp_path / "data") as service:
         service.send([wire_event(sequence=i) for i in range(10)])

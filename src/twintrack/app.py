@@ -93,6 +93,7 @@ class Services:
     eraser: Eraser | None  # a topic cannot be rewritten
     exporter: Exporter
     executor: Executor
+    answers: Answers
     receiver: Receiver
     spans: Spans | None
     started_milliseconds: int
@@ -213,6 +214,7 @@ def build(
     receiver.maskers.start()
     if settings.load or only_load:
         loader.start()
+    executor = Executor(store, settings, metrics)
     return Services(
         settings,
         clock,
@@ -223,7 +225,8 @@ def build(
         loader,
         eraser,
         Exporter(control, spool, store, clock),
-        Executor(store, settings, metrics),
+        executor,
+        Answers(executor, clock, control.cohorts.all, settings.query_cache_answers, spool.complete_since),
         receiver,
         spans,
         clock.milliseconds(),
@@ -262,14 +265,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     app.include_router(query_routes(services.executor, admission, audited))
     saved = SavedQueries(control.engine, services.clock)
     app.include_router(sql_routes(services.executor, saved, admission, audited))
-    answers = Answers(
-        services.executor,
-        services.clock,
-        control.cohorts.all,
-        settings.query_cache_answers,
-        services.spool.complete_since,
-    )
-    app.include_router(kind_routes(answers, services.executor, services.clock, admission, audited))
+    app.include_router(kind_routes(services.answers, services.executor, services.clock, admission, audited))
     app.include_router(
         cohort_routes(control.cohorts, admission, audited, services.clock, partial(_stored_form, services))
     )

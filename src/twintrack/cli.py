@@ -22,8 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from twintrack import __version__
 from twintrack.app import lock_folder
+from twintrack.ask_command import ask_command
 from twintrack.audit_command import audit_app
 from twintrack.backup_command import backup_command, restore_command
+from twintrack.checksums import whole_files
 from twintrack.demo import DEMO
 from twintrack.encryption_command import encryption_app
 from twintrack.erase_command import erase_command, export_user_command
@@ -170,7 +172,8 @@ def migrate_command(
 @app.command("import")
 def import_command(
     file: Annotated[
-        Path, typer.Argument(help="CSV, JSON lines or Parquet; .gz and .zst allowed.", exists=True, dir_okay=False)
+        Path,
+        typer.Argument(help="CSV, JSON lines or Parquet, .gz and .zst allowed; or a folder of `export`.", exists=True),
     ],
     mapping: Annotated[
         list[str] | None, typer.Option("--map", help="FIELD=COLUMN, such as event_name=event; repeat.")
@@ -192,12 +195,15 @@ def import_command(
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Bring in events from a file. The same file again adds nothing."""
+    """Bring in events from a file. The same file again adds nothing. Checksums of an export are verified first."""
     pairs = [item.partition("=") for item in mapping or []]
     if any(not sep or not field or not column for field, sep, column in pairs):
         raise typer.BadParameter("FIELD=COLUMN", param_hint="--map")
     given = {field: column for field, _, column in pairs}
-    _import(settings_of(data, config), file, given, time_zone, project, environment, batch_rows, expired)
+    for one in whole_files(file):
+        if one != file:
+            print(one.name)
+        _import(settings_of(data, config), one, given, time_zone, project, environment, batch_rows, expired)
 
 
 @app.command("demo")
@@ -258,6 +264,7 @@ def _import(
                         "occurrence": row.occurrence,
                         "event": row.event,
                         "event_id": row.event_id,
+                        "sender": row.sender,
                     }
                 )
             if len(batch) >= batch_rows:
@@ -367,6 +374,7 @@ def _until_settled(ask: Callable[[], dict[str, Any]], waiting: str) -> dict[str,
 
 
 app.command("mask")(mask_command)
+app.command("ask")(ask_command)
 app.command("export")(export_command)
 app.command("erase")(erase_command)
 app.command("backup")(backup_command)

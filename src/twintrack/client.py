@@ -4,6 +4,7 @@ tt = twintrack.connect("https://twintrack.example.com", key)    # a service, by 
 tt = twintrack.connect("data")                                  # a data folder of this machine, running or not
 tt.sql("SELECT event_name, count() AS events FROM events GROUP BY event_name").to_pandas()
 tt.ask("trends", {"range": {"last": 30, "unit": "day"}}).to_pandas()
+tt.table("events", range={"last": 1})                           # a whole list, whatever number of pages
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import pyarrow
 import pyarrow.parquet
 
 from twintrack.errors import TwintrackError
+from twintrack.query.written import arrow
 
 _CONNECT_SECONDS = 10.0
 
@@ -26,29 +28,19 @@ _CONNECT_SECONDS = 10.0
 class Answer(dict[str, Any]):
     """The answer of a typed question, as the service gave it, with its definition, its SQL and what it cost."""
 
+    def __init__(self, kind: str, answer: Mapping[str, Any]) -> None:
+        super().__init__(answer)
+        self.kind = kind
+
     def to_arrow(self) -> pyarrow.Table:
-        """One row for each number: of series by bucket, else of whatever the answer lists."""
-        return pyarrow.Table.from_pylist(_rows(self))
+        """All numbers of the answer as one flat table, with the columns of docs/reference/answers.md.
+
+        Of a list this is the page; `Connection.table` reads on. `limits` says what a limit left out.
+        """
+        return arrow(self.kind, self)
 
     def to_pandas(self) -> Any:
         return self.to_arrow().to_pandas()
-
-
-def _rows(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    if "series" in answer and "buckets" in answer:
-        return [
-            {
-                "series": series["label"],
-                **({"breakdown": series["breakdown"], "other": series["other"]} if "breakdown" in series else {}),
-                "start": bucket["start"],
-                "state": bucket["state"],
-                "value": value,
-            }
-            for series in answer["series"]
-            for bucket, value in zip(answer["buckets"], series["values"], strict=True)
-        ]
-    lists = [value for value in answer.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    return max(lists, key=len, default=[])
 
 
 class _Door(Protocol):
@@ -56,7 +48,7 @@ class _Door(Protocol):
 
     def parquet(self, sql: str, parameters: Mapping[str, Any]) -> bytes: ...
 
-    def ask(self, kind: str, question: Mapping[str, Any]) -> dict[str, Any]: ...
+    def ask(self, kind: str, question: Mapping[str, Any], output: str) -> httpx.Response: ...
 
     def close(self) -> None: ...
 
@@ -79,7 +71,17 @@ class Connection:
 
         Raises: TwintrackError with the service's own words.
         """
-        return Answer(self._door.ask(kind, {**(question or {}), **more}))
+        return Answer(kind, self._door.ask(kind, {**(question or {}), **more}, "answer").json())
+
+    def table(self, kind: str, question: Mapping[str, Any] | None = None, **more: Any) -> pyarrow.Table:
+        """The answer of a typed question as one flat table; a list without a `limit` whole, whatever number of pages.
+
+        The columns stand in docs/reference/answers.md; what it means and which limits it met in the schema's metadata.
+
+        Raises: TwintrackError with the service's own words, also where the role may take no files.
+        """
+        answer = self._door.ask(kind, {**(question or {}), **more}, "parquet")
+        return pyarrow.parquet.read_table(io.BytesIO(answer.content))
 
     def close(self) -> None:
         self._door.close()
@@ -102,9 +104,10 @@ class _Service:
         body = {"sql": sql, "parameters": parameters, "format": "parquet"}
         return self._post("/api/analytics/sql", body).content
 
-    def ask(self, kind: str, question: Mapping[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._post(f"/api/analytics/query/{kind}", question).json()
-        return answer
+    def ask(self, kind: str, question: Mapping[str, Any], output: str) -> httpx.Response:
+        # A service that knows no files yet answers questions all the same.
+        body = question if output == "answer" else {**question, "format": output}
+        return self._post(f"/api/analytics/query/{kind}", body)
 
     def _post(self, path: str, body: Any) -> httpx.Response:
         try:
@@ -141,9 +144,8 @@ class _Folder:
     def parquet(self, sql: str, parameters: Mapping[str, Any]) -> bytes:
         return self._post("/query", {"sql": sql, "parameters": dict(parameters), "format": "parquet"}).content
 
-    def ask(self, kind: str, question: Mapping[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._post("/ask", {"kind": kind, "question": question, **self._tenancy}).json()
-        return answer
+    def ask(self, kind: str, question: Mapping[str, Any], output: str) -> httpx.Response:
+        return self._post("/ask", {"kind": kind, "question": question, "format": output, **self._tenancy})
 
     def _post(self, path: str, body: Any) -> httpx.Response:
         return self._thread.submit(self._ask, self._send, "POST", path, body).result()

@@ -32,6 +32,7 @@ from twintrack.errors import RequestError, StoreError, TwintrackError
 from twintrack.event import RequestContext, Tenancy, WireEvent, limits
 from twintrack.export import Piece, Wanted, columns_of, count_hours, parquet_of, pieces_of
 from twintrack.ingest.decode import decode_one
+from twintrack.ingest.enrich import cut_address
 from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Reason, Refusal
@@ -40,9 +41,9 @@ from twintrack.privacy.retention import change_retention, retention_state
 from twintrack.privacy.routes import able, zipped
 from twintrack.privacy.shape import shape
 from twintrack.privacy.subject import mark_of
-from twintrack.query.answer import Answers
 from twintrack.query.kinds import KINDS
 from twintrack.query.listening import passed_on, while_listening
+from twintrack.query.written import ABOUT, about, written
 from twintrack.spool.protocol import Delivery, Refused
 
 
@@ -58,6 +59,15 @@ def import_id_of(secret: bytes, milliseconds: int, content: bytes, occurrence: i
     return UUID(int=number)
 
 
+class Sender(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who sent an event that was exported, as the service saw it when it came."""
+
+    ip_address: str = "::"
+    user_agent: str = ""
+    is_bot: bool = False
+    claimed: bool = False
+
+
 class ImportRow(msgspec.Struct, forbid_unknown_fields=True):
     """One mapped row of a file: the event without its id, and which copy of its content this is."""
 
@@ -65,6 +75,7 @@ class ImportRow(msgspec.Struct, forbid_unknown_fields=True):
     occurrence: int
     event: dict[str, Any]
     event_id: UUID | None = None  # of an event that was exported
+    sender: Sender | None = None
 
 
 class ImportBatch(msgspec.Struct, forbid_unknown_fields=True):
@@ -122,9 +133,15 @@ def command_app(services: Services) -> Starlette:
             raise RequestError(faults, hint="see docs/reference/http.md", code="invalid") from None
         tenancy = Tenancy(body["project"], body["environment"])
         operator_ = Principal("operator", Role.OWNER, tenancy)
-        answer = await Answers(services.executor, services.clock, services.control.cohorts.all).ask(asked, operator_)
-        record(OPERATOR, f"query.{body['kind']}")
-        return JSONResponse(answer)
+        output = body.get("format", "answer")
+        if output == "answer":
+            answer = await while_listening(request, services.answers.ask(asked, operator_))
+            record(OPERATOR, f"query.{body['kind']}")
+            return JSONResponse(answer)
+        pages = services.answers.pages(asked, operator_)
+        first = await while_listening(request, anext(pages))
+        record(OPERATOR, f"query.{body['kind']}.file", detail={"format": output})
+        return StreamingResponse(written(body["kind"], first, pages, output), headers={ABOUT: about(first)})
 
     async def import_rows(request: Request) -> Response:
         batch = msgspec.json.decode(await request.body(), type=ImportBatch)
@@ -300,18 +317,7 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     Every id is looked up.
     """
     project = services.control.ensure_project(batch.project)
-    now = services.clock.milliseconds()
-    context = RequestContext(
-        Tenancy(batch.project, batch.environment),
-        True,
-        None,
-        now,
-        0,
-        "::",
-        "",
-        False,
-        imported=True,
-    )
+    now, tenancy = services.clock.milliseconds(), Tenancy(batch.project, batch.environment)
     masker = services.receiver.maskers.of(batch.environment)
     lives = services.control.retention.policies().of(batch.project)
     rules = Rules(
@@ -322,28 +328,38 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         masker,
         services.settings.id_window_days,
         lives,
-        services.receiver.denials(context.tenancy, project.secret),
+        services.receiver.denials(tenancy, project.secret),
         services.control.tombstones(batch.project),
     )
-    elements: list[WireEvent | Refusal] = []
-    ids: list[str] = []
+    # The pipeline takes what is true of every event of a request: an exported file holds those of many.
+    senders: dict[Sender, tuple[list[str], list[WireEvent | Refusal]]] = {}
     for row in batch.rows:
         content = msgspec.json.encode(row.event, order="sorted")
-        ids.append(str(row.event_id or import_id_of(project.secret, row.milliseconds, content, row.occurrence)))
+        event_id = str(row.event_id or import_id_of(project.secret, row.milliseconds, content, row.occurrence))
         name = row.event.get("event_name", "")
         kept = batch.keep_expired and lives and lives.expired(name, row.milliseconds // 1000, now // 1000)
         source = KEPT if kept else "import"
-        elements.append(decode_one(msgspec.json.encode({**row.event, "event_id": ids[-1], "source": source})))
-    prepared = prepare(elements, context, rules)
-    refused = [Refused(ids[i], refusal.status, refusal.reason) for i, refusal in prepared.refusals.items()]
-    fresh = await services.spool.append(Delivery(context.tenancy, now, prepared.slabs, refused, [], batch.import_id))
-    expired = sum(refusal.reason is Reason.EXPIRED for refusal in prepared.refusals.values())
+        ids, elements = senders.setdefault(row.sender or Sender(), ([], []))
+        ids.append(event_id)
+        elements.append(decode_one(msgspec.json.encode({**row.event, "event_id": event_id, "source": source})))
+    slabs, refused, reasons = [], [], []
+    for sender, (ids, elements) in senders.items():
+        address = cut_address(sender.ip_address, keep_full=services.settings.keep_full_address)
+        context = RequestContext(
+            tenancy, not sender.claimed, None, now, 0, address, sender.user_agent, sender.is_bot, imported=True
+        )
+        prepared = prepare(elements, context, rules)
+        slabs += prepared.slabs
+        refused += [Refused(ids[i], refusal.status, refusal.reason) for i, refusal in prepared.refusals.items()]
+        reasons += [refusal for refusal in prepared.refusals.values()]
+    fresh = await services.spool.append(Delivery(tenancy, now, slabs, refused, [], batch.import_id))
+    expired = sum(refusal.reason is Reason.EXPIRED for refusal in reasons)
     return {
         "accepted": sum(fresh),
         "duplicate": len(fresh) - sum(fresh),
         "expired": expired,
         "refused": len(refused) - expired,
-        "reasons": [r.message for r in prepared.refusals.values() if r.reason is not Reason.EXPIRED][:5],
+        "reasons": [r.message for r in reasons if r.reason is not Reason.EXPIRED][:5],
     }
 
 

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from twintrack.checksums import CHECKSUMS, MANIFEST
 from twintrack.clock import iso
 from twintrack.errors import TwintrackError
 from twintrack.export import FORMAT, month_of
 from twintrack.imports import zone_of
 from twintrack.terminal import Config, Data, ask, err, out, reach, settings_of
 
-MANIFEST, CHECKSUMS = "manifest.json", "SHA256SUMS"
 _FILE_ROWS = 200_000
 
 

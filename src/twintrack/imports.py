@@ -67,7 +67,7 @@ _SAID_BY_US = frozenset(
     {
         *("project", "environment", "date", "identity", "message_length", "server_timestamp", "loaded_at"),
         *("ip_address", "user_agent", "is_bot", "source", "masked", "masking_version", "schema_version"),
-        *("expires_at", "message_expires_at", "consent_at", "consent_denied"),
+        *("expires_at", "message_expires_at"),
     }
 )
 _EXPORTED = frozenset({"event_id", "masking_version", "loaded_at", "schema_version", *_CONTEXT})
@@ -81,6 +81,7 @@ class Row(NamedTuple):
     occurrence: int  # n-th row with this content
     event: dict[str, Any]
     event_id: str | None = None  # of a file that `twintrack export` wrote
+    sender: dict[str, Any] | None = None  # of such a file too: who sent the event, as the service saw it then
 
 
 class BadRow(NamedTuple):
@@ -202,7 +203,8 @@ def _rows(file: IO[bytes], kind: str, given: dict[str, str], zone: tzinfo) -> It
         event = _event(raw, mapping, moment, exported)
         content = hashlib.blake2b(json.dumps(event, sort_keys=True).encode(), digest_size=16).digest()
         seen[content] += 1
-        yield Row(number, milliseconds_of(moment), seen[content], event, str(raw["event_id"]) if exported else None)
+        own = (str(raw["event_id"]), _sender(raw)) if exported else (None, None)
+        yield Row(number, milliseconds_of(moment), seen[content], event, *own)
 
 
 def _records(file: IO[bytes], kind: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -325,7 +327,9 @@ def _event(raw: dict[str, Any], mapping: dict[str, str], moment: datetime, expor
         elif exported and (column in _SAID_BY_US or column == "event_id"):
             pass
         elif exported and column == "consent":
-            event["consent"] = value or None
+            event["consent"] = _consent(raw) if value else None
+        elif exported and column in ("consent_at", "consent_denied"):
+            pass
         elif value not in (None, ""):
             metadata[column] = value
     if context:
@@ -333,6 +337,27 @@ def _event(raw: dict[str, Any], mapping: dict[str, str], moment: datetime, expor
     if metadata:
         event["event_metadata"] = metadata
     return event
+
+
+def _sender(raw: dict[str, Any]) -> dict[str, Any]:
+    """What only the service could tell of the sender. A user id that nobody verified then is not verified by an import."""
+    return {
+        "ip_address": str(raw.get("ip_address") or "::"),
+        "user_agent": str(raw.get("user_agent") or ""),
+        "is_bot": str(raw.get("is_bot")).lower() in ("true", "1"),
+        "claimed": raw.get("identity") == "claimed",
+    }
+
+
+def _consent(raw: dict[str, Any]) -> Any:
+    """The state alone, or with when it was given and which vendors it does not hold for."""
+    at, denied = raw.get("consent_at"), raw.get("consent_denied")
+    if not at and not denied:
+        return raw["consent"]
+    said: dict[str, Any] = {"state": raw["consent"], "denied": denied if isinstance(denied, list) else []}
+    if at:
+        said["at"] = parse_time(at, UTC).isoformat(timespec="milliseconds")
+    return said
 
 
 def _metadata(value: Any) -> Any:

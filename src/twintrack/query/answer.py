@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from twintrack.auth import Principal, permission_key
@@ -13,8 +13,13 @@ from twintrack.query.cache import Cache, Kept
 from twintrack.query.cohort import named
 from twintrack.query.compile.statement import Parameters, Statement, table
 from twintrack.query.execute import Executor
-from twintrack.query.question import Question
-from twintrack.query.scope import Scope
+from twintrack.query.limits import limits_of
+from twintrack.query.period import Range
+from twintrack.query.question import Question, RangedQuestion
+from twintrack.query.scope import Scope, refused
+
+# Of a list that is asked for as a file: a page is one read, and held in memory once.
+_FILE_PAGE = 10_000
 
 
 class Answers:
@@ -38,8 +43,45 @@ class Answers:
 
         Raises: RequestError for what cannot be asked, StoreError with the engine's words or the limit met.
         """
-        started = time.perf_counter()
+        return await self._answer(question, principal, await self.scope(principal))
+
+    async def pages(self, question: Question, principal: Principal) -> AsyncIterator[dict[str, Any]]:
+        """The answer for a file: of a list without a `limit` all of its pages, of anything else the one answer.
+
+        A list ends where it was begun: what happens while it is read is not in, so that nobody moves from a page that is to
+        come to one that was. Further pages hold `columns` and `rows` alone.
+        Raises: as `ask`; RequestError where the list is longer than a file may be.
+        """
         scope = await self.scope(principal)
+        if not {"limit", "after"} <= type(question).model_fields.keys() or "limit" in question.model_fields_set:
+            yield await self._answer(question, principal, scope)
+            return
+        most = self._executor.most_file_rows
+        changed: dict[str, Any] = {"limit": min(_FILE_PAGE, most, self._executor.most_rows - 1)}
+        if isinstance(question, RangedQuestion):
+            of = question.period(scope)
+            until = iso(max(of.start + 1, min(of.end, scope.now_milliseconds)))
+            changed["range"] = Range.model_validate({"from": iso(of.start), "to": until})
+        page = await self._answer(question.model_copy(update=changed), principal, scope)
+        following, count = page["next"], len(page["rows"])
+        page |= {"next": None, "limits": []}
+        while True:
+            if following is not None and count >= most:
+                raise refused(
+                    f"the list is longer than {most:,} rows (query_file_rows)",
+                    "ask for a shorter range",
+                    "too_many_rows",
+                )
+            yield page
+            if following is None:
+                return
+            further = question.model_copy(update={**changed, "after": following})
+            answer = await self._answer(further, principal, scope)
+            following, count = answer["next"], count + len(answer["rows"])
+            page = {"columns": answer["columns"], "rows": answer["rows"]}
+
+    async def _answer(self, question: Question, principal: Principal, scope: Scope) -> dict[str, Any]:
+        started = time.perf_counter()
         plan = question.plan(scope)
         # Who is of a cohort may change with events of any time, whatever the question itself reads.
         reads = None if '"cohort":' in question.model_dump_json() else plan.reads
@@ -51,8 +93,10 @@ class Answers:
             rows_read += 0 if known else answer.rows_read
             cached = cached and known
             asked.append({"name": name, "sql": statement.sql, "parameters": statement.parameters})
+        shaped = plan.shape(rows)
         return {
-            **plan.shape(rows),
+            **shaped,
+            "limits": limits_of(question, shaped),
             "definition": plan.definition,
             "statements": asked,
             "as_of": iso(scope.now_milliseconds),

@@ -45,6 +45,7 @@ class Executor:
         self._turns = Turns(_AT_ONCE, _WAITING_OF_ONE)
         self._threads = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="query")
         self._ends = ThreadPoolExecutor(max_workers=2, thread_name_prefix="query-end")
+        self.most_rows, self.most_file_rows = settings.query_result_rows, settings.query_file_rows
 
     def cancel(self) -> None:
         """From now on no question is asked; those that run end at once, with an error that says so."""

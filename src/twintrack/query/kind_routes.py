@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, create_model
 from starlette.responses import StreamingResponse
 
 from twintrack import auth
@@ -23,6 +23,7 @@ from twintrack.query.listening import passed_on, while_listening
 from twintrack.query.question import EventSelection, Question
 from twintrack.query.scope import Scope, refused
 from twintrack.query.tail import tail
+from twintrack.query.written import ABOUT, MEDIA, about, written
 
 PATH = "/api/analytics/query"
 
@@ -33,19 +34,33 @@ def kind_routes(
     router = APIRouter(tags=["query"])
     asker = Annotated[auth.Principal, Depends(admission.may(Permission.QUERY))]
 
-    def route(name: str, model: type[Question]) -> Callable[..., Awaitable[dict[str, Any]]]:
-        async def ask(body: model, request: Request, principal: asker) -> dict[str, Any]:  # type: ignore[valid-type]
-            async with audited.read(request, principal, f"query.{name}") as read:
-                answer = await while_listening(request, answers.ask(body, principal))
-                read.rows = len(answer["rows"]) if isinstance(answer.get("rows"), list) else None
-            return answer
+    def route(name: str, model: type[Question]) -> Callable[..., Awaitable[Any]]:
+        async def ask(body: model, request: Request, principal: asker) -> Any:  # type: ignore[valid-type]
+            output: str = body.format  # type: ignore[attr-defined]
+            if output == "answer":
+                async with audited.read(request, principal, f"query.{name}") as read:
+                    answer = await while_listening(request, answers.ask(body, principal))
+                    read.rows = len(answer["rows"]) if isinstance(answer.get("rows"), list) else None
+                return answer
+            admission.check(principal, Permission.EXPORT)
+            async with audited.read(request, principal, f"query.{name}.file", {"format": output}):
+                pages = answers.pages(body, principal)
+                # Before the first page an error is still an answer of its own.
+                first = await while_listening(request, anext(pages))
+            pieces = written(name, first, pages, output)
+            return StreamingResponse(pieces, media_type=MEDIA[output], headers={ABOUT: about(first)})
 
         return ask
 
     for name, model in KINDS.items():
         summary = (model.__doc__ or name).strip().splitlines()[0]
         router.add_api_route(
-            f"{PATH}/{name}", route(name, model), methods=["POST"], summary=summary, name=f"query_{name}"
+            f"{PATH}/{name}",
+            route(name, _as_sent(model)),
+            methods=["POST"],
+            summary=summary,
+            name=f"query_{name}",
+            response_model=None,
         )
 
     @router.get(
@@ -79,6 +94,16 @@ def kind_routes(
         )
 
     return router
+
+
+def _as_sent(model: type[Question]) -> type[Question]:
+    """The question with the format of its answer beside it, which is no part of what is asked."""
+    said = (
+        "`answer`: one JSON object; else the answer as one flat table (docs/reference/answers.md), of a list without `limit`"
+        " all of its pages, as a stream that is cut off where it fails."
+    )
+    output: Any = (Literal["answer", "csv", "json", "parquet"], Field("answer", description=said))
+    return create_model(f"{model.__name__}Request", __base__=model, __doc__=model.__doc__, format=output)
 
 
 def _selection(names: list[str] | None, text: str) -> EventSelection:

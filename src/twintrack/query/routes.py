@@ -13,6 +13,7 @@ from twintrack.privacy.audited import Audited
 from twintrack.privacy.shape import shape
 from twintrack.query.execute import Executor
 from twintrack.query.listening import passed_on, while_listening
+from twintrack.query.written import MEDIA
 
 
 class SqlRequest(BaseModel):
@@ -55,9 +56,6 @@ def query_routes(executor: Executor, admission: Admission, audited: Audited) -> 
             )
             # Before the first piece an error is still an answer of its own.
             first = await while_listening(request, anext(pieces, b""))
-        return StreamingResponse(passed_on(first, pieces), media_type=_MEDIA[body.format])
+        return StreamingResponse(passed_on(first, pieces), media_type=MEDIA[body.format])
 
     return router
-
-
-_MEDIA = {"csv": "text/csv; charset=utf-8", "json": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
