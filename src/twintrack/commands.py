@@ -43,7 +43,7 @@ from twintrack.privacy.shape import shape
 from twintrack.privacy.subject import mark_of
 from twintrack.query.kinds import KINDS
 from twintrack.query.listening import passed_on, while_listening
-from twintrack.query.written import ABOUT, about, written
+from twintrack.query.written import ABOUT, about, answered, written
 from twintrack.spool.protocol import Delivery, Refused
 
 
@@ -111,7 +111,7 @@ def command_app(services: Services) -> Starlette:
                 work = services.executor.sql(body["sql"], parameters, None, asker="command")
                 answer = await while_listening(request, work)
                 record(OPERATOR, "sql", rows=len(answer["rows"]), detail=asked)
-                return JSONResponse(answer)
+                return await answered(answer)
             pieces = services.executor.stream(body["sql"], parameters, body["format"], None, asker="command")
             # Before the first piece an error is still an answer of its own; after it the answer is cut.
             first = await while_listening(request, anext(pieces, b""))
@@ -137,7 +137,7 @@ def command_app(services: Services) -> Starlette:
         if output == "answer":
             answer = await while_listening(request, services.answers.ask(asked, operator_))
             record(OPERATOR, f"query.{body['kind']}")
-            return JSONResponse(answer)
+            return await answered(answer)
         pages = services.answers.pages(asked, operator_)
         first = await while_listening(request, anext(pages))
         record(OPERATOR, f"query.{body['kind']}.file", detail={"format": output})

@@ -70,6 +70,14 @@ def test_engine_killed_again_and_again_under_load_keeps_each_event_once(service:
     assert_recovered(service)
 
 
+def test_engine_gives_way_to_the_service_whether_or_not_sessions_are_groups(service: Service) -> None:
+    engine = engine_of(os.getpid())
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, engine) == min(19, ours + 10)
+    group = Path(f"/proc/{engine}/autogroup")  # only some kernels have such groups; in them the value above counts nothing
+    assert not group.exists() or group.read_text().split()[-1] == "10"
+
+
 def test_engine_that_finds_no_descriptors_starts_when_there_are_some(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:

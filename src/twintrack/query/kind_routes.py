@@ -23,7 +23,7 @@ from twintrack.query.listening import passed_on, while_listening
 from twintrack.query.question import EventSelection, Question
 from twintrack.query.scope import Scope, refused
 from twintrack.query.tail import tail
-from twintrack.query.written import ABOUT, MEDIA, about, written
+from twintrack.query.written import ABOUT, MEDIA, about, answered, written
 
 PATH = "/api/analytics/query"
 
@@ -41,7 +41,7 @@ def kind_routes(
                 async with audited.read(request, principal, f"query.{name}") as read:
                     answer = await while_listening(request, answers.ask(body, principal))
                     read.rows = len(answer["rows"]) if isinstance(answer.get("rows"), list) else None
-                return answer
+                return await answered(answer)
             admission.check(principal, Permission.EXPORT)
             async with audited.read(request, principal, f"query.{name}.file", {"format": output}):
                 pages = answers.pages(body, principal)

@@ -13,7 +13,7 @@ from twintrack.privacy.audited import Audited
 from twintrack.privacy.shape import shape
 from twintrack.query.execute import Executor
 from twintrack.query.listening import passed_on, while_listening
-from twintrack.query.written import MEDIA
+from twintrack.query.written import MEDIA, answered
 
 
 class SqlRequest(BaseModel):
@@ -48,7 +48,7 @@ def query_routes(executor: Executor, admission: Admission, audited: Audited) -> 
                 work = executor.sql(body.sql, body.parameters, principal.tenancy, hidden=hidden, asker=principal.key_id)
                 answer = await while_listening(request, work)
                 read.rows = len(answer["rows"])
-            return answer
+            return await answered(answer)
         admission.check(principal, Permission.EXPORT)
         async with audited.read(request, principal, "sql.file", {"sql": shape(body.sql), "format": body.format}):
             pieces = executor.stream(

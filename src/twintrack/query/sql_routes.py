@@ -16,6 +16,7 @@ from twintrack.privacy.shape import shape
 from twintrack.query.execute import Executor
 from twintrack.query.guard import scope
 from twintrack.query.routes import SqlRequest
+from twintrack.query.written import answered
 
 
 class SaveRequest(BaseModel):
@@ -68,8 +69,8 @@ def sql_routes(executor: Executor, saved: SavedQueries, admission: Admission, au
         saved.remove(principal.tenancy.project, name)
         return Response(status_code=204)
 
-    @router.post("/api/analytics/saved/{name}", summary="Run a saved query")
-    async def run(name: str, body: RunRequest, request: Request, principal: asker) -> dict[str, Any]:
+    @router.post("/api/analytics/saved/{name}", summary="Run a saved query", response_model=None)
+    async def run(name: str, body: RunRequest, request: Request, principal: asker) -> Response:
         one = saved.get(principal.tenancy.project, name)
         if one is None:
             raise RequestError("there is no saved query of that name", hint="GET /api/analytics/saved", status=404)
@@ -82,6 +83,6 @@ def sql_routes(executor: Executor, saved: SavedQueries, admission: Admission, au
                 asker=principal.key_id,
             )
             read.rows = len(answer["rows"])
-        return answer
+        return await answered(answer)
 
     return router
