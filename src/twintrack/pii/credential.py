@@ -64,6 +64,8 @@ def _is_header(kind: bytes, value: str) -> bool:
         except (binascii.Error, ValueError):
             return False
     made = made_of(value)
+    if kind == b"digest" or value[:3].casefold() in ("sha", "md5"):
+        return "=" in value and ":" not in value  # `image digest sha256:...`
     return len(value) >= 16 and made.digit and (made.lower or made.upper)
 
 

@@ -35,6 +35,15 @@ _NETWORKS: tuple[tuple[int, int, frozenset[int]], ...] = (
 )
 _LENGTHS_BY_FIRST = {first: lengths for low, high, lengths in _NETWORKS for first in range(low, high + 1)}
 _MOST_DIGITS = 19
+_CARD_BYTES = 60
+_CARD_WORD = re2.compile(
+    r"(?i)(?:\b(?:credit|debit|bank|kredit|giro)?[ -]?(?:card|karten?|carte|carta|tarjeta|cart[ãa]o|kart[aęyu]?|kaart|kort)"
+    r"(?:nummer|n[úu]mero|number|no|nr|s)?\b|карт[аыеуой]|visa\b|mastercard|maestro|\bjcb\b|\bpan\b|kart(?:ı|\b)|カード|信用卡|銀行卡|银行卡|卡号|卡號|"
+    r"카드|بطاق|कार्ड)"
+)
+_ELSE_CARD = re2.compile(
+    r"(?i)(?:\be?sim\b|iccid|imei|gift|loyalty|member|library|geschenk|kunden|cadeau|regalo|симк|сим-)"
+)
 _SHAPES = frozenset(
     {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (4, 4, 4, 6), (4, 4, 4, 1), (6, 13), (8, 8)}
 )
@@ -50,11 +59,14 @@ def luhn(digits: str) -> bool:
     return (sum(plain) + sum(map(_DOUBLED.__getitem__, doubled))) % 10 == 0
 
 
-def _is_card(digits: str) -> bool:
-    first, length = int(digits[:4]), len(digits)
-    if length not in _LENGTHS_BY_FIRST.get(first, ()) or len(set(digits)) == 1:
+def _is_card(digits: str, data: bytes, at: int) -> bool:
+    """Whether the check digit holds, and a network has such numbers or a word beside them says that they are one."""
+    if len(set(digits)) == 1 or not luhn(digits):
         return False
-    return luhn(digits)
+    if len(digits) in _LENGTHS_BY_FIRST.get(int(digits[:4]), ()):
+        return True
+    said = _GROUP.split(data[max(0, at - _CARD_BYTES) : at])[-1]
+    return len(digits) >= 13 and _CARD_WORD.search(said) is not None and _ELSE_CARD.search(said) is None
 
 
 def cards(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -80,7 +92,7 @@ def _card_groups(data: bytes, groups: list[tuple[int, int]], at: int) -> int:
     for many in sizes:
         first, behind = groups[at][0], groups[at + many - 1][1]
         digits = b"".join([data[low:high] for low, high in groups[at : at + many]]).decode()
-        if 12 <= len(digits) <= _MOST_DIGITS and _is_card(digits) and not _inside(data, first, behind):
+        if 12 <= len(digits) <= _MOST_DIGITS and _is_card(digits, data, first) and not _inside(data, first, behind):
             return many
     return 0
 

@@ -1,0 +1,146 @@
+"""The network's addresses, and what tells four numbers with dots from a version or a section of a document."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib import resources
+from ipaddress import IPv6Address
+
+import re2
+
+_DATA = tomllib.loads((resources.files("twintrack.pii") / "network.toml").read_text(encoding="utf-8"))
+_BEFORE_BYTES, _BEHIND_BYTES = 100, 48
+_LINK, _FROM, _TO = ("|".join(_DATA[name]) for name in ("link", "from", "to"))
+# `Chrome/1.2.3.4`, `==1.2.3.4`, `v1.2.3.4`
+_PRODUCT = re2.compile(r"""(?:(?:^|[\s("';,])[A-Za-z][\w.-]*/|==|[<>~^]=?|\bv|\bV)$""")
+# What tells: a version's word, a program's name, a word of change, a word of addresses, numbers.
+_TELLING = re2.compile(
+    "(?i)"
+    + "|".join(
+        f"({'|'.join(words)})"
+        for words in (
+            _DATA["version"] + _DATA["section"],
+            [rf"\b(?:{'|'.join(_DATA['product'])})"],
+            _DATA["change"],
+            _DATA["address"],
+            [r"\d+(?:\.\d+)*"],
+        )
+    )
+)
+_TOLD_GAP = re2.compile(rf"(?i)^\pL{{0,3}}[^\w\n.,;!?]{{0,4}}(?:(?:{_LINK})[ \t:\"'(]{{1,2}}){{0,2}}v?$")
+_CHANGED_GAP = re2.compile(rf"(?i)(?:^|[ \t])(?:{_FROM}|{_TO})[ \t]v?$")
+_SURELY_ADDRESS = re2.compile(r"^(?::\d{2,5}|/\d{1,2})\b")
+_SURELY_BEFORE = re2.compile(r"(?i)(?:@|//|\[|\b(?:at|via|under|unter|bei) )$")
+_PAIR = re2.compile(
+    r"(?i)\b[1-9](?:\.\d{1,2}){3}(?: (?:to|vs\.?|statt|instead of|auf|vers|a|na|на) | ?(?:->|=>|→) ?)[1-9](?:\.\d{1,2}){3}\b"
+)
+_LEAST_SURE = 64  # versions begin with less
+_IP_WORD = re2.compile(r"(?i)(?:^|[^A-Za-z0-9])ip(?:v?[46])?$")
+_NOT_DIGITS = re.compile("[^0-9]+")
+_LOCAL = frozenset({"127.0.0.1", "0.0.0.0", "255.255.255.255"})  # noqa: S104
+_LIKELY = re2.compile(r"(?i)^(?:[23][0-9a-f]{3}|f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]|::ffff|64:ff9b)")
+_WORD_BEHIND = re2.compile(r"^(?:[-_+]?[A-Za-z_]|\.\d|\d)")
+
+
+def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """An address of a machine. Loopback, `0.0.0.0` and versions are none."""
+    text = data[start:end].decode()
+    before = data[max(0, start - 24) : start]
+    if ":" in text:
+        if before[-1:].isalnum() or before[-1:] in (b":", b"_", b"."):
+            return
+        while text.endswith(":") and not text.endswith("::"):
+            text = text[:-1]
+        if _is_ip6(text) and not data[start + len(text) : start + len(text) + 1].isalnum():
+            yield start, _network_end(data, start + len(text), 128)
+        return
+    parts = _NOT_DIGITS.split(text)
+    if any(int(p) > 255 or (len(p) > 1 and p[0] == "0") for p in parts) or text in _LOCAL:
+        return
+    if before[-1:].isalnum() and before[-1:] not in (b"v", b"V") and _IP_WORD.search(before) is None:
+        return
+    glued = before[-1:] in (b".", b"_") or (before[-1:] == b"-" and not before[-2:-1].isdigit())
+    if glued or _WORD_BEHIND.search(data[end : end + 3]):
+        return
+    if _PRODUCT.search(before) is not None or _is_version(data, start, end, int(parts[0])):
+        return
+    yield start, _network_end(data, end, 32)
+
+
+def _is_version(data: bytes, start: int, end: int, first: int) -> bool:
+    """What is said around four numbers decides: the word right before them, else the nearest word that tells."""
+    before = data[max(0, start - _BEFORE_BYTES) : start]
+    said = [(match.end(), match.groups()) for match in _TELLING.finditer(before)]
+    if said and _is_told(before, *said[-1]):
+        return True
+    behind = data[end : end + _BEHIND_BYTES]
+    if first >= _LEAST_SURE or _SURELY_ADDRESS.search(behind) or _SURELY_BEFORE.search(before[-8:]):
+        return False
+    number, number_at = b"", 0  # the one that stands next behind
+    for (word, _, change, address, digits), at in ((groups, at) for at, groups in reversed(said)):
+        if address:
+            return False
+        if digits:
+            number, number_at = digits, at - len(digits)
+            if _over(digits) and _alike(digits, first):
+                return True
+        elif change:
+            if _CHANGED_GAP.search(before):
+                return True
+        elif word:
+            if not number or _TOLD_GAP.search(before[at:number_at]) is None:
+                return True
+            if number.count(b".") == 3 and _alike(number, first):
+                return True
+    word_at = 0
+    for match in _TELLING.finditer(behind):
+        word, _, _, address, digits = match.groups()
+        if address:
+            return False
+        if word:
+            if first != 10:
+                return True
+            word_at = match.end()
+        if digits and digits.count(b".") == 3 and _alike(digits, first) and (_over(digits) or word_at):
+            return True
+    # `3.9.1.2 -> 3.10.0.0`
+    return first < 10 and _PAIR.search(data[max(0, start - 24) : end + 28]) is not None
+
+
+def _is_told(before: bytes, at: int, groups: tuple[bytes | None, ...]) -> bool:
+    """Whether the last word makes a version of the numbers right behind it."""
+    word, product, change, _, _ = groups
+    return bool(word or product or change) and _TOLD_GAP.search(before[at:]) is not None
+
+
+def _alike(other: bytes, first: int) -> bool:
+    return abs(int(other.split(b".", 1)[0]) - first) <= 2
+
+
+def _over(quad: bytes) -> bool:
+    """Whether these are four and too large for an address."""
+    return quad.count(b".") == 3 and any(len(part) > 3 or int(part) > 255 for part in quad.split(b"."))
+
+
+_ZONE_OR_PREFIX = re2.compile(r"(?:%[\w.-]{1,15})?(?:/(\d{1,3})\b)?")
+
+
+def _network_end(data: bytes, end: int, most_bits: int) -> int:
+    """With its zone (`%eth0`) and the length of its prefix (`/16`)."""
+    match = _ZONE_OR_PREFIX.match(data, end)
+    return int(match.end()) if not match.group(1) or int(match.group(1)) <= most_bits else end
+
+
+def _is_ip6(text: str) -> bool:
+    if "::" not in text and text.count(":") < 6:
+        return False  # an hour of the day, most often
+    try:
+        address = IPv6Address(text)
+    except ValueError:
+        return False
+    if address.is_loopback or address.is_unspecified:
+        return False
+    groups = [g for g in text.split(":") if g]
+    if len(groups) >= 8 or (len(groups) >= 4 and any(c.isalpha() for c in text)):
+        return True
+    return _LIKELY.search(text) is not None and any(c.isdigit() for c in text)
