@@ -34,7 +34,7 @@ def test_labelled_set_is_found_and_clean_lines_are_left_alone(half: str) -> None
     assert shares["clean"] >= 0.99
 
 
-@pytest.mark.parametrize("name", ["unseen.jsonl", "rounds.jsonl"])
+@pytest.mark.parametrize("name", ["unseen.jsonl", "rounds.jsonl", "blind.jsonl", "crossed.jsonl"])
 def test_strings_that_were_written_unseen_are_still_found_and_lookalikes_left_alone(name: str) -> None:
     path = Path(__file__).parent / "data" / "masking" / name
     chosen = [json.loads(line) for line in path.read_text().splitlines()]

@@ -58,7 +58,8 @@ _ENDINGS = frozenset(
 # Endings that look like a domain and are a file or a version.
 _FILES = frozenset(
     b"png jpg jpeg gif svg webp avif ico css scss js mjs cjs jsx ts tsx json map html htm pdf txt csv tar gz zip "
-    b"mp4 mp3 woff woff2 ttf dll exe lock toml yaml yml xml".split()
+    b"mp4 mp3 woff woff2 ttf dll exe lock toml yaml yml xml java cpp vue php ini cfg conf log bak apk deb rpm dmg "
+    b"iso docx xlsx service socket timer target mount slice scope".split()
 )
 _NO_LABELS = frozenset(_DOT.encode().split(b"|"))
 _NO_HOSTS = frozenset({b"the", b"this", b"that", b"a", b"an", b"my", b"your", b"our", b"all", b"every"})
@@ -70,6 +71,7 @@ _LIKE_A_NAME = re2.compile(r"[._\d]")
 _MAIL = re2.compile(r"(?i)mail|correo|courriel|почт|адрес|メール|邮箱|郵箱|메일|بريد|ईमेल|posta|address|adresse")
 _USER_IN_URL = re2.compile(r"""://[^\s/@"']*:$""")
 _ROBOTS = frozenset({b"git"})
+_LABELS_OF_CODE = frozenset({b"this", b"super", b"return"})  # `this@MainActivity.finish()`
 
 
 _AGAIN_BYTES = 80
@@ -98,6 +100,7 @@ def _email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         match.group() in (b" @ ", b" @", b"@ ")
         and not _LIKE_A_NAME.search(local)
         and not _MAIL.search(data[max(0, start - 40) : start])
+        and not _MAIL.search(data[end : end + 20])
     ):
         return  # `lunch @ noma.example` is a place
     if local[-1:].isascii() and not local.isascii():
@@ -134,7 +137,7 @@ def _email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     label = last.group() if last else b""
     if not _is_top_level(label) or label.lower() in _FILES or label.lower() in _NO_LABELS:
         return
-    if stripped in _ROBOTS and data[end : end + 1] == b":":
+    if stripped in _LABELS_OF_CODE or (stripped in _ROBOTS and data[end : end + 1] == b":"):
         return
     yield start, end
 

@@ -34,6 +34,7 @@ _SURELY_BEFORE = re2.compile(r"(?i)(?:@|//|\[|\b(?:at|via|under|unter|bei) )$")
 _PAIR = re2.compile(
     r"(?i)\b[1-9](?:\.\d{1,2}){3}(?: (?:to|vs\.?|statt|instead of|auf|vers|a|na|на) | ?(?:->|=>|→) ?)[1-9](?:\.\d{1,2}){3}\b"
 )
+_V_BEFORE = re2.compile(r"(?:^|[^A-Za-z])[vV]$")
 _LEAST_SURE = 64  # versions begin with less
 _IP_WORD = re2.compile(r"(?i)(?:^|[^A-Za-z0-9])ip(?:v?[46])?$")
 _NOT_DIGITS = re.compile("[^0-9]+")
@@ -55,8 +56,11 @@ def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
             yield start, _network_end(data, start + len(text), 128)
         return
     parts = _NOT_DIGITS.split(text)
-    if any(int(p) > 255 or (len(p) > 1 and p[0] == "0") for p in parts) or text in _LOCAL:
+    if any(int(p) > 255 or (len(p) > 1 and p[0] == "0") for p in parts) or ".".join(parts) in _LOCAL:
         return
+    breaks = text.count("\n") + text.count("\t")
+    if breaks and (breaks > 1 or int(parts[0]) < 10 or data[end : end + 1] in (b".", b")")):
+        return  # `1.2.3.` and the `4.` of a list
     if before[-1:].isalnum() and before[-1:] not in (b"v", b"V") and _IP_WORD.search(before) is None:
         return
     glued = before[-1:] in (b".", b"_") or (before[-1:] == b"-" and not before[-2:-1].isdigit())
@@ -82,10 +86,11 @@ def _is_version(data: bytes, start: int, end: int, first: int) -> bool:
             return False
         if digits:
             number, number_at = digits, at - len(digits)
-            if _over(digits) and _alike(digits, first):
+            if (_over(digits) or _V_BEFORE.search(before[:number_at])) and _alike(digits, first):
                 return True
         elif change:
-            if _CHANGED_GAP.search(before):
+            others = before[at:number_at] if number.count(b".") == 3 and _alike(number, first) else before
+            if _CHANGED_GAP.search(others):
                 return True
         elif word:
             if not number or _TOLD_GAP.search(before[at:number_at]) is None:

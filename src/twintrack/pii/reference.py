@@ -22,6 +22,9 @@ _ENDS_QUOTE = re2.compile(r"""^["'](?:[ \t]{0,2}[^:= \t]|$)""")
 _VALUE_OF = re2.compile(
     r"""(?i)^["'][^<>{}\n]{0,100}?[\s,"'](?:value|val|wert|valeur|valor|valore|content|text|data|secret)["']?[ \t]?[:=]"""
 )
+# `- name: DB_PASSWORD`, `  value: ...` in the next line
+_YAML_NAME = re2.compile(r"""(?:name|key):[ \t]*["']?[\w.-]{0,24}$""")
+_YAML_VALUE = re2.compile(r"""^["']?[ \t]*\n[ \t]*value:""")
 # `config["SECRET_KEY"] = `
 _SUBSCRIPT = re2.compile(r"""^["']?[\])]{1,2}(?:[ \t]?(?::=|=>|=|:)|,)""")
 # Two that are compared, or one of a type: code
@@ -35,6 +38,10 @@ _LABEL = re2.compile(r"(?i)(?:^|[^\pL\d])(?:" + "|".join(DATA["password"] + DATA
 def value_at(data: bytes, start: int, end: int) -> int:
     """Where to look for the value of the word that stands there; -1 where it names something."""
     before = data[max(0, start - _LOOK_BYTES) : start]
+    if data[end : end + 1] in (b"\n", b"'", b'"') and _YAML_NAME.search(before):
+        value = _YAML_VALUE.search(data[end : end + _LOOK_BYTES])
+        if value is not None:
+            return int(end + value.end() - 1)
     if b"$" not in before and _MAY_REFER.match(data, end) is None:
         return end
     behind = data[end : end + 3 * _LOOK_BYTES]

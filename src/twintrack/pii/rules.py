@@ -18,7 +18,7 @@ import re2
 from twintrack.errors import SettingsError
 from twintrack.pii import address, credential, network, numbers, pem, phone, secret
 from twintrack.pii.bound import CHEAP_BYTES, EVERY_BYTES, candidates
-from twintrack.pii.wrapped import wrapped
+from twintrack.pii.wrapped import over_breaks, wrapped
 
 Spans = Iterator[tuple[int, int]]
 Finder = Callable[[bytes], Spans]
@@ -147,7 +147,8 @@ def _rule(given: _Given) -> Rule:
     """Raises: re2.error."""
     token = given.token or f"[{given.name.upper()}]"
     if given.check in _WHOLE:
-        return Rule(given.name, token, *_WHOLE[given.check])
+        needs, find = _WHOLE[given.check]
+        return Rule(given.name, token, needs, over_breaks(find) if given.wraps else find)
     pattern, needs = given.pattern, given.needs or given.pattern
     if given.forms:
         # A form may stand beside letters of other scripts, never inside a word.
@@ -164,7 +165,7 @@ def _rule(given: _Given) -> Rule:
     else:
         find = _by_pattern(pattern)
     if given.wraps:
-        find = _and_wrapped(pattern, find)
+        find = _and_wrapped(pattern, find) if pattern else over_breaks(find)
     return Rule(given.name, token, needs, find)
 
 

@@ -92,6 +92,7 @@ _UNLESS = re2.compile(DATA["unless"])
 _ASSIGNED = frozenset(DATA["assigned"])
 _TOKEN_BEFORE, _TOKEN_BEHIND = re2.compile(r"\[(?:[A-Z][A-Z0-9_]*)?$"), re2.compile(r"^[A-Z0-9_]*\]")
 _FOR_WHAT, _WHOSE = frozenset(DATA["for_what"]), frozenset(DATA["whose"])
+_TAGS = frozenset(DATA["tags"])
 _BECAME = frozenset(DATA["became"])
 _UNLESS_CODE = re2.compile(DATA["unless_code"])
 _CODE_FIRST_PATTERN = re2.compile(_CODE_FIRST)
@@ -221,6 +222,8 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
             return None  # it looks for itself
         value = raw.decode("utf-8", "ignore")
         small = value.casefold()
+        if (value == "?" and first == end) or small in _TAGS:
+            continue  # `the password? hunter22`, `password: !!str hunter22`
         if value[:1] == "@" and first == end:
             return None  # a host behind what was a password in a URL
         if small in _ASSIGNED:
@@ -254,7 +257,7 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         if stopped and not has_digit(value):
             place = place._replace(near=False)
         hexadecimal = len(raw) >= 32 and (HEX.search(raw) is not None or raw[:3].lower() in (b"sha", b"md5"))
-        if hexadecimal and (between or not assigned) and is_hash(data, first):
+        if hexadecimal and (between or not assigned) and (len(between) > 2 or is_hash(data, first)):
             return None
         if holds(value, kind, place) and not (between and assigned and value.isdigit()):
             return first, last

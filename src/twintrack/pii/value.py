@@ -14,6 +14,8 @@ _UUID = re2.compile(r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 HEX = re2.compile(r"(?i)^(?:0x)?[0-9a-f]{16,}$")
 NUMBER_LIKE = re2.compile(r"^[\d.,:/%+-]+$")
 STATUSES, _STOPS, _PARTS = (frozenset(DATA[name]) for name in ("statuses", "stops", "parts"))
+# `order-1234567`, `user:1234:session`: a name with a number
+NUMBERED = re2.compile(r"^[a-z]{3,}(?:[-_:]\d{1,12}|(?::(?:[a-z_-]+|\d+))+)[,;]?$")
 KEY_GROUPS = re2.compile(r"^[A-Z0-9]{4,6}(?:-[A-Z0-9]{4,6}){2,}$")
 _DIGIT_GROUPS = re2.compile(r"(?:[A-Z]-)?\d{1,8}(?:[ \t-]\d{2,6}){0,5}")
 _FOUR_DIGITS = re2.compile(r"(?:\d[ \t-]?){4,8}(?:[^\d]|$)")
@@ -112,6 +114,8 @@ def is_key(value: str, *, near: bool, composite: bool) -> bool:
     made = made_of(value)
     if not made.digit or not (made.lower or made.upper) or value.count("/") > 4 or NUMBER_LIKE.search(value):
         return False
+    if NUMBERED.search(value):
+        return False
     if _UUID.search(value):
         return composite and near
     if HEX.search(value):
@@ -145,7 +149,13 @@ def _is_short_key(value: str) -> bool:
     made = made_of(value)
     if not made.digit or not (made.lower or made.upper) or "/" in value or "://" in value:
         return False
-    return not _NAMED.search(value) and not NUMBER_LIKE.search(value) and "." not in value and "(" not in value
+    return (
+        not _NAMED.search(value)
+        and not NUMBERED.search(value)
+        and not NUMBER_LIKE.search(value)
+        and "." not in value
+        and "(" not in value
+    )
 
 
 def is_told(data: bytes, first: int, *, assigned: bool) -> bool:
