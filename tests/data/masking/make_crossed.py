@@ -1022,7 +1022,7 @@ def main() -> None:
                 "id": f"c{len(written) + 1:04d}",
                 "category": category,
                 "language": language,
-                "half": half,
+                "half": "crossed",
                 "spans": spans,
             }
             written.append(make._hidden(json.dumps({**line, "text": text}, ensure_ascii=False)))
