@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator
+from enum import IntEnum
 from importlib import resources
 from ipaddress import IPv6Address
 
@@ -13,7 +14,7 @@ _BEFORE_BYTES, _BEHIND_BYTES = 100, 48
 _LINK, _FROM, _TO = ("|".join(_DATA[name]) for name in ("link", "from", "to"))
 # `Chrome/1.2.3.4`, `==1.2.3.4`, `v1.2.3.4`
 _PRODUCT = re2.compile(r"""(?:(?:^|[\s("';,])[A-Za-z][\w.-]*/|==|[<>~^]=?|\bv|\bV)$""")
-# What tells: a version's word, a program's name, a word of change, a word of addresses, numbers.
+# What tells; the order of the groups is that of `_Kind`.
 _TELLING = re2.compile(
     "(?i)"
     + "|".join(
@@ -24,18 +25,21 @@ _TELLING = re2.compile(
             _DATA["change"],
             _DATA["address"],
             [r"\d+(?:\.\d+)*"],
+            _DATA["weak"],
         )
     )
 )
-_TOLD_GAP = re2.compile(rf"(?i)^\pL{{0,3}}[^\w\n.,;!?]{{0,4}}(?:(?:{_LINK})[ \t:\"'(]{{1,2}}){{0,2}}v?$")
+_TOLD_GAP = re2.compile(
+    r"""(?i)^[^\x00-@\[-`{-\x7f]{0,6}[\t "'#()*/:<=>\[{|}+-]{0,4}"""
+    rf"""(?:(?:{_LINK})[ \t:"'(]{{1,2}}){{0,2}}v?$"""
+)
 _CHANGED_GAP = re2.compile(rf"(?i)(?:^|[ \t])(?:{_FROM}|{_TO})[ \t]v?$")
 _SURELY_ADDRESS = re2.compile(r"^(?::\d{2,5}|/\d{1,2})\b")
 _SURELY_BEFORE = re2.compile(r"(?i)(?:@|//|\[|\b(?:at|via|under|unter|bei) )$")
-_PAIR = re2.compile(
-    r"(?i)\b[1-9](?:\.\d{1,2}){3}(?: (?:to|vs\.?|statt|instead of|auf|vers|a|na|на) | ?(?:->|=>|→) ?)[1-9](?:\.\d{1,2}){3}\b"
-)
+_SMALL = r"[1-9](?:\.\d{1,2}){3}"
+_PAIR = re2.compile(rf"(?i)\b{_SMALL}(?: (?:to|vs\.?|statt|instead of|auf|vers|a|na|на) | ?(?:->|=>|→|>) ?){_SMALL}\b")
 _V_BEFORE = re2.compile(r"(?:^|[^A-Za-z])[vV]$")
-_LEAST_SURE = 64  # versions begin with less
+_LEAST_SURE, _MOST_SMALL = 64, 40  # versions begin with less than the first
 _IP_WORD = re2.compile(r"(?i)(?:^|[^A-Za-z0-9])ip(?:v?[46])?$")
 _NOT_DIGITS = re.compile("[^0-9]+")
 _LOCAL = frozenset({"127.0.0.1", "0.0.0.0", "255.255.255.255"})  # noqa: S104
@@ -66,65 +70,90 @@ def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     glued = before[-1:] in (b".", b"_") or (before[-1:] == b"-" and not before[-2:-1].isdigit())
     if glued or _WORD_BEHIND.search(data[end : end + 3]):
         return
-    if _PRODUCT.search(before) is not None or _is_version(data, start, end, int(parts[0])):
+    if _PRODUCT.search(before) is not None or _is_version(data, start, end, parts):
         return
     yield start, _network_end(data, end, 32)
 
 
-def _is_version(data: bytes, start: int, end: int, first: int) -> bool:
+class _Kind(IntEnum):
+    VERSION = 1
+    PRODUCT = 2
+    CHANGE = 3
+    ADDRESS = 4
+    NUMBER = 5
+    WEAK = 6
+
+
+def _said(text: bytes) -> list[tuple[_Kind, int, int]]:
+    return [(_Kind(match.lastindex), *match.span()) for match in _TELLING.finditer(text)]
+
+
+def _is_version(data: bytes, start: int, end: int, parts: list[str]) -> bool:
     """What is said around four numbers decides: the word right before them, else the nearest word that tells."""
-    before = data[max(0, start - _BEFORE_BYTES) : start]
-    said = [(match.end(), match.groups()) for match in _TELLING.finditer(before)]
-    if said and _is_told(before, *said[-1]):
+    before, behind = data[max(0, start - _BEFORE_BYTES) : start], data[end : end + _BEHIND_BYTES]
+    first, said = int(parts[0]), _said(before)
+    if said and said[-1][0] <= _Kind.CHANGE and _TOLD_GAP.search(before[said[-1][2] :]):
         return True
-    behind = data[end : end + _BEHIND_BYTES]
     if first >= _LEAST_SURE or _SURELY_ADDRESS.search(behind) or _SURELY_BEFORE.search(before[-8:]):
         return False
+    told = _told_before(before, said, first)
+    if told is None:
+        told = _told_behind(behind, first)
+    if told is not None:
+        return told
+    if first >= 10 or any(int(part) > _MOST_SMALL for part in parts) or len(set(parts)) < 3:
+        return False
+    # Small numbers that nothing calls an address: a word that hints, two of them, or the end of a version.
+    others = (*said, *_said(behind))
+    return (
+        parts[-1] == "0"
+        or any(kind in (_Kind.PRODUCT, _Kind.CHANGE, _Kind.WEAK) for kind, _, _ in others)
+        or _PAIR.search(data[max(0, start - 24) : end + 28]) is not None
+    )
+
+
+def _told_before(before: bytes, said: list[tuple[_Kind, int, int]], first: int) -> bool | None:
+    """None where nothing tells."""
     number, number_at = b"", 0  # the one that stands next behind
-    for (word, _, change, address, digits), at in ((groups, at) for at, groups in reversed(said)):
-        if address:
+    for kind, at, last in reversed(said):
+        if kind is _Kind.ADDRESS:
             return False
-        if digits:
-            number, number_at = digits, at - len(digits)
-            if (_over(digits) or _V_BEFORE.search(before[:number_at])) and _alike(digits, first):
+        if kind is _Kind.NUMBER:
+            number, number_at = before[at:last], at
+            if (_over(number) or _V_BEFORE.search(before[:at])) and _alike(number, first):
                 return True
-        elif change:
-            others = before[at:number_at] if number.count(b".") == 3 and _alike(number, first) else before
-            if _CHANGED_GAP.search(others):
+        elif kind is _Kind.CHANGE:
+            if _CHANGED_GAP.search(before[last:number_at] if _alike(number, first) else before):
                 return True
-        elif word:
-            if not number or _TOLD_GAP.search(before[at:number_at]) is None:
-                return True
-            if number.count(b".") == 3 and _alike(number, first):
-                return True
-    word_at = 0
-    for match in _TELLING.finditer(behind):
-        word, _, _, address, digits = match.groups()
-        if address:
+        elif kind is _Kind.VERSION and (
+            not number or _alike(number, first) or _TOLD_GAP.search(before[last:number_at]) is None
+        ):
+            return True
+    return None
+
+
+def _told_behind(behind: bytes, first: int) -> bool | None:
+    told = False
+    for kind, at, last in _said(behind):
+        if kind is _Kind.ADDRESS:
             return False
-        if word:
+        if kind is _Kind.VERSION:
             if first != 10:
                 return True
-            word_at = match.end()
-        if digits and digits.count(b".") == 3 and _alike(digits, first) and (_over(digits) or word_at):
+            told = True
+        if kind is _Kind.NUMBER and _alike(behind[at:last], first) and (told or _over(behind[at:last])):
             return True
-    # `3.9.1.2 -> 3.10.0.0`
-    return first < 10 and _PAIR.search(data[max(0, start - 24) : end + 28]) is not None
-
-
-def _is_told(before: bytes, at: int, groups: tuple[bytes | None, ...]) -> bool:
-    """Whether the last word makes a version of the numbers right behind it."""
-    word, product, change, _, _ = groups
-    return bool(word or product or change) and _TOLD_GAP.search(before[at:]) is not None
+    return None
 
 
 def _alike(other: bytes, first: int) -> bool:
-    return abs(int(other.split(b".", 1)[0]) - first) <= 2
+    """Whether these are four, and begin about the same."""
+    return other.count(b".") == 3 and abs(int(other.split(b".", 1)[0]) - first) <= 2
 
 
 def _over(quad: bytes) -> bool:
-    """Whether these are four and too large for an address."""
-    return quad.count(b".") == 3 and any(len(part) > 3 or int(part) > 255 for part in quad.split(b"."))
+    """Whether they are too large for an address."""
+    return any(len(part) > 3 or int(part) > 255 for part in quad.split(b"."))
 
 
 _ZONE_OR_PREFIX = re2.compile(r"(?:%[\w.-]{1,15})?(?:/(\d{1,3})\b)?")

@@ -16,6 +16,7 @@ NUMBER_LIKE = re2.compile(r"^[\d.,:/%+-]+$")
 STATUSES, _STOPS, _PARTS = (frozenset(DATA[name]) for name in ("statuses", "stops", "parts"))
 # `order-1234567`, `user:1234:session`: a name with a number
 NUMBERED = re2.compile(r"^[a-z]{3,}(?:[-_:]\d{1,12}|(?::(?:[a-z_-]+|\d+))+)[,;]?$")
+_MEASURE = re2.compile(r"^\d{1,2}-\pL{4,12}$")  # `6-digit`, `8-stellig`
 KEY_GROUPS = re2.compile(r"^[A-Z0-9]{4,6}(?:-[A-Z0-9]{4,6}){2,}$")
 _DIGIT_GROUPS = re2.compile(r"(?:[A-Z]-)?\d{1,8}(?:[ \t-]\d{2,6}){0,5}")
 _FOUR_DIGITS = re2.compile(r"(?:\d[ \t-]?){4,8}(?:[^\d]|$)")
@@ -86,7 +87,7 @@ def is_password(value: str, place: Place) -> bool:
     if len(value) < 4 or "://" in value or NUMBER_LIKE.search(value):
         return value.isdigit() and len(value) >= 4
     plain = value.rstrip("!?.…")
-    if plain.casefold() in STATUSES or _is_identifier(plain):
+    if plain.casefold() in STATUSES or _is_identifier(plain) or _MEASURE.search(plain):
         return False
     if made.symbol and plain.isalpha():  # `the password is wrong!` has no sign in it
         sign = "!" in value and (place.marked or place.quoted or (place.assigned and value[:1].isupper()))
