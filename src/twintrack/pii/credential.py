@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import re2
 
 from twintrack.pii.bound import candidates
-from twintrack.pii.value import NUMBER_LIKE, PLACEHOLDER, Place, is_password, made_of
+from twintrack.pii.value import NUMBER_LIKE, NUMBERED, PLACEHOLDER, Place, is_password, made_of
 
 _HEADER = re2.compile(r"(?i)\b(bearer|basic|token|digest|apikey|ssws)[ \t]{1,4}([\w+/.~=:-]{8,})")
 _IN_URL = re2.compile(r"""://(?:[^\s/@:"'<>]*):([^\s/"'<>]+)@|://[^\s/@:"'<>]*:([^\s"'<>]{1,80})@[\w.-]+[:/]""")
@@ -17,7 +17,8 @@ _PARAMETER = re2.compile(
 )
 _CURL = re2.compile(r"""\bcurl\b[^\n]{0,200}?(?:-u|--user)[ \t=]{0,3}["']?[^\s:"']+:([^\s"']+)""")
 _OPTION = re2.compile(
-    r"""\b(?:mysql|mysqldump|sshpass|redis-cli)\b[^\n]{0,80}? (?:-p[ ]?|-a |--password[= ])["']?([^\s"']{4,})"""
+    r"""\b(?:mysql|mysqldump|sshpass|redis-cli|(?:docker|podman|helm registry|oras) login|az login|ldapsearch|sqlcmd)\b"""
+    r"""[^\n]{0,80}? (?:-p[ ]?|-a |-[wP] |--password[= ])["']?([^\s"']{4,})"""
 )
 _COOKIE = re2.compile(
     r"(?i)\b(?:sessionid|session|sid|csrftoken|auth|connect\.sid|jsessionid|phpsessid)=([\w%.-]{16,})"
@@ -48,13 +49,20 @@ def credentials(data: bytes) -> Iterator[tuple[int, int]]:
             yield first, last
     for pattern in (_CURL, _COOKIE, _OPTION):
         for match in candidates(pattern, data):
-            if pattern is not _COOKIE or any(48 <= byte <= 57 for byte in match.group(1)):
+            value = match.group(1)
+            if value.isdigit() and len(value) <= 5 and data[match.start(1) - 1 : match.start(1)] == b" ":
+                continue  # `-p 6379`: a port
+            if PLACEHOLDER.search(value) is None and (
+                pattern is not _COOKIE or any(48 <= byte <= 57 for byte in value)
+            ):
                 yield match.span(1)
 
 
 def _is_parameter(value: str) -> bool:
     made = made_of(value)
-    return len(value) >= 12 and made.digit and (made.lower or made.upper) and not NUMBER_LIKE.search(value)
+    if len(value) < 12 or not made.digit or not (made.lower or made.upper):
+        return False
+    return NUMBER_LIKE.search(value) is None and NUMBERED.search(value) is None
 
 
 def _is_header(kind: bytes, value: str) -> bool:
@@ -64,6 +72,8 @@ def _is_header(kind: bytes, value: str) -> bool:
         except (binascii.Error, ValueError):
             return False
     made = made_of(value)
+    if kind == b"digest" or value[:3].casefold() in ("sha", "md5"):
+        return "=" in value and ":" not in value  # `image digest sha256:...`
     return len(value) >= 16 and made.digit and (made.lower or made.upper)
 
 

@@ -1,0 +1,69 @@
+"""Where a word such as password names something and leads to no value: a placeholder, an attribute, a label, a hash."""
+
+import re
+
+import re2
+
+from twintrack.pii.value import DATA
+
+_LOOK_BYTES = 40
+# What any of the forms below needs; a call of `re` costs a third of one of RE2.
+_MAY_REFER = re.compile(rb"""[\w.-]{0,32}[ \t]{0,2}(?:[\])}>%"'!<&|~]|=[=~])""")
+# `${DB_PASSWORD}`, `{{ token }}`, `<your-password>`, `%PASSWORD%`, `#{secret}`, `[password]`
+_OPENS = re2.compile(r"(?:[$#@]?\{{1,2}[^\n{}=:\"']{0,32}|<[^\n<>=\"'/ ]{0,32}|%[\w-]{0,32}|\[[\w -]{0,32})$")
+_CLOSES = re2.compile(r"^[\w.-]{0,32}(?:[ \t]?\}|[ \w-]{0,16}>|%|\](?:[^=:\w ]|[ ][^=:]|$))")
+_ELEMENT = re2.compile(r"^[\w.-]{0,32}>[^<>\n]{1,64}</")  # `<password>hunter22</password>`
+# `$PASSWORD`, where nothing is given to it
+_VARIABLE = re2.compile(r"\$[\w]*$")
+_IS_GIVEN = re2.compile(r"^[\w]*(?:\[[^\]\n]{0,32}\])?[ \t]{0,4}(?:[.+|?]{0,2}=[^=]|:=|=>|->[ ]?['\"])")
+# `type="password"`, `"name": "pwd"`: the word is a value itself
+_NAMED_AS = re2.compile(r"""[=:][ \t]?["']$""")
+_ENDS_QUOTE = re2.compile(r"""^["'](?:[ \t]{0,2}[^:= \t]|$)""")
+_VALUE_OF = re2.compile(
+    r"""(?i)^["'][^<>{}\n]{0,100}?[\s,"'](?:value|val|wert|valeur|valor|valore|content|text|data|secret)["']?[ \t]?[:=]"""
+)
+# `- name: DB_PASSWORD`, `  value: ...` in the next line
+_YAML_NAME = re2.compile(r"""(?:name|key):[ \t]*["']?[\w.-]{0,24}$""")
+_YAML_VALUE = re2.compile(r"""^["']?[ \t]*\n[ \t]*value:""")
+# `config["SECRET_KEY"] = `
+_SUBSCRIPT = re2.compile(r"""^["']?[\])]{1,2}(?:[ \t]?(?::=|=>|=|:)|,)""")
+# Two that are compared, or one of a type: code
+_COMPARED = re2.compile(r"^[\])\"']{0,2}[ \t]*(?:===?|!==?|<=|>=|~=|=~|&&|\|\|)")
+_HASHES = re2.compile("(?i)" + "|".join(DATA["hashes"]))
+_LETTER, _NO_LETTER = r"[^\x00-@\[-`{-\x7f]", r"[\x00-\x09\x0b-@\[-`{-\x7f]"
+_HASH_GAP = re2.compile(rf"^{_LETTER}{{0,6}}{_NO_LETTER}{{0,4}}(?:{_LETTER}{{1,8}}{_NO_LETTER}{{1,3}})?$")
+_LABEL = re2.compile(r"(?i)(?:^|[^\pL\d])(?:" + "|".join(DATA["password"] + DATA["labels"]) + r")(?:$|[^\d])")
+
+
+def value_at(data: bytes, start: int, end: int) -> int:
+    """Where to look for the value of the word that stands there; -1 where it names something."""
+    before = data[max(0, start - _LOOK_BYTES) : start]
+    if data[end : end + 1] in (b"\n", b"'", b'"') and _YAML_NAME.search(before):
+        value = _YAML_VALUE.search(data[end : end + _LOOK_BYTES])
+        if value is not None:
+            return int(end + value.end() - 1)
+    if b"$" not in before and _MAY_REFER.match(data, end) is None:
+        return end
+    behind = data[end : end + 3 * _LOOK_BYTES]
+    if _COMPARED.search(behind):
+        return -1
+    if _OPENS.search(before) and _CLOSES.search(behind) and not _ELEMENT.search(behind):
+        return -1
+    if _VARIABLE.search(before) and _IS_GIVEN.search(behind) is None:
+        return -1
+    if _NAMED_AS.search(before) and _ENDS_QUOTE.search(behind):
+        told = _VALUE_OF.search(behind)
+        return end + told.end() - 1 if told else -1
+    subscript = _SUBSCRIPT.search(behind)
+    return end + subscript.end() - 1 if subscript else end
+
+
+def is_hash(data: bytes, start: int) -> bool:
+    """Whether what stands there is said to be a hash or a commit."""
+    before = data[max(0, start - _LOOK_BYTES) : start]
+    return any(_HASH_GAP.search(before[match.end() :]) is not None for match in _HASHES.finditer(before))
+
+
+def is_label(quoted: str) -> bool:
+    """Whether a quoted text is one that a page shows beside a field: it names a password or says what to do."""
+    return not any(c.isdigit() for c in quoted) and _LABEL.search(quoted) is not None
