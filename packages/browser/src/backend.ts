@@ -78,7 +78,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const { endpoint, writeKey, getToken, awaitAnswer, mask, debug } = configuration;
   const { ticks, now, random } = clockwork;
   // The name ends with the form of what lies there.
-  const lane = `twintrack ${endpoint} ${writeKey} 2`;
+  const lane = `twintrack ${endpoint} ${writeKey} 3`;
   const disk = page && "indexedDB" in page ? createDisk(() => page.indexedDB, lane, clockwork) : undefined;
   const ending = new AbortController();
   const say: Debug = (...step) => guard(() => debug?.(...step));
@@ -330,14 +330,13 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
 
   const track: Backend["track"] = (id, make, first) => {
     if (stopped) return follow({ id, fate: "off" });
-    const work = (): Fate | { id: string; who: string; text: string } => {
+    return follow(outbox.add(id, () => {
       const event = make();
       if (typeof event === "string") return event;
       const why = exclusion(configs.now(), event, (name) => owner?.gate(name));
       if (why) say("excluded", id, why);
-      return why ? "dropped" : { id, who: JSON.stringify([event.user_id, event.anonymous_id]), text: JSON.stringify(event) };
-    };
-    return follow(outbox.add(id, () => guard(work, "rejected"), first), awaitAnswer);
+      return why ? "dropped" : event;
+    }, first), awaitAnswer);
   };
 
   return {
