@@ -40,13 +40,13 @@ export interface Found {
 }
 
 export interface Disk {
-  open(): Promise<unknown>;
+  begin(): Promise<unknown>;
   /** Writes slices as they are now; an empty one goes. */
-  write(slices: readonly { id: Slice["id"]; rows: readonly { text: string }[] }[], standing?: Standing): Promise<unknown>;
+  persist(slices: readonly { id: Slice["id"]; rows: readonly { text: string }[] }[], standing?: Standing): Promise<unknown>;
   /** All that lies there; `claim` may answer it with a standing, written before anyone else can read. */
   read(claim?: (standing: Standing | undefined) => Standing | undefined): Promise<Found>;
   /** Forgets everything, also what other tabs put there. */
-  clear(): void;
+  empty(): void;
 }
 
 /** A store that answers nothing for so long will not answer. */
@@ -97,8 +97,8 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
     });
 
   return {
-    open,
-    write: (slices, standing) =>
+    begin: open,
+    persist: (slices, standing) =>
       run("readwrite", (store) => {
         for (const { id, rows } of slices) {
           if (rows.length) store.put({ id, text: rows.map(({ text }) => text).join("\n") });
@@ -118,7 +118,7 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
       });
       return found;
     },
-    clear() {
+    empty() {
       // Every tab's connection closes at this. Ours at once: what is written from now on is for the new store.
       opening?.then((database) => database.close(), () => undefined);
       opening = undefined;

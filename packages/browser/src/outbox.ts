@@ -24,7 +24,7 @@ export interface Row {
   /** Who did it. A batch carries one identity. */
   who: string;
   text: string;
-  bytes: number;
+  weight: number;
   /** Since when it waits in this page, milliseconds of the page's steady clock. */
   since: number;
   /** What it lies on disk with. */
@@ -66,11 +66,11 @@ interface Part {
 export type Make = () => WireEvent | Fate;
 
 /** `text`: the event as it was found. */
-const describe = (event: WireEvent, text = JSON.stringify(event)): Pick<Row, "id" | "who" | "text" | "bytes"> => ({
+const describe = (event: WireEvent, text = JSON.stringify(event)): Pick<Row, "id" | "who" | "text" | "weight"> => ({
   id: event.event_id,
   who: JSON.stringify([event.user_id, event.anonymous_id]),
   text,
-  bytes: byteLength(text),
+  weight: byteLength(text),
 });
 
 /** Each name is also one of the health in a batch. */
@@ -80,11 +80,11 @@ const COUNTED: Partial<Record<Fate, keyof Counts>> = { accepted: "sent", duplica
 
 export interface Outbox {
   /** The first event shall not wait for the store to open. Until it has, `unsafe` is called for each slice. */
-  open(): void;
+  begin(): void;
   /** Only pushes to memory: the event itself is made when its slice ends. `first`: before all others of the slice. */
   add(id: string, make: Make, first?: boolean): Row;
   /** Ends the slice: what is fresh starts on its way to disk before this returns. Resolves when it is there, never rejects. */
-  write(): Promise<void>;
+  persist(): Promise<void>;
   /** Takes in what lies on disk: news of other pages, and what these have settled. Their rows may be sent too. */
   merge(slices: Found["slices"]): void;
   /** Ends those that wait still, unless with `retry`. */
@@ -92,7 +92,7 @@ export interface Outbox {
   /** Writes down what is settled, and the standing where there is a new one. */
   settle(standing?: Standing): Promise<void>;
   /** Forgets what waits, here and on disk, after its slice. */
-  clear(fate: Fate): void;
+  empty(fate: Fate): void;
   rows(): readonly Row[];
   /** How many there are, those of the slice included. */
   waiting(): number;
@@ -153,7 +153,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     if (!parts.length && !standing) return;
     changed.clear();
     try {
-      await (disk as Disk).write(parts, standing);
+      await (disk as Disk).persist(parts, standing);
       stored = true;
     } catch {
       stored = false;
@@ -208,7 +208,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
   };
 
   return {
-    open: () => void disk?.open().catch(() => undefined).then(() => (opened = true)),
+    begin: () => void disk?.begin().catch(() => undefined).then(() => (opened = true)),
     add(id, make, first) {
       timer ??= clockwork.after(tick, SLICE_MS);
       const row = { id, since: clockwork.ticks() } as Row;
@@ -216,7 +216,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
       else if (fresh.push([row, make]) >= MOST_EVENTS) void write();
       return row;
     },
-    write,
+    persist: write,
     merge(slices) {
       const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => String(id)));
       const there = new Set<string>();
@@ -239,11 +239,11 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     },
     end,
     settle,
-    clear(fate) {
+    empty(fate) {
       make();
       end(rows, () => fate);
       changed.clear();
-      guard(() => disk?.clear());
+      guard(() => disk?.empty());
     },
     rows: () => rows,
     waiting: () => rows.length + fresh.length,
