@@ -3,8 +3,8 @@ import { defineConfig, type Options } from "tsup";
 /** Properties that no page, service, vendor, browser or disk ever sees: they need no names. */
 const inner = [
   ..."after cancel ticks pack clockwork spend envelope refreshToken health resize leave".split(" "),
-  ..."leaving fate told since part merge settle end onDisk composed sliced unsafe say waiting".split(" "),
-  ..."statuses retryAfter kept slices standing heard recall ask answer forget learn stamp hand".split(" "),
+  ..."leaving fate told since part rows who weight merge settle end onDisk composed sliced unsafe say waiting".split(" "),
+  ..."retryAfter kept slices standing heard recall ask answer forget stamp hand there current of persist begin empty post".split(" "),
   ..."resets prepare whole counts found save place user track read anonymous session started seen count".split(" "),
 ];
 
@@ -12,7 +12,7 @@ const inner = [
 const small = (): Options => ({
   minify: "terser",
   target: "es2021",
-  terserOptions: { compress: { passes: 3, unsafe_arrows: true, unsafe_methods: true, pure_getters: true, keep_fargs: false } },
+  terserOptions: { compress: { passes: 3, unsafe_arrows: true, pure_getters: true, keep_fargs: false } },
 });
 
 const core = (): Options => ({

@@ -265,6 +265,6 @@ describe("pure parts", () => {
   });
 
   it.each([400, 401, 403, 404, 415])("treats %i as final", (status) => {
-    expect(judge(status, "", [wire("1")])).toEqual("refused");
+    expect(judge(status, "", 1, () => undefined)).toEqual(["refused"]);
   });
 });
