@@ -78,8 +78,7 @@ def fill(data: Path, events: int, people: int) -> None:
             store.command(
                 "INSERT INTO analytics.events (chunk_id, project, environment, event_id, event_name, event_timestamp,"
                 " user_id, anonymous_id, session_id, sequence, event_metadata, client_timestamp, server_timestamp,"
-                " thread_id, message_length) "
-                + _day(index, events // DAYS, people)
+                " thread_id, message_length) " + _day(index, events // DAYS, people)
             )
             if index % 30 == 29:
                 print(
