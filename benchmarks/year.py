@@ -1,7 +1,8 @@
 """A year of a shop's events in three places: Twintrack's tables, the plan's own schema, Parquet files for DuckDB.
 
 Made inside the engine from hashes, so a year is the same on every machine. One person in ten is not signed in during the
-first month. The other two places get the person resolved already, which is in their favour.
+first month; a person has one conversation a day at most. The other two places get the person resolved already, which is in
+their favour.
 """
 
 import time
@@ -22,15 +23,16 @@ NAMES = {
     "view_item": 20,
     "search": 10,
     "add_to_cart": 8,
-    "click_send": 6,
+    "message_sent": 6,
     "checkout": 4,
     "error_occurred": 3,
-    "open_panel": 2,
+    "thread_completed": 2,
     "conversion_purchase": 2,
 }
 _PARQUET_COLUMNS = (
     "toString(event_id) AS event_id, event_name, event_timestamp, person, session_id, sequence,"
-    " toString(event_metadata.plan) AS plan, event_metadata.price::Nullable(Float64) AS price"
+    " toString(event_metadata.plan) AS plan, event_metadata.price::Nullable(Float64) AS price,"
+    " toString(event_metadata.feature) AS feature, thread_id, toString(event_metadata.role) AS role"
 )
 
 
@@ -42,14 +44,17 @@ def _day(index: int, rows: int, people: int) -> str:
     return (
         "WITH cityHash64(number, {i}) AS h, toUInt64(pow((h % 1000003) / 1000003, 2) * {people}) AS who,"
         " {start} + toIntervalMillisecond(cityHash64(h, 1) % 86400000) AS at,"
+        " {names}[1 + cityHash64(h, 2) % 100] AS name, name IN ('message_sent', 'thread_completed') AS said,"
         " who % 10 = 0 AND {i} < 30 AS unknown"
         " SELECT {chunk}, '{project}', '{environment}', generateUUIDv7(number),"
-        " {names}[1 + cityHash64(h, 2) % 100], at,"
+        " name, at,"
         " if(unknown, '', concat('user-', toString(who))), concat('anon-', toString(who)),"
         " concat('s-', toString(who), '-{i}-', toString(intDiv(toHour(at), 6))), number,"
         " concat('{{\"plan\":\"', ['free','free','pro','team'][1 + who % 4], '\",\"price\":',"
         " toString(cityHash64(h, 3) % 20000 / 100),"
-        " ',\"feature\":\"f', toString(cityHash64(h, 4) % 12), '\"}}')::JSON, at, at"
+        " ',\"feature\":\"f', toString(cityHash64(h, 4) % 12), '\"',"
+        " if(name = 'message_sent', if(h % 2 = 0, ',\"role\":\"user\"', ',\"role\":\"assistant\"'), ''), '}}')::JSON, at, at,"
+        " if(said, concat('t-', toString(who), '-{i}'), NULL), if(name = 'message_sent', h % 400, NULL)"
         " FROM numbers({rows})"
     ).format(
         i=index,
@@ -72,8 +77,8 @@ def fill(data: Path, events: int, people: int) -> None:
         for index in range(DAYS):
             store.command(
                 "INSERT INTO analytics.events (chunk_id, project, environment, event_id, event_name, event_timestamp,"
-                " user_id, anonymous_id, session_id, sequence, event_metadata, client_timestamp, server_timestamp) "
-                + _day(index, events // DAYS, people)
+                " user_id, anonymous_id, session_id, sequence, event_metadata, client_timestamp, server_timestamp,"
+                " thread_id, message_length) " + _day(index, events // DAYS, people)
             )
             if index % 30 == 29:
                 print(
@@ -97,9 +102,9 @@ def _fill_plan(store: ClickHouse) -> None:
     for month in _months(store):
         store.command(
             "INSERT INTO plan.events (event_id, event_name, event_timestamp, user_id, session_id, event_metadata,"
-            " client_timestamp, server_timestamp, ip_address, user_agent)"
-            f" SELECT event_id, event_name, event_timestamp, {_PERSON}, session_id, event_metadata, client_timestamp,"
-            f" server_timestamp, ip_address, user_agent FROM analytics.events WHERE toYYYYMM(date) = {month}"
+            " thread_id, message_length, client_timestamp, server_timestamp, ip_address, user_agent)"
+            f" SELECT event_id, event_name, event_timestamp, {_PERSON}, session_id, event_metadata, thread_id,"
+            f" message_length, client_timestamp, server_timestamp, ip_address, user_agent FROM analytics.events WHERE toYYYYMM(date) = {month}"
         )
 
 

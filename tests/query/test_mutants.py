@@ -32,7 +32,7 @@ MUTANTS = [
     ),
     Mutant("trends", "period.py", "start > now_milliseconds or", ""),
     Mutant("trends", "source.py", "(first_linked_at, user_id)) AS", "(user_id, first_linked_at)) AS"),
-    Mutant("trends", "source.py", "linked != '', linked, ", ""),
+    Mutant("trends", "source.py", "if(linked != '', linked, anonymous_id) AS", "anonymous_id AS"),
     Mutant("trends", "source.py", "argMin(user_id", "argMax(user_id"),
     Mutant("trends", "compile/statement.py", "project = {project:String} AND environment", "environment"),
     Mutant("trends", "compile/statement.py", " AND environment = {environment:String}", ""),

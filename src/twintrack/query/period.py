@@ -89,6 +89,11 @@ class Period(NamedTuple):
             f" AND {moment} >= {p.moment(self.start)} AND {moment} < {p.moment(self.end)}"
         )
 
+    def until(self, p: Parameters) -> str:
+        """The condition that a row lies inside or before."""
+        last = instant(self.end - 1).date()
+        return f"date <= {p.day(last.isoformat())} AND event_timestamp < {p.moment(self.end)}"
+
     def words(self) -> str:
         zone = ZoneInfo(self.zone)
         first, last = (instant(m).astimezone(zone).strftime("%Y-%m-%d %H:%M") for m in (self.start, self.end))

@@ -35,7 +35,7 @@ class Lifecycle(RangedQuestion):
         step = place_of(point.step, len(found), "bucket")
         if point.outcome not in STATES:
             raise refused("there is no such state", f"an outcome is one of {', '.join(STATES)}", "no_actors")
-        state = p.text(point.outcome)
+        state = STATES.index(point.outcome)
         return f"SELECT person FROM ({states(self, scope, p, found)}) WHERE bucket_shown = {step} AND state = {state}"
 
 
@@ -68,12 +68,15 @@ def whole(asked: Lifecycle, scope: Scope) -> list[Bucket]:
 
 
 def states(asked: Lifecycle, scope: Scope, p: Parameters, found: list[Bucket]) -> str:
-    """A SELECT of (person, bucket, state): a row for each bucket that a person was active in, or in the one before."""
+    """A SELECT of (person, bucket_shown, state): a row for each bucket that a person was active in, or in the one before.
+
+    Shape: a state is its place in `STATES`.
+    """
     before = period.following(found[0].start, asked.interval, asked.zone, -1)
     bucket = period.index(p, asked.interval, before, asked.zone)
     # Whether a person is new is known only from all that came before.
     where = [
-        f"event_timestamp < {p.moment(found[-1].end)}",
+        Period(before, found[-1].end, asked.zone).until(p),
         condition(asked.filter, scope, p),
         selected(asked.selection, scope, p),
     ]
@@ -81,16 +84,23 @@ def states(asked: Lifecycle, scope: Scope, p: Parameters, found: list[Bucket]) -
         where.insert(0, f"event_name IN {p.texts(asked.selection.names)}")
     at = f"if(event_timestamp < {p.moment(before)}, -1, {bucket})"
     rows = events(p, [f"{at} AS bucket"], where)
+    new, returning, resurrecting, dormant = range(len(STATES))
     of = (
-        "multiIf(NOT has(buckets, bucket), 'dormant', bucket = first, 'new', has(buckets, bucket - 1), 'returning',"
-        " 'resurrecting')"
+        f"arrayMap((b, before) -> (b, multiIf(b = first, {new}, before = b - 1, {returning}, {resurrecting})),"
+        " buckets, arrayPopBack(arrayPushFront(buckets, -2)))"
+    )
+    # Dormant is the bucket behind each one that is not followed by activity.
+    away = (
+        f"arrayMap(b -> (b + 1, {dormant}),"
+        " arrayFilter((b, next) -> next != b + 1, buckets, arrayPushBack(arrayPopFront(buckets), -2)))"
     )
     return (
-        f"SELECT person, bucket - 1 AS bucket_shown, {of} AS state FROM"
-        " (SELECT person, groupUniqArray(bucket) AS buckets, arrayMin(buckets) AS first"
-        f" FROM ({rows}) WHERE person != '' GROUP BY person)"
-        " ARRAY JOIN arrayDistinct(arrayConcat(buckets, arrayMap(b -> b + 1, buckets))) AS bucket"
-        f" WHERE bucket BETWEEN 1 AND {len(found)}"
+        "SELECT person, of.1 - 1 AS bucket_shown, of.2 AS state FROM"
+        # A list of small numbers takes a tenth of a set of large ones.
+        " (SELECT person, arrayCompact(arraySort(groupArrayIf(toInt16(bucket), bucket >= 0))) AS buckets,"
+        " if(max(bucket < 0), -1, buckets[1]) AS first"
+        f" FROM ({rows}) WHERE person != '' GROUP BY person HAVING notEmpty(buckets))"
+        f" ARRAY JOIN arrayConcat({of}, {away}) AS of WHERE of.1 BETWEEN 1 AND {len(found)}"
     )
 
 
@@ -103,7 +113,7 @@ def _lifecycle(asked: Lifecycle, scope: Scope) -> Plan:
     )
 
     def shape(rows: Any) -> dict[str, Any]:
-        counts = {(bucket, state): count for bucket, state, count in rows["main"]}
+        counts = {(bucket, STATES[state]): count for bucket, state, count in rows["main"]}
 
         def value(bucket: int, state: str) -> int | None:
             n = counts.get((bucket, state), 0)
@@ -135,7 +145,7 @@ def active(asked: Stickiness, scope: Scope, p: Parameters, found: list[Bucket]) 
     if asked.selection.names:
         where.insert(0, f"event_name IN {p.texts(asked.selection.names)}")
     rows = events(p, [f"{bucket} AS bucket"], where)
-    return f"SELECT person, uniqExact(bucket) AS n FROM ({rows}) WHERE person != '' GROUP BY person"
+    return f"SELECT person, arrayUniq(groupArray(toInt16(bucket))) AS n FROM ({rows}) WHERE person != '' GROUP BY person"
 
 
 def stick_buckets(asked: Stickiness, scope: Scope) -> list[Bucket]:

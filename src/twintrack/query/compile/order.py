@@ -30,6 +30,11 @@ def moment(place: str) -> str:
     return f"toInt64(bitShiftRight({place}, 192))"
 
 
+def hashed(column: str) -> str:
+    """A text as a number of 128 bits, to group by: the engine finds it twice as fast as the text, or as `sipHash128`."""
+    return f"(bitShiftLeft(toUInt128(cityHash64({column})), 64) + xxh3({column}))"
+
+
 def sorted_by_place(column: str) -> str:
     """A column's values in order, as an aggregate of the rows of a unit; `place` is one of their columns."""
     return f"arraySort((value, place) -> place, groupArray({column}), groupArray(place))"

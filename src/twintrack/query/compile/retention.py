@@ -95,25 +95,44 @@ def members(asked: Retention, scope: Scope, p: Parameters, found: list[Bucket]) 
     span = Period(found[0].start, until, zone)
     bucket = period.index(p, asked.interval, found[0].start, zone)
     first = asked.entry == "first-time"
+    # Who is in which bucket says it all where both events are the same: no order of events is needed.
+    same = asked.start == asked.back and not asked.breakdown
     where = [condition(asked.filter, scope, p), "(started OR came)"]
-    if not first:
-        where.insert(0, span.within(p))
-    elif asked.start.names and asked.back.names:
+    where.insert(0, span.until(p) if first else span.within(p))
+    if first and asked.start.names and asked.back.names:
         where.insert(0, f"event_name IN {p.texts(sorted({*asked.start.names, *asked.back.names}))}")
-    rows = events(
-        p,
-        [
-            f"{PLACE} AS place",
-            f"if({_inside(p, span)}, {bucket}, -1) AS bucket" if first else f"{bucket} AS bucket",
-            f"{selected(asked.start, scope, p)} AS started",
-            f"{selected(asked.back, scope, p)} AS came",
-            f"{keys(asked.breakdown, scope)} AS keys",
-        ],
-        where,
-    )
+    columns = [
+        f"if(event_timestamp >= {p.moment(span.start)}, {bucket}, -1) AS bucket" if first else f"{bucket} AS bucket",
+        f"{selected(asked.start, scope, p)} AS started",
+        f"{selected(asked.back, scope, p)} AS came",
+    ]
+    if not same:
+        columns += [f"{PLACE} AS place", f"{keys(asked.breakdown, scope)} AS keys"]
+    rows = events(p, columns, where)
     if first:
         rows = f"SELECT * FROM ({rows}) WHERE bucket >= 0 OR started"
-    values = "argMinIf(keys, place, started)" if asked.breakdown else "[]::Array(String)"
+    begun = _by_bucket(rows, first=first) if same else _by_place(rows, first=first, broken=bool(asked.breakdown))
+    return f"SELECT * FROM ({begun}) WHERE cohort >= 0 AND cohort < {cohorts}"
+
+
+def _by_bucket(rows: str, *, first: bool) -> str:
+    """`members` where one event both starts and returns: a second one in a bucket is back in it."""
+    begins = "if(earlier, [], arraySlice(returns, 1, 1))" if first else "returns"
+    gathered = (
+        "SELECT person, max(bucket < 0) AS earlier, arraySort(groupArrayIf(toInt16(bucket), bucket >= 0)) AS all,"
+        " arrayCompact(all) AS returns,"
+        " arrayCompact(arrayFilter((b, before) -> b = before, all, arrayPopBack(arrayPushFront(all, -1)))) AS again"
+        f" FROM ({rows}) WHERE person != '' GROUP BY person HAVING notEmpty(all)"
+    )
+    return (
+        "SELECT person, cohort, []::Array(String) AS keys, arrayMap(b -> b - cohort, arrayConcat("
+        "if(has(again, cohort), [cohort], []), arrayFilter(b -> b > cohort, returns))) AS after"
+        f" FROM ({gathered}) ARRAY JOIN {begins} AS cohort"
+    )
+
+
+def _by_place(rows: str, *, first: bool, broken: bool) -> str:
+    values = "argMinIf(keys, place, started)" if broken else "[]::Array(String)"
     by_bucket = (
         "SELECT person, bucket, max(started) AS starts, minIf(place, started) AS began,"
         f" {values} AS keys, max(came) AS comes, maxIf(place, came) AS last"
@@ -127,14 +146,10 @@ def members(asked: Retention, scope: Scope, p: Parameters, found: list[Bucket]) 
         f" FROM ({by_bucket}) GROUP BY person"
     )
     return (
-        f"SELECT person, begin.1 AS cohort, begin.5 AS keys,"
-        f" arrayMap(b -> b - cohort, arrayFilter(b -> b > cohort OR (b = cohort AND begin.3 > begin.2), returns)) AS after"
-        f" FROM ({by_person}) ARRAY JOIN begins AS begin WHERE cohort >= 0 AND cohort < {cohorts}"
+        "SELECT person, begin.1 AS cohort, begin.5 AS keys,"
+        " arrayMap(b -> b - cohort, arrayFilter(b -> b > cohort OR (b = cohort AND begin.3 > begin.2), returns)) AS after"
+        f" FROM ({by_person}) ARRAY JOIN begins AS begin"
     )
-
-
-def _inside(p: Parameters, span: Period) -> str:
-    return f"event_timestamp >= {p.moment(span.start)} AND event_timestamp < {p.moment(span.end)}"
 
 
 def _actors(asked: Retention, scope: Scope, p: Parameters, point: Any) -> str:
@@ -186,11 +201,13 @@ def _main(asked: Retention, scope: Scope, found: list[Bucket]) -> Statement:
     if asked.unbounded:
         reach = f"if(empty(after), [], range(0, toUInt64(least(arrayMax(after), {asked.periods}) + 1)))"
     ranked = "SELECT *, row_number() OVER (ORDER BY arraySum(c -> c.3, cells) DESC, keys) AS rank"
+    # Keys of a list that is always empty would make each row's key a text.
+    of, told = ("keys, ", "keys") if asked.breakdown else ("", "[]::Array(String) AS keys")
     grouped = (
         "SELECT keys, groupArray((cohort, n, people)) AS every, arrayFilter(c -> c.2 < 0, every) AS cells FROM"
-        " (SELECT keys, cohort, n, count() AS people"
+        f" (SELECT {told}, cohort, n, count() AS people"
         f" FROM ({members(asked, scope, p, found)})"
-        f" ARRAY JOIN arrayConcat([toInt64(-1)], arrayMap(n -> toInt64(n), {reach})) AS n GROUP BY keys, cohort, n)"
+        f" ARRAY JOIN arrayConcat([toInt64(-1)], arrayMap(n -> toInt64(n), {reach})) AS n GROUP BY {of}cohort, n)"
         " GROUP BY keys"
     )
     return p.statement(

@@ -12,18 +12,22 @@ from twintrack.clock import iso
 from twintrack.query import period as periods
 from twintrack.query import words
 from twintrack.query.catalog import property_of
+from twintrack.query.compile.order import PLACE, hashed
 from twintrack.query.compile.statement import Parameters, Plan
-from twintrack.query.filters import condition
+from twintrack.query.filters import asks_person, condition
 from twintrack.query.period import Bucket, Unit
 from twintrack.query.question import RangedQuestion, shown
 from twintrack.query.scope import Scope
-from twintrack.query.source import events
+from twintrack.query.source import NOBODY, events
 
 _NUMBERS = (
     "count() AS sessions, countIf(events = 1) AS bounced, avg(seconds) AS average_seconds,"
     " quantileExactInclusive(0.5)(seconds) AS median_seconds, avg(events) AS average_events,"
     " uniqExactIf(who, who != '') AS people"
 )
+_NONE = (0, 0, None, None, None, 0)
+# What `grouping(step, entry, exit)` says of the four tables: a bit for each column that a row is not about.
+_STEP, _ENTRY, _EXIT, _TOTAL = 0b011, 0b101, 0b110, 0b111
 _NAMES = ("sessions", "bounced", "average_seconds", "median_seconds", "average_events")
 
 
@@ -38,56 +42,53 @@ class Sessions(RangedQuestion):
         of = self.period(scope)
         unit = self.interval or periods.fitting(of)
         steps = periods.buckets(of, unit, scope.now_milliseconds, scope.first_milliseconds)
-        statements = {}
-        for name in ("steps", "total", "entry", "exit"):
-            p = Parameters(scope.tenancy)
-            each = self._each(scope, p)
-            if name == "steps":
-                step = periods.index(p, unit, steps[0].start, self.zone, "began")
-                sql = f"SELECT {step} AS step, {_NUMBERS} FROM ({each}) GROUP BY step ORDER BY step"
-            elif name == "total":
-                sql = f"SELECT {_NUMBERS} FROM ({each})"
-            else:
-                sql = (
-                    f"SELECT {name}, count() AS sessions, uniqExactIf(who, who != '') FROM ({each})"
-                    f" GROUP BY {name} ORDER BY sessions DESC, {name} LIMIT {self.top}"
-                )
-            statements[name] = p.statement(sql)
+        p = Parameters(scope.tenancy)
+        # All tables of the answer in one pass: the sessions are what is dear.
+        step = periods.index(p, unit, steps[0].start, self.zone, "began")
+        main = p.statement(
+            f"SELECT grouping(step, entry, exit) AS table, step, entry, exit, {_NUMBERS}"
+            f" FROM (SELECT *, {step} AS step FROM ({self._each(scope, p)}))"
+            " GROUP BY GROUPING SETS ((step), (entry), (exit), ())"
+            f" ORDER BY table, sessions DESC, entry, exit LIMIT {max(len(steps), self.top)} BY table"
+        )
         definition = (
             f"Sessions by {unit} of their first event: their number, those of one event (bounced), seconds from first to"
             f" last event, events; the {self.top} commonest {self.by} of first and last events;"
             f" {words.conditions(self, of)}."
         )
-        return Plan(statements, definition, lambda rows: self._shape(rows, unit, steps), reads=(of.start, of.end))
+        return Plan(
+            {"main": main}, definition, lambda rows: self._shape(rows["main"], unit, steps), reads=(of.start, of.end)
+        )
 
-    def _each(self, scope: Scope, p: Parameters) -> str:
-        """A SELECT with a row for each session."""
+    def _each(self, scope: Scope, p: Parameters, *, whose: bool = False) -> str:
+        """A SELECT with a row for each session; `who` is empty where nobody asks."""
         by = property_of(self.by, scope.role).text
         where = [self.period(scope).within(p), condition(self.filter, scope, p), "session_id != ''"]
-        columns = ["session_id", "event_timestamp", f"ifNull(concat('=', {by}), '') AS told"]
-        # The order of events as one text: the engine compares tuples cell by cell, twenty times slower.
-        columns.append(
-            "concat(leftPad(toString(toUnixTimestamp64Milli(event_timestamp)), 14, '0'),"
-            " leftPad(toString(sequence), 20, '0'), toString(event_id)) AS place"
-        )
+        person = whose or self.floor > 0
+        columns = ["session_id", "event_timestamp", f"ifNull(concat('=', {by}), '') AS told", f"{PLACE} AS place"]
+        rows = events(p, columns, where, person=person or asks_person(self.filter))
         return (
-            "SELECT session_id, min(event_timestamp) AS began, count() AS events,"
+            "SELECT min(event_timestamp) AS began, count() AS events,"
             " (toUnixTimestamp64Milli(max(event_timestamp)) - toUnixTimestamp64Milli(began)) / 1000 AS seconds,"
-            " argMin(told, place) AS entry, argMax(told, place) AS exit, argMax(person, place) AS who"
-            f" FROM ({events(p, columns, where)}) GROUP BY session_id"
+            f" argMin(told, place) AS entry, argMax(told, place) AS exit,"
+            f" {'argMax(person, place)' if person else NOBODY} AS who"
+            f" FROM ({rows}) GROUP BY {hashed('session_id')}"
         )
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
-        return f"SELECT DISTINCT who AS person FROM ({self._each(scope, p)}) WHERE who != ''"
+        return f"SELECT DISTINCT who AS person FROM ({self._each(scope, p, whose=True)}) WHERE who != ''"
 
     def _shape(self, rows: Any, unit: Unit, steps: list[Bucket]) -> dict[str, Any]:
-        known = {row[0]: row[1:] for row in rows["steps"]}
+        tables: dict[int, list[Any]] = {table: [] for table in (_STEP, _ENTRY, _EXIT, _TOTAL)}
+        for table, step, entry, exit_, *cells in rows:
+            tables[table].append(({_STEP: step, _ENTRY: entry, _EXIT: exit_}.get(table), *cells))
+        known = {row[0]: row[1:] for row in tables[_STEP]}
         numbers: dict[str, list[Any]] = {name: [] for name in _NAMES}
         for step, bucket in enumerate(steps):
-            cells = self._told(known.get(step, (0, 0, None, None, None, 0)))
+            cells = self._told(known.get(step, _NONE))
             for name, cell in zip(_NAMES, cells, strict=True):
                 numbers[name].append(None if bucket.state == "gap" else cell)
-        total = self._told(rows["total"][0])
+        total = self._told(tables[_TOTAL][0][1:] if tables[_TOTAL] else _NONE)
         return {
             "interval": unit,
             "zone": self.zone,
@@ -98,8 +99,12 @@ class Sessions(RangedQuestion):
                 for (name, values), t in zip(numbers.items(), total, strict=True)
             ],
             **{
-                side: [[value[1:] if value else None, n] for value, n, people in rows[side] if people >= self.floor]
-                for side in ("entry", "exit")
+                side: [
+                    [value[1:] if value else None, row[0]]
+                    for value, *row in tables[table][: self.top]
+                    if row[-1] >= self.floor
+                ]
+                for side, table in (("entry", _ENTRY), ("exit", _EXIT))
             },
         }
 
