@@ -27,6 +27,7 @@ from twintrack.backup.place import settle
 from twintrack.backup.snapshot import clear
 from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
+from twintrack.control.person_keys import PersonKeys
 from twintrack.control.saved import SavedQueries
 from twintrack.crash import crash_at
 from twintrack.demo import SignInLink, demo_routes
@@ -51,6 +52,7 @@ from twintrack.query.cohort_routes import cohort_routes
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import query_routes
+from twintrack.query.sealed import Sealed
 from twintrack.query.sql_routes import sql_routes
 from twintrack.seal import DataKeys
 from twintrack.settings import Settings
@@ -97,6 +99,13 @@ class Services:
     spans: Spans | None
     started_milliseconds: int
     audit: Audit
+    person_keys: PersonKeys | None  # None without an encryption key
+
+    @property
+    def sealed(self) -> Sealed:
+        """What readers must know of texts under keys of people. Also where none is sealed any more: older ones are."""
+        fields, keys = self.settings.sealed, self.person_keys
+        return Sealed(fields.names if fields else frozenset(), keys.opened if keys else None)
 
     def close(self) -> None:
         """Drains: what is accepted is loaded, then every file is closed and the folder marked clean."""
@@ -107,6 +116,8 @@ class Services:
         self.spool.close()
         self.store.close()
         self.audit.close()
+        if self.person_keys is not None:
+            self.person_keys.close()
         self.control.close()
         if self.spans is not None:
             self.spans.close()
@@ -191,11 +202,21 @@ def build(
     if store.engine == "chdb":
         migrate(store)
     reached = crash_at(settings.crash_point)
+    person_keys = None
+    if control.data_keys is not None:
+        person_keys = PersonKeys(
+            settings.person_keys_url,
+            control.data_keys,
+            clock,
+            metrics,
+            lambda project: control.project(project).secret,
+            control.tombstones,
+        )
     spool = open_spool(settings, clock, metrics, reached, control.tombstones, control.data_keys)
     statsig = Statsig(settings.statsig_deletion_url, settings.statsig_deletion_key.get_secret_value())
     eraser = None
     if isinstance(spool, LocalSpool):
-        eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days, reached)
+        eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days, reached, person_keys)
     loader = Loader(
         spool,
         store,
@@ -209,7 +230,7 @@ def build(
         erase=eraser.step if eraser else None,
         policies=control.retention.policies,
     )
-    receiver = Receiver(settings, control, spool, clock, metrics, spans)
+    receiver = Receiver(settings, control, spool, clock, metrics, spans, person_keys)
     receiver.maskers.start()
     if settings.load or only_load:
         loader.start()
@@ -222,12 +243,13 @@ def build(
         spool,
         loader,
         eraser,
-        Exporter(control, spool, store, clock),
+        Exporter(control, spool, store, clock, person_keys),
         Executor(store, settings, metrics),
         receiver,
         spans,
         clock.milliseconds(),
         audit,
+        person_keys,
     )
 
 
@@ -268,10 +290,13 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
         control.cohorts.all,
         settings.query_cache_answers,
         services.spool.complete_since,
+        services.sealed,
     )
-    app.include_router(kind_routes(answers, services.executor, services.clock, admission, audited))
+    app.include_router(kind_routes(answers, services.executor, services.clock, admission, audited, services.sealed))
     app.include_router(
-        cohort_routes(control.cohorts, admission, audited, services.clock, partial(_stored_form, services))
+        cohort_routes(
+            control.cohorts, admission, audited, services.clock, partial(_stored_form, services), services.sealed
+        )
     )
     app.include_router(audit_routes(audited, admission.may(Permission.AUDIT)))
     app.include_router(privacy_routes(services.eraser, services.exporter, control, admission, audited))
@@ -286,6 +311,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
             admission,
             services.started_milliseconds,
             audited,
+            services.sealed,
         )
     )
     app.include_router(retention_routes(services, admission, audited))

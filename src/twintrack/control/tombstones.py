@@ -49,9 +49,9 @@ class Marks:
     """The tombstones of one project, ready to be asked."""
 
     def __init__(self, secret: bytes, rows: Iterable[Tombstone] = ()) -> None:
-        self._secret = secret
+        self._secret, self.rows = secret, list(rows)
         self._until: dict[tuple[str, str, str], int] = {}
-        for row in rows:
+        for row in self.rows:
             key = (row.kind, row.environment, row.hash)
             self._until[key] = max(row.requested_at, self._until.get(key, 0))
         self.latest_milliseconds = max(self._until.values(), default=_NEVER)

@@ -11,16 +11,19 @@
 Each step may be cut short anywhere and is then run again from the last state that was written down.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from twintrack.clock import Clock
 from twintrack.control import subjects
 from twintrack.control.control import Control
 from twintrack.control.erasures import OPEN, Erasures, Request, State, Subject
+from twintrack.control.person_keys import PersonKeys
 from twintrack.control.tombstones import ANONYMOUS, Marks, subject_hash
 from twintrack.errors import RequestError, StoreError, Unavailable
 from twintrack.load.rollup import feeds, first_whole_month
@@ -62,8 +65,9 @@ class Eraser:
         vendors: Sequence[Vendor],
         window_days: int,
         reached: Callable[[str], None],
+        person_keys: PersonKeys | None = None,
     ) -> None:
-        self._reached = reached
+        self._reached, self._person_keys = reached, person_keys
         self._control, self._spool, self._store, self._clock = control, spool, store, clock
         self._vendors, self._window_days = vendors, window_days
         self._erasures = Erasures(control.engine)
@@ -84,6 +88,9 @@ class Eraser:
         now = self._clock.milliseconds()
         marks = tombstones_of(project, subject, secret, now)
         made = self._erasures.create(project, subject, subject_hash(secret, identifier), marks, now)
+        with contextlib.suppress(SQLAlchemyError):  # the request is durable, and its next step does it too
+            self._destroy_keys(made)
+            self._erasures.keep(made, now)
         log.info("erasure_requested", request=made.id, project=project)
         self._looked_at = -_LOOK_SECONDS
         self._spool.wake()
@@ -233,9 +240,17 @@ class Eraser:
         request.subject = Subject(subject.kind, subject.typed, subject.users, mine)
         secret = self._control.project(request.project).secret
         marks = tombstones_of(request.project, request.subject, secret, request.requested_at)
+        self._destroy_keys(request)
         request.state = State.FENCED
         self._erasures.keep(request, self._clock.milliseconds(), marks)
         yield True
+
+    def _destroy_keys(self, request: Request) -> None:
+        """What is sealed under the person's keys can be read nowhere from now on, in no copy of it."""
+        if self._person_keys is not None:
+            secret = self._control.project(request.project).secret
+            marks = tombstones_of(request.project, _subject(request), secret, request.requested_at)
+            request.progress.add("person keys", self._person_keys.destroy(marks))
 
     def _everywhere(self, project: str, subject: Subject) -> list[tuple[str, str]]:
         """An anonymous id in every environment that has events, also in those that have no key."""
@@ -331,6 +346,7 @@ class Eraser:
         if broken:
             note = f"{broken} broken parts that the store has put aside (system.detached_parts) were not read"
             request.progress.notes = [note]
+        self._destroy_keys(request)  # one may have been made for an event that was on its way
         self._reached("erasure_deleted")
         with self._control.engine.begin() as db:
             for table, rows in subjects.remove(db, request.project, _subject(request)).items():
@@ -370,7 +386,8 @@ class Eraser:
             return
         self._finish(request)
         for _ in range(_MOST_TRIES):
-            if self._erasures.forget_bytes():
+            keys_left = self._person_keys is not None and not self._person_keys.forget_bytes()
+            if self._erasures.forget_bytes() and not keys_left:
                 break
             yield False
         yield True

@@ -15,6 +15,7 @@ from twintrack.query.compile.statement import Parameters, Statement, table
 from twintrack.query.execute import Executor
 from twintrack.query.question import Question
 from twintrack.query.scope import Scope
+from twintrack.query.sealed import NOTHING, Sealed
 
 
 class Answers:
@@ -28,8 +29,9 @@ class Answers:
         cohorts: Callable[[Tenancy], Mapping[str, Any]],
         kept: int = 0,
         complete_since: Callable[[], Mapping[str, int]] = dict,
+        sealed: Sealed = NOTHING,
     ) -> None:
-        self._complete_since = complete_since
+        self._complete_since, self._sealed = complete_since, sealed
         self._executor, self._clock, self._cohorts, self._kept = executor, clock, cohorts, kept
         self._cache = Cache(kept)
 
@@ -52,7 +54,7 @@ class Answers:
             cached = cached and known
             asked.append({"name": name, "sql": statement.sql, "parameters": statement.parameters})
         return {
-            **plan.shape(rows),
+            **await self._sealed.shown(plan.shape(rows), principal),
             "definition": plan.definition,
             "statements": asked,
             "as_of": iso(scope.now_milliseconds),
@@ -77,7 +79,7 @@ class Answers:
         complete = await asyncio.to_thread(self._complete_since)
         first = await self._beginning(principal)
         since = complete.get(principal.tenancy.project, 0)
-        return Scope(principal.tenancy, principal.role, now, first, named(kept), since)
+        return Scope(principal.tenancy, principal.role, now, first, named(kept), since, self._sealed.fields)
 
     async def _beginning(self, principal: Principal) -> int | None:
         """The hour of the project's first event, milliseconds since 1970; None before any."""

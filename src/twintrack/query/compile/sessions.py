@@ -62,7 +62,7 @@ class Sessions(RangedQuestion):
 
     def _each(self, scope: Scope, p: Parameters) -> str:
         """A SELECT with a row for each session."""
-        by = property_of(self.by, scope.role).text
+        by = property_of(self.by, scope).text
         where = [self.period(scope).within(p), condition(self.filter, scope, p), "session_id != ''"]
         columns = ["session_id", "event_timestamp", f"ifNull(concat('=', {by}), '') AS told"]
         # The order of events as one text: the engine compares tuples cell by cell, twenty times slower.
