@@ -43,7 +43,7 @@ async def examine(services: Services) -> dict[str, Any]:
         Check("lock", True, f"this process owns {services.settings.data}"),
         _disk(services, state),
         _store(state),
-        _balance(state),
+        await asyncio.to_thread(_balance, services, state),
         _masking(services),
         await asyncio.to_thread(_chunks, services),
         await asyncio.to_thread(_erasures, services),
@@ -74,13 +74,19 @@ def _store(state: dict[str, Any]) -> Check:
     )
 
 
-def _balance(state: dict[str, Any]) -> Check:
+def _balance(services: Services, state: dict[str, Any]) -> Check:
     holds, difference = state["balance"]["holds"], state["balance"]["difference"]
     says = (
         f"received {state['received']:,} = stored {state['stored']:,} + in spool {state['in_spool']:,}"
         f" + duplicate {state['duplicate']:,} + rejected {state['rejected']:,} + dropped {state['dropped']:,}"
         f" + quarantined {state['quarantined']:,} + erased {state['erased']:,} + expired {state['expired']:,}"
     )
+    if state["erasing"]:
+        failed = Erasures(services.control.engine).failed()
+        says += "; rows of an erased person are being deleted, and `stored` is what was counted before"
+        if failed:
+            stopped = f"{says}: that erasure has stopped, so nobody can tell whether others are missing"
+            return Check("balance", False, stopped, f"`twintrack erase --resume {failed[0]}`")
     do = f"{difference:+,} events are not explained: keep the data folder and report this"
     return Check("balance", holds, says, "" if holds else do)
 

@@ -36,7 +36,7 @@ from twintrack.settings import load_settings
 from twintrack.testing import wire_event
 
 KEY = base64.b64encode(os.urandom(32)).decode()
-SEALED = {"encryption_key": KEY, "sealed_fields": "message_content,event_metadata.customer.name"}
+SEALED: dict[str, Any] = {"encryption_key": KEY, "sealed_fields": "message_content,event_metadata.customer.name"}
 NUMBERS = count(1)
 SECRET_WORDS = "the moon is made of zqx cheese"
 
@@ -213,13 +213,15 @@ def test_key_is_made_once_for_a_person_in_all_environments_and_once_for_each_bro
 
 
 def test_key_is_on_disk_before_its_event_is_and_without_one_nothing_is_kept(service: Service) -> None:
-    with create_engine(service.services.settings.person_keys_url).connect() as db:
-        db.exec_driver_sql("BEGIN IMMEDIATE")  # nobody else can write now
-        answer = service.request(
-            "POST", "/api/analytics/events", json=[message("zqx lost")], headers={"X-Write-Key": service.write_key}
-        )
-        assert answer.status_code == 503, answer.text
-        db.rollback()
+    database = create_engine(service.services.settings.person_keys_url)
+    with database.begin() as db:
+        db.exec_driver_sql("ALTER TABLE person_keys RENAME TO away")
+    answer = service.request(
+        "POST", "/api/analytics/events", json=[message("zqx lost")], headers={"X-Write-Key": service.write_key}
+    )
+    with database.begin() as db:
+        db.exec_driver_sql("ALTER TABLE away RENAME TO person_keys")
+    assert answer.status_code == 503, answer.text
     service.send([message("kept")])
     assert [opened(service, token) for token in stored(service)] == ["kept"]
 

@@ -39,7 +39,7 @@ from twintrack.privacy.deletion import (
     touched_months,
 )
 from twintrack.privacy.held import Held, about, environments, held, identifiers, links
-from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
+from twintrack.privacy.subject import Link, later_places, named, owned, tombstones_of, typed
 from twintrack.privacy.vendors import WAITING, Vendor
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.erase import Told, told
@@ -239,7 +239,9 @@ class Eraser:
         mine = sorted({*subject.anonymous, *owned(known, subject.users), *self._everywhere(request.project, subject)})
         request.subject = Subject(subject.kind, subject.typed, subject.users, mine)
         secret = self._control.project(request.project).secret
-        marks = tombstones_of(request.project, request.subject, secret, request.requested_at)
+        of, at = (request.project, request.subject, secret), request.requested_at
+        places = self._places(request.project)
+        marks = tombstones_of(*of, at) + later_places(*of, at, places, self._control.tombstones(request.project))
         self._destroy_keys(request)
         request.state = State.FENCED
         self._erasures.keep(request, self._clock.milliseconds(), marks)
@@ -256,9 +258,13 @@ class Eraser:
         """An anonymous id in every environment that has events, also in those that have no key."""
         if subject.kind != ANONYMOUS or not subject.typed:
             return []
-        places = set(environments(self._store, project))
-        places |= {event.environment for event in self._in_quarantine(project)}
-        return named(ANONYMOUS, subject.typed, self._control.project(project).secret, places).anonymous
+        secret = self._control.project(project).secret
+        return named(ANONYMOUS, subject.typed, secret, self._places(project)).anonymous
+
+    def _places(self, project: str) -> set[str]:
+        """Every environment that is there: by its keys, what was sent, what is stored and what stands in quarantine."""
+        places = {*environments_of(self._control, self._spool, project), *environments(self._store, project)}
+        return places | {event.environment for event in self._in_quarantine(project)}
 
     def _in_quarantine(self, project: str) -> Iterator[Told]:
         for _, kind, row in self._spool.rows("quarantined"):
