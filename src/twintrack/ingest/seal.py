@@ -5,7 +5,7 @@ Next: spool/local.py.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ from twintrack.event import Row
 from twintrack.sealed_text import NONCE_BYTES, Fields, PersonKey, sealed
 
 _ENCODER = msgspec.json.Encoder()
+_DRAWN = 64
 
 
 class Sealing(NamedTuple):
@@ -43,10 +44,10 @@ def seal(rows: list[Row], lines: bytes, by: Sealing, now_milliseconds: int) -> b
     missing = {p for p, k in zip(people, known, strict=True) if k is None or k.until < now_milliseconds}
     if missing:
         raise KeysMissing(missing)
-    bodies, project = lines.split(b"\n"), by.project.encode()
+    bodies, nonces, project = lines.split(b"\n"), _nonces(len(wanted)), by.project.encode()
     for number, found in zip(wanted, known, strict=True):
         assert found is not None
-        _seal_row(rows[number], found.key, by.fields, project)
+        _seal_row(rows[number], found.key, by.fields, nonces, project)
         bodies[number] = _ENCODER.encode(rows[number])
     return b"\n".join(bodies)
 
@@ -58,14 +59,21 @@ def _holds_any(row: Row, fields: Fields) -> bool:
     return bool(fields.paths) and any(_reaches(row.event_metadata, path) for path in fields.paths)
 
 
-def _seal_row(row: Row, key: PersonKey, fields: Fields, project: bytes) -> None:
+def _nonces(at_once: int) -> Iterator[bytes]:
+    """Random ones without end; a call of the system for many."""
+    while True:
+        drawn = os.urandom(NONCE_BYTES * min(at_once, _DRAWN))
+        yield from (drawn[n : n + NONCE_BYTES] for n in range(0, len(drawn), NONCE_BYTES))
+
+
+def _seal_row(row: Row, key: PersonKey, fields: Fields, nonces: Iterator[bytes], project: bytes) -> None:
     for name in fields.columns:
         value = getattr(row, name)
         if value:
-            setattr(row, name, sealed(key, value, os.urandom(NONCE_BYTES), project))
+            setattr(row, name, sealed(key, value, next(nonces), project))
     for path in fields.paths:
         if _reaches(row.event_metadata, path):
-            row.event_metadata = _with_sealed(row.event_metadata, path, key, project)
+            row.event_metadata = _with_sealed(row.event_metadata, path, key, nonces, project)
 
 
 def _reaches(members: dict[str, Any], path: tuple[str, ...]) -> bool:
@@ -79,7 +87,9 @@ def _reaches(members: dict[str, Any], path: tuple[str, ...]) -> bool:
     return False
 
 
-def _with_sealed(members: dict[str, Any], path: tuple[str, ...], key: PersonKey, project: bytes) -> dict[str, Any]:
+def _with_sealed(
+    members: dict[str, Any], path: tuple[str, ...], key: PersonKey, nonces: Iterator[bytes], project: bytes
+) -> dict[str, Any]:
     """A copy of the metadata: the event that it came with is not changed. A list on the way is sealed whole."""
     copy = dict(members)
     for n in range(1, len(path) + 1):
@@ -88,7 +98,7 @@ def _with_sealed(members: dict[str, Any], path: tuple[str, ...], key: PersonKey,
         if value is None:
             continue
         if not path[n:] or isinstance(value, list):
-            copy[name] = sealed(key, value, os.urandom(NONCE_BYTES), project)
+            copy[name] = sealed(key, value, next(nonces), project)
         elif isinstance(value, dict):
-            copy[name] = _with_sealed(value, path[n:], key, project)
+            copy[name] = _with_sealed(value, path[n:], key, nonces, project)
     return copy
