@@ -328,7 +328,6 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         lives,
         services.receiver.denials(context.tenancy, project.secret),
         services.control.tombstones(batch.project),
-        services.receiver.sealing(batch.project),
     )
     elements: list[WireEvent | Refusal] = []
     ids: list[str] = []
@@ -342,7 +341,7 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         kept = batch.keep_expired and lives and lives.expired(name, row.milliseconds // 1000, now // 1000)
         source = KEPT if kept else "import"
         elements.append(decode_one(msgspec.json.encode({**event, "event_id": ids[-1], "source": source})))
-    prepared = await services.receiver.prepared(elements, context, rules)
+    prepared = await services.receiver.preparing.prepared(elements, context, rules)
     refused = [Refused(ids[i], refusal.status, refusal.reason) for i, refusal in prepared.refusals.items()]
     fresh = await services.spool.append(Delivery(context.tenancy, now, prepared.slabs, refused, [], batch.import_id))
     expired = sum(refusal.reason is Reason.EXPIRED for refusal in prepared.refusals.values())

@@ -119,7 +119,7 @@ class Metrics:
             ["result"],
         )
         self.person_key_changes = self._counter(
-            "twintrack_person_keys",
+            "twintrack_ingest_person_keys",
             "Keys of people that were made for the first text that needs one, and destroyed by an erasure.",
             "made about as often as events: ids of people are not kept by their browsers",
             ["change"],

@@ -309,7 +309,7 @@ def test_nothing_of_it_is_there_where_no_field_is_named(tmp_path: Path) -> None:
     with running(tmp_path / "data") as service:
         service.send([message()])
         assert stored(service) == [SECRET_WORDS]
-        assert service.services.receiver.sealing("demo") is None and service.services.person_keys is None
+        assert service.services.person_keys is None
         assert doctor(service)["person_keys"]["ok"]
     assert not (tmp_path / "data" / "person_keys.db").exists()
 

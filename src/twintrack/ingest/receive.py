@@ -6,7 +6,7 @@ a small request. The rest of an event's way: admit, decode, validate, enrich, ma
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -33,9 +33,9 @@ from twintrack.ingest.agreed import Denials
 from twintrack.ingest.decode import Batch, decode, inflate
 from twintrack.ingest.enrich import client_address, clock_skew, cut_address
 from twintrack.ingest.health import Pages
-from twintrack.ingest.pipeline import Prepared, Rules, prepare
+from twintrack.ingest.pipeline import Rules
+from twintrack.ingest.prepared import Preparing
 from twintrack.ingest.receipts import judge
-from twintrack.ingest.seal import KeysMissing, Sealing
 from twintrack.ingest.visit import Gone, Visit, error_answer
 from twintrack.metrics import Metrics
 from twintrack.outcomes import Reason, Refusal, Status
@@ -89,7 +89,7 @@ class Receiver:
         spans: Spans | None = None,
         person_keys: PersonKeys | None = None,
     ) -> None:
-        self._person_keys, self._sealed = person_keys, settings.sealed
+        self.preparing = Preparing(settings.sealed, person_keys)
         self._settings, self._control, self._spool = settings, control, spool
         self._clock, self._metrics, self._spans = clock, metrics, spans
         self._limits = settings.limits
@@ -354,7 +354,6 @@ class Receiver:
             self._control.retention.policies().of(principal.tenancy.project),
             self.denials(principal.tenancy, project.secret),
             self._control.tombstones(principal.tenancy.project),
-            self.sealing(principal.tenancy.project),
         )
         slabs: list[Slab] = []
         places: list[int] = []
@@ -362,7 +361,7 @@ class Receiver:
         for start in range(0, len(batch.elements), _TURN_EVENTS):
             if start:
                 await asyncio.sleep(0)  # a large batch does not hold up its neighbours
-            prepared = await self.prepared(batch.elements[start : start + _TURN_EVENTS], context, rules)
+            prepared = await self.preparing.prepared(batch.elements[start : start + _TURN_EVENTS], context, rules)
             slabs += prepared.slabs
             places += [start + place for place in prepared.places] if start else prepared.places
             refusals.update((start + place, refusal) for place, refusal in prepared.refusals.items())
@@ -388,24 +387,6 @@ class Receiver:
             refusals,
             ids,
         )
-
-    async def prepared(
-        self, elements: Sequence[WireEvent | Refusal], context: RequestContext, rules: Rules
-    ) -> Prepared:
-        """The batch behind the pipeline; people whom we see for the first time get their keys on the way."""
-        while True:
-            try:
-                return prepare(elements, context, rules)
-            except KeysMissing as missing:
-                assert self._person_keys is not None
-                await self._person_keys.make(context.tenancy.project, missing.people)
-                rules = rules._replace(sealing=self.sealing(context.tenancy.project))
-
-    def sealing(self, project: str) -> Sealing | None:
-        """What is sealed by which keys; None where nothing is, which costs nothing."""
-        if self._sealed is None or self._person_keys is None:
-            return None
-        return Sealing(self._sealed, project, self._person_keys.known(project))
 
     def denials(self, tenancy: Tenancy, secret: bytes) -> Denials | None:
         """Who denies analytics here; None where nobody does, which costs nothing."""
