@@ -27,7 +27,7 @@ from twintrack.backup.place import settle
 from twintrack.backup.snapshot import clear
 from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
-from twintrack.control.person_keys import PersonKeys
+from twintrack.control.person_keys import PersonKeys, are_there
 from twintrack.control.saved import SavedQueries
 from twintrack.crash import crash_at
 from twintrack.demo import SignInLink, demo_routes
@@ -99,7 +99,7 @@ class Services:
     spans: Spans | None
     started_milliseconds: int
     audit: Audit
-    person_keys: PersonKeys | None  # None without an encryption key
+    person_keys: PersonKeys | None  # None where no field is sealed under keys of people, nor ever was
 
     @property
     def sealed(self) -> Sealed:
@@ -203,7 +203,7 @@ def build(
         migrate(store)
     reached = crash_at(settings.crash_point)
     person_keys = None
-    if control.data_keys is not None:
+    if control.data_keys is not None and (settings.sealed or are_there(settings.person_keys_url)):
         person_keys = PersonKeys(
             settings.person_keys_url,
             control.data_keys,

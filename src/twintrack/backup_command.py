@@ -94,6 +94,10 @@ def restore_command(
         if last_of(settings.data / FOLDER) is not None:
             _record(settings, "begun", {})
         clock = SystemClock()
+        if keys and not settings.sealed:
+            raise RequestError(
+                "keys of people need TWINTRACK_SEALED_FIELDS", hint="set it as it was; nothing was restored"
+            )
         kept = read_keys(keys, settings.key_ring, clock.milliseconds(), settings.erasure_days) if keys else []
 
         def tell(line: str) -> None:

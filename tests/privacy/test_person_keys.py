@@ -27,8 +27,8 @@ from twintrack.backup.person_keys import read_keys, write_keys
 from twintrack.backup.restore import restore
 from twintrack.clock import SystemClock
 from twintrack.commands import command_app
-from twintrack.control.person_keys import FENCE_MILLISECONDS, Kept, PersonKeys, person_keys, person_of
-from twintrack.control.tombstones import subject_hash
+from twintrack.control.person_keys import Kept, PersonKeys, person_keys, person_of
+from twintrack.control.tombstones import FENCE_MILLISECONDS, subject_hash
 from twintrack.errors import EncryptionKeyRefused, RequestError, SettingsError
 from twintrack.metrics import Metrics
 from twintrack.sealed_text import MARK, NO_KEY, key_of
@@ -306,7 +306,7 @@ def test_nodes_that_meet_a_person_at_once_both_seal_and_after_an_erasure_neither
 
 
 def test_nothing_of_it_is_there_where_no_field_is_named(tmp_path: Path) -> None:
-    with running(tmp_path / "data") as service:
+    with running(tmp_path / "data", encryption_key=KEY) as service:
         service.send([message()])
         assert stored(service) == [SECRET_WORDS]
         assert service.services.person_keys is None

@@ -28,13 +28,14 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
     select,
     text,
 )
 from sqlalchemy.exc import SQLAlchemyError
 
 from twintrack.clock import Clock
-from twintrack.control.tombstones import ANONYMOUS, USER, Marks, Tombstone, subject_hash
+from twintrack.control.tombstones import ANONYMOUS, FENCE_MILLISECONDS, USER, Marks, Tombstone, subject_hash
 from twintrack.control.upgrade import make_tables
 from twintrack.errors import SealBroken, Unavailable
 from twintrack.metrics import Metrics
@@ -42,11 +43,8 @@ from twintrack.seal import KEY_BYTES, DataKeys
 from twintrack.sealed_text import ID_BYTES, NO_KEY, PersonKey, key_of, opened
 
 log = structlog.get_logger()
-# As old as a cache of tombstones may be, and the time of a request that was judged by it. A key that is younger than
-# this at an erasure may have sealed what the erasure takes.
-FENCE_MILLISECONDS = 1_500
 _ALWAYS = 1 << 62
-_MOST_KNOWN = 50_000  # 20 MB
+_MOST_KNOWN = 50_000  # of a project; 20 MB
 _AT_ONCE = 500  # values of one statement
 _tables = MetaData()
 
@@ -292,6 +290,17 @@ def _latest(marks: Marks | None) -> int:
 
 def _bound(project: str, key_id: bytes) -> str:
     return f"person key {key_id.hex()} of project {project}"
+
+
+def are_there(url: str) -> bool:
+    """Whether keys were ever made there; looks only. Raises: SQLAlchemyError."""
+    engine = create_engine(url)
+    try:
+        if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
+            return False
+        return inspect(engine).has_table(person_keys.name)
+    finally:
+        engine.dispose()
 
 
 def copy_keys(live: Path, made: Path) -> None:

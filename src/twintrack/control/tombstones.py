@@ -27,6 +27,8 @@ tombstones = Table(
 )
 
 USER, ANONYMOUS, PLACE = "user", "anonymous", "place"
+# As old as a cache of tombstones may be, and the time of a request that was judged by it.
+FENCE_MILLISECONDS = 1_500
 _NEVER = -(1 << 62)  # milliseconds
 
 

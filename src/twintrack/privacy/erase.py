@@ -24,7 +24,7 @@ from twintrack.control import subjects
 from twintrack.control.control import Control
 from twintrack.control.erasures import OPEN, Erasures, Request, State, Subject
 from twintrack.control.person_keys import PersonKeys
-from twintrack.control.tombstones import ANONYMOUS, Marks, subject_hash
+from twintrack.control.tombstones import ANONYMOUS, FENCE_MILLISECONDS, Marks, subject_hash
 from twintrack.errors import RequestError, StoreError, Unavailable
 from twintrack.load.rollup import feeds, first_whole_month
 from twintrack.privacy.certificate import certificate, is_true
@@ -47,8 +47,6 @@ from twintrack.spool.protocol import Kind, RewritableSpool, WholeSpool
 from twintrack.store.protocol import Store
 
 log = structlog.get_logger()
-# As old as a cache of tombstones may be, and the time of a request that was judged by it.
-_FENCE_MILLISECONDS = 1_500
 _LOOK_SECONDS = 0.5
 _VENDOR_SECONDS = 60.0
 _MOST_TRIES = 60
@@ -223,7 +221,7 @@ class Eraser:
 
     def _drained(self, since: int) -> Iterator[bool]:
         """Until every cache knows the tombstones of `since`, and all that was accepted before is in the store."""
-        while self._clock.milliseconds() < since + _FENCE_MILLISECONDS:
+        while self._clock.milliseconds() < since + FENCE_MILLISECONDS:
             yield False
         self._spool.renew()
         while not self._spool.passed() or self._spool.pending():
