@@ -1,5 +1,6 @@
-"""What sealing at rest costs: the log's records and a chunk's file by themselves, then the whole path, plain and sealed in
-turns in one run, so that whatever else the machine does falls on both.
+"""What sealing costs. At rest: the log's records and a chunk's file by themselves. Under keys of people: the pipeline with
+a text of 190 characters in each event, and what the first text of a person costs. Then the whole path, plain and sealed
+at rest in turns in one run, so that whatever else the machine does falls on both.
 
     python -m benchmarks.sealing [--events 60000] [--rounds 3]
 """
@@ -14,13 +15,26 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from benchmarks.ingest import fresh
 from benchmarks.service import Served, flood, requests
+from twintrack.clock import SystemClock
+from twintrack.control.person_keys import Known, Person, PersonKeys, person_of
+from twintrack.control.rollout import Rollout
+from twintrack.event import RequestContext, Tenancy, limits
+from twintrack.ingest.decode import decode
+from twintrack.ingest.pipeline import Rules, prepare
+from twintrack.ingest.seal import Sealing
+from twintrack.metrics import Metrics
+from twintrack.pii.maskers import Maskers
 from twintrack.seal import DataKeys
+from twintrack.sealed_text import Fields, PersonKey
 from twintrack.spool import chunks, segment
 from twintrack.spool.chunks import Gathered, Group
 from twintrack.spool.protocol import Kind
 from twintrack.spool.segment import HEADER_BYTES, Part, Position, Record
+from twintrack.testing import wire_event
 
 KEYS = DataKeys(lambda: {1: bytes(range(32))})
 ROWS, LINE = 100, b'["demo","local","0198c5e2-7b1a-7c3e-9f00-0123456789ab",' + b'"x' * 280 + b"]"
@@ -62,6 +76,35 @@ def chunk(keys: DataKeys | None) -> float:
         return _best(work, 5) / 50_000 * 1e6
 
 
+def person_text(sealed: bool) -> float:
+    """Microseconds for each event of the pipeline behind decoding; every event has a text, and all keys are known."""
+    text = ("Could you help me to word a letter to the people next door? " * 4)[:190]
+    events = [wire_event(user_id=f"user-{n % 50}", message_content=text) for n in range(ROWS)]
+    elements = decode(msgspec.json.encode(events), limits()).elements
+    now = SystemClock().milliseconds()
+    context = RequestContext(Tenancy("demo", "local"), True, None, now, 0, "::", "", False)
+    known = {person_of("local", f"user-{n}", ""): Known(PersonKey(bytes(9), bytes(32), 0), 1 << 62) for n in range(50)}
+    sealing = Sealing(Fields(("message_content",), ()), "demo", known) if sealed else None
+    rules = Rules(limits(), b"s" * 32, Rollout(), False, Maskers(None).of("local"), 10, sealing=sealing)
+    return _best(lambda: [prepare(elements, context, rules) for _ in range(50)]) / (50 * ROWS) * 1e6
+
+
+def first_texts(people: int) -> float:
+    """Microseconds for each new person of a batch of so many: one transaction, synced."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/person_keys.db"
+        keys = PersonKeys(url, KEYS, SystemClock(), Metrics(), lambda _: b"s" * 32, lambda _: None)
+        best = min(_made(keys, {person_of("local", f"{turn}-{n}", "") for n in range(people)}) for turn in range(7))
+        keys.close()
+    return best / people * 1e6
+
+
+def _made(keys: PersonKeys, people: set[Person]) -> float:
+    started = time.perf_counter()
+    asyncio.run(keys.make("demo", people))
+    return time.perf_counter() - started
+
+
 def processor_seconds(process_id: int) -> float:
     fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -91,6 +134,10 @@ def main() -> None:
     for name, measure in (("log record", records), ("chunk file", chunk)):
         plain, sealed = measure(None), measure(KEYS)
         print(f"{name}: plain {plain:.2f} us an event, sealed {sealed:.2f}, {sealed - plain:+.2f} us")
+    plain, sealed = person_text(False), person_text(True)
+    print(f"text under a person's key: {plain:.2f} us an event without, {sealed:.2f} with, {sealed - plain:+.2f} us")
+    for people in (1, 100):
+        print(f"first text of each of {people} people in a batch: {first_texts(people):,.0f} us a person, synced")
     found: dict[str, list[tuple[float, float]]] = {"plain": [], "sealed": []}
     for seed in range(asked.rounds):
         for name, key in (("plain", ""), ("sealed", "17" * 32)):

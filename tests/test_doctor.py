@@ -49,6 +49,7 @@ def test_healthy_service_passes_every_check(service: Service) -> None:
         "rollups",
         "expiry",
         "clock",
+        "person_keys",
     }
     assert [check for check in found.values() if not check["ok"] or check["do"]] == []
 

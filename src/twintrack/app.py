@@ -27,6 +27,7 @@ from twintrack.backup.place import settle
 from twintrack.backup.snapshot import clear
 from twintrack.clock import Clock, SystemClock, boot_id
 from twintrack.control.control import Control
+from twintrack.control.person_keys import PersonKeys, are_there
 from twintrack.control.saved import SavedQueries
 from twintrack.crash import crash_at
 from twintrack.demo import SignInLink, demo_routes
@@ -51,6 +52,7 @@ from twintrack.query.cohort_routes import cohort_routes
 from twintrack.query.execute import Executor
 from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import query_routes
+from twintrack.query.sealed import Sealed
 from twintrack.query.sql_routes import sql_routes
 from twintrack.seal import DataKeys
 from twintrack.settings import Settings
@@ -98,6 +100,8 @@ class Services:
     spans: Spans | None
     started_milliseconds: int
     audit: Audit
+    person_keys: PersonKeys | None  # None where no field is sealed under keys of people, nor ever was
+    sealed: Sealed  # what readers must know of texts under keys of people, also where only older ones are
 
     def close(self) -> None:
         """Drains: what is accepted is loaded, then every file is closed and the folder marked clean."""
@@ -108,6 +112,8 @@ class Services:
         self.spool.close()
         self.store.close()
         self.audit.close()
+        if self.person_keys is not None:
+            self.person_keys.close()
         self.control.close()
         if self.spans is not None:
             self.spans.close()
@@ -192,11 +198,21 @@ def build(
     if store.engine == "chdb":
         migrate(store)
     reached = crash_at(settings.crash_point)
+    person_keys = None
+    if control.data_keys is not None and (settings.sealed or are_there(settings.person_keys_url)):
+        person_keys = PersonKeys(
+            settings.person_keys_url,
+            control.data_keys,
+            clock,
+            metrics,
+            lambda project: control.project(project).secret,
+            control.tombstones,
+        )
     spool = open_spool(settings, clock, metrics, reached, control.tombstones, control.data_keys)
     statsig = Statsig(settings.statsig_deletion_url, settings.statsig_deletion_key.get_secret_value())
     eraser = None
     if isinstance(spool, LocalSpool):
-        eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days, reached)
+        eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days, reached, person_keys)
     loader = Loader(
         spool,
         store,
@@ -210,11 +226,13 @@ def build(
         erase=eraser.step if eraser else None,
         policies=control.retention.policies,
     )
-    receiver = Receiver(settings, control, spool, clock, metrics, spans)
+    receiver = Receiver(settings, control, spool, clock, metrics, spans, person_keys)
     receiver.maskers.start()
     if settings.load or only_load:
         loader.start()
     executor = Executor(store, settings, metrics)
+    fields = settings.sealed.names if settings.sealed else frozenset()
+    sealed = Sealed(fields, person_keys.opened if person_keys else None)
     return Services(
         settings,
         clock,
@@ -224,13 +242,15 @@ def build(
         spool,
         loader,
         eraser,
-        Exporter(control, spool, store, clock),
+        Exporter(control, spool, store, clock, person_keys),
         executor,
-        Answers(executor, clock, control.cohorts.all, settings.query_cache_answers, spool.complete_since),
+        Answers(executor, clock, control.cohorts.all, settings.query_cache_answers, spool.complete_since, sealed),
         receiver,
         spans,
         clock.milliseconds(),
         audit,
+        person_keys,
+        sealed,
     )
 
 
@@ -265,9 +285,13 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
     app.include_router(query_routes(services.executor, admission, audited))
     saved = SavedQueries(control.engine, services.clock)
     app.include_router(sql_routes(services.executor, saved, admission, audited))
-    app.include_router(kind_routes(services.answers, services.executor, services.clock, admission, audited))
     app.include_router(
-        cohort_routes(control.cohorts, admission, audited, services.clock, partial(_stored_form, services))
+        kind_routes(services.answers, services.executor, services.clock, admission, audited, services.sealed)
+    )
+    app.include_router(
+        cohort_routes(
+            control.cohorts, admission, audited, services.clock, partial(_stored_form, services), services.sealed
+        )
     )
     app.include_router(audit_routes(audited, admission.may(Permission.AUDIT)))
     app.include_router(privacy_routes(services.eraser, services.exporter, control, admission, audited))
@@ -282,6 +306,7 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
             admission,
             services.started_milliseconds,
             audited,
+            services.sealed,
         )
     )
     app.include_router(retention_routes(services, admission, audited))

@@ -8,6 +8,7 @@ import typer
 
 from twintrack.app import lock_folder
 from twintrack.backup.carry import read_file, rights_in, together
+from twintrack.backup.person_keys import read_keys
 from twintrack.backup.place import settle
 from twintrack.backup.restore import restore
 from twintrack.backup.trail import FOLDER, last_of
@@ -25,13 +26,21 @@ def backup_command(
     rights: Annotated[
         bool, typer.Option("--rights", help="Only who was erased, consent, retention and keys: for `restore --rights`.")
     ] = False,
+    keys: Annotated[
+        bool,
+        typer.Option("--keys", help="Only the keys of people, for `restore --keys`; delete it within the deadline."),
+    ] = False,
     data: Data = None,
     config: Config = None,
 ) -> None:
     """Write a consistent copy of control data, spool and embedded store; a running service goes on meanwhile."""
     settings = settings_of(data, config)
     with reach(settings) as send:
-        told = ask(send, "POST", "/backup", {"to": str(to.absolute()), "rights": rights}).json()
+        told = ask(send, "POST", "/backup", {"to": str(to.absolute()), "rights": rights, "keys": keys}).json()
+    if keys:
+        out.print(f"{told['keys']:,} keys written to {to}", markup=False, soft_wrap=True)
+        err.print(f"Delete it by {told['delete_by']}: until then it can open texts of who is erased.", soft_wrap=True)
+        return
     if rights:
         out.print(f"rights written to {to}", markup=False, soft_wrap=True)
         return
@@ -48,6 +57,9 @@ def restore_command(
     ] = False,
     rights: Annotated[
         Path | None, typer.Option(help="File of `backup --rights`, newer than the backup, where the folder is new.")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="File of `backup --keys`, where texts are sealed and the folder is new.")
     ] = None,
     data: Data = None,
     config: Config = None,
@@ -81,9 +93,17 @@ def restore_command(
             )
         if last_of(settings.data / FOLDER) is not None:
             _record(settings, "begun", {})
-        done = restore(
-            source, settings, newer, SystemClock(), lambda line: err.print(line, markup=False, soft_wrap=True)
-        )
+        clock = SystemClock()
+        if keys and not settings.sealed:
+            raise RequestError(
+                "keys of people need TWINTRACK_SEALED_FIELDS", hint="set it as it was; nothing was restored"
+            )
+        kept = read_keys(keys, settings.key_ring, clock.milliseconds(), settings.erasure_days) if keys else []
+
+        def tell(line: str) -> None:
+            err.print(line, markup=False, soft_wrap=True)
+
+        done = restore(source, settings, newer, clock, tell, kept)
         _record(settings, "done", {"made_at": done.manifest.made_at, "carried": done.carried})
     finally:
         os.close(lock)

@@ -24,7 +24,9 @@ from twintrack.access.commands import access_commands
 from twintrack.app import Services
 from twintrack.auth import Principal, Role
 from twintrack.backup.carry import rights_of, write_file
+from twintrack.backup.person_keys import write_keys
 from twintrack.backup.snapshot import take
+from twintrack.clock import iso
 from twintrack.control.retention import KEPT
 from twintrack.control.rollout import Rollout
 from twintrack.doctor import examine
@@ -33,7 +35,7 @@ from twintrack.event import RequestContext, Tenancy, WireEvent, limits
 from twintrack.export import Piece, Wanted, columns_of, count_hours, parquet_of, pieces_of
 from twintrack.ingest.decode import decode_one
 from twintrack.ingest.enrich import cut_address
-from twintrack.ingest.pipeline import Rules, prepare
+from twintrack.ingest.pipeline import Rules
 from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Reason, Refusal
 from twintrack.privacy.audit import OPERATOR, SOCKET, Detail, Who, operator
@@ -263,8 +265,9 @@ def command_app(services: Services) -> Starlette:
 
     async def backup(request: Request) -> Response:
         body = await request.json()
-        with changing(OPERATOR, "backup", detail={"only_rights": int(body["rights"])}):
-            made = await asyncio.to_thread(_backup, services, Path(body["to"]), only_rights=body["rights"])
+        only = "keys" if body.get("keys") else "rights" if body["rights"] else ""
+        with changing(OPERATOR, "backup", detail={"only": only}):
+            made = await asyncio.to_thread(_backup, services, Path(body["to"]), only)
         return JSONResponse(made)
 
     async def failed(_: Request, error: Exception) -> Response:
@@ -333,7 +336,10 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     )
     # The pipeline takes what is true of every event of a request: an exported file holds those of many.
     senders: dict[Sender, tuple[list[str], list[WireEvent | Refusal]]] = {}
-    for row in batch.rows:
+    events = [row.event for row in batch.rows]
+    if services.person_keys is not None:  # what `export` wrote is sealed, and is sealed again behind the masking
+        events = await asyncio.to_thread(services.person_keys.opened, batch.project, events)
+    for row, event in zip(batch.rows, events, strict=True):
         content = msgspec.json.encode(row.event, order="sorted")
         event_id = str(row.event_id or import_id_of(project.secret, row.milliseconds, content, row.occurrence))
         name = row.event.get("event_name", "")
@@ -341,14 +347,14 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
         source = KEPT if kept else "import"
         ids, elements = senders.setdefault(row.sender or Sender(), ([], []))
         ids.append(event_id)
-        elements.append(decode_one(msgspec.json.encode({**row.event, "event_id": event_id, "source": source})))
+        elements.append(decode_one(msgspec.json.encode({**event, "event_id": event_id, "source": source})))
     slabs, refused, reasons = [], [], []
     for sender, (ids, elements) in senders.items():
         address = cut_address(sender.ip_address, keep_full=services.settings.keep_full_address)
         context = RequestContext(
             tenancy, not sender.claimed, None, now, 0, address, sender.user_agent, sender.is_bot, imported=True
         )
-        prepared = prepare(elements, context, rules)
+        prepared = await services.receiver.preparing.prepared(elements, context, rules)
         slabs += prepared.slabs
         refused += [Refused(ids[i], refusal.status, refusal.reason) for i, refusal in prepared.refusals.items()]
         reasons += [refusal for refusal in prepared.refusals.values()]
@@ -363,13 +369,23 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     }
 
 
-def _backup(services: Services, to: Path, *, only_rights: bool) -> dict[str, Any]:
-    if only_rights:
+def _backup(services: Services, to: Path, only: str) -> dict[str, Any]:
+    if only == "keys":
+        return _keys(services, to)
+    if only == "rights":
         write_file(to, rights_of(services.control.engine))
         return {}
     s = services
     made = take(s.settings, s.control, s.spool, s.loader, s.store, s.clock, to)
     return {"files": len(made.files), "bytes": sum(one.bytes for one in made.files), "contents": made.contents}
+
+
+def _keys(services: Services, to: Path) -> dict[str, Any]:
+    ring, now = services.settings.key_ring, services.clock.milliseconds()
+    if services.person_keys is None or ring is None:
+        raise RequestError("nothing is sealed under keys of people here", hint="set TWINTRACK_SEALED_FIELDS")
+    delete_by = iso(now + services.settings.erasure_days * 86_400_000)
+    return {"keys": write_keys(to, services.person_keys, ring, now), "delete_by": delete_by}
 
 
 async def _rebuild(services: Services, wanted: list[int]) -> list[int]:

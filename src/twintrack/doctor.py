@@ -9,6 +9,7 @@ from twintrack.clock import iso
 from twintrack.control.erasures import Erasures
 from twintrack.errors import StoreError
 from twintrack.load.rollup import Difference, compare, first_whole_month
+from twintrack.sealed_text import ID_CHARACTERS, MARK, key_of
 from twintrack.store.migrate import missing
 from twintrack.trace.pipeline_state import in_doubt, pipeline_state
 
@@ -16,6 +17,7 @@ _COMPARISONS = 3  # a rollup is compared again where events were loaded meanwhil
 _SKEW_MILLISECONDS = 60_000
 _AHEAD_MILLISECONDS = 300_000
 _EXPIRY_SECONDS = 2 * 86_400
+_SEALED_DAYS = 7  # whose texts are looked at: reading them is dear
 
 
 class Check(NamedTuple):
@@ -41,12 +43,12 @@ async def examine(services: Services) -> dict[str, Any]:
         Check("lock", True, f"this process owns {services.settings.data}"),
         _disk(services, state),
         _store(state),
-        _balance(state),
+        await asyncio.to_thread(_balance, services, state),
         _masking(services),
         await asyncio.to_thread(_chunks, services),
         await asyncio.to_thread(_erasures, services),
     ]
-    for check in (_schema, _rollups, _expiry, _clock):
+    for check in (_schema, _rollups, _expiry, _clock, _person_keys):
         try:
             checks.append(await asyncio.to_thread(check, services))
         except StoreError as error:
@@ -72,13 +74,19 @@ def _store(state: dict[str, Any]) -> Check:
     )
 
 
-def _balance(state: dict[str, Any]) -> Check:
+def _balance(services: Services, state: dict[str, Any]) -> Check:
     holds, difference = state["balance"]["holds"], state["balance"]["difference"]
     says = (
         f"received {state['received']:,} = stored {state['stored']:,} + in spool {state['in_spool']:,}"
         f" + duplicate {state['duplicate']:,} + rejected {state['rejected']:,} + dropped {state['dropped']:,}"
         f" + quarantined {state['quarantined']:,} + erased {state['erased']:,} + expired {state['expired']:,}"
     )
+    if state["erasing"]:
+        failed = Erasures(services.control.engine).failed()
+        says += "; rows of an erased person are being deleted, and `stored` is what was counted before"
+        if failed:
+            stopped = f"{says}: that erasure has stopped, so nobody can tell whether others are missing"
+            return Check("balance", False, stopped, f"`twintrack erase --resume {failed[0]}`")
     do = f"{difference:+,} events are not explained: keep the data folder and report this"
     return Check("balance", holds, says, "" if holds else do)
 
@@ -124,10 +132,15 @@ def _erasures(services: Services) -> Check:
     requests = Erasures(services.control.engine)
     failed = requests.failed()
     if failed:
+        held = (
+            "; it has begun to delete rows, so rollups are not made again and nothing expires until it ends"
+            if services.spool.erasing
+            else ""
+        )
         return Check(
             "erasures",
             False,
-            f"{len(failed):,} stopped before the end, the first is {failed[0]}",
+            f"{len(failed):,} stopped before the end, the first is {failed[0]}{held}",
             f"see the log for why, then `twintrack erase --resume {failed[0]}`",
         )
     waiting = requests.open()
@@ -216,6 +229,31 @@ def _expiry(services: Services) -> Check:
         True,
         f"{len(policies.projects)} projects have rules, no row is late; raw of {len(held)} is complete from a watermark on",
     )
+
+
+def _person_keys(services: Services) -> Check:
+    """Texts of the last days open. Those of who is being erased do not, and go."""
+    keys = services.person_keys
+    if keys is None:
+        return Check("person_keys", True, "no field is sealed under keys of people")
+    place = f"{len(MARK) + 1}, {ID_CHARACTERS}"
+    rows = services.store.select(
+        f"SELECT project, groupUniqArray(100000)(substring(message_content, {place})) FROM analytics.events"
+        f" WHERE date >= today() - {_SEALED_DAYS} AND startsWith(message_content, '{MARK}') GROUP BY project"
+    ).rows
+    asked = missing = 0
+    for project, found in rows:
+        wanted = {key_id for one in found if (key_id := key_of(MARK + one)) is not None}
+        asked, missing = asked + len(wanted), missing + keys.missing(project, wanted)
+    if missing and not Erasures(services.control.engine).unfinished():
+        return Check(
+            "person_keys",
+            False,
+            f"{missing:,} of {asked:,} keys of texts of the last {_SEALED_DAYS} days are gone: these texts cannot be read",
+            "where keys were lost: stop, and `twintrack restore --keys` a backup of them that is young enough",
+        )
+    being = f"; {missing:,} are gone, of who is being erased" if missing else ""
+    return Check("person_keys", True, f"{keys.count():,} keys, {asked:,} of them of texts of the last days{being}")
 
 
 def _clock(services: Services) -> Check:

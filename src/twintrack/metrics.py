@@ -118,6 +118,12 @@ class Metrics:
             "refused at all: the file is broken or gone, and the rules from before it stay in force",
             ["result"],
         )
+        self.person_key_changes = self._counter(
+            "twintrack_ingest_person_keys",
+            "Keys of people that were made for the first text that needs one, and destroyed by an erasure.",
+            "made about as often as events: ids of people are not kept by their browsers",
+            ["change"],
+        )
         self.masking_rules_refused = self._gauge(
             "twintrack_ingest_masking_rules_refused",
             "1 while the masking rules file is not what is in force.",
@@ -314,6 +320,7 @@ class Metrics:
         self.receipts = {result: self.received_receipts.labels(result) for result in RECEIPTS}
         self.sdk_events_by = {state: self.sdk_events.labels(state) for state in SDK_STATES}
         self.sdk_pages_by = {storage: self.sdk_pages.labels(storage) for storage in SDK_STORAGES}
+        self.person_keys = {change: self.person_key_changes.labels(change) for change in ("made", "destroyed")}
         self.limits = {limit: self.limited.labels(limit) for limit in LIMITS}
         self.timed_out = {kind: self.timeouts.labels(kind) for kind in TIMEOUTS}
         self.by_verdict: dict[tuple[str, str], Counter] = {

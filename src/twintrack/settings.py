@@ -19,10 +19,12 @@ from twintrack.errors import SettingsError
 from twintrack.event import Limits
 from twintrack.event import limits as contract_limits
 from twintrack.seal import KeyRing, parse_keys
+from twintrack.sealed_text import Fields, parse_fields
 
 # What both languages hold themselves to; a server may be set lower, or higher up to each setting's ceiling.
 _CONTRACT = contract_limits()
 _PREFIX = "TWINTRACK_"
+KEYS_FILE = "person_keys.db"
 HIDDEN = "For the fault tests only."
 
 
@@ -117,6 +119,15 @@ class Settings(BaseSettings):
     )
     encryption_key_old: SecretStr = Field(
         SecretStr(""), description="Comma-separated keys that were used before; needed until a start rewrapped all."
+    )
+    sealed_fields: str = Field(
+        "",
+        description="Comma-separated fields that are stored sealed under a key of their person, which an erasure destroys:"
+        " `message_content`, `event_value`, `page_url`, `page_path`, `page_title`, `referrer`, `event_metadata.PATH`; needs"
+        " `TWINTRACK_ENCRYPTION_KEY`. docs/privacy.md tells what it means.",
+    )
+    erasure_days: int = Field(
+        30, ge=1, description="Days after which an erasure holds everywhere: no backup of person keys is older."
     )
     masking: bool = Field(True, description="Mask personal data before the spool. Only tests switch it off.")
     masking_rules: str = Field(
@@ -237,6 +248,23 @@ class Settings(BaseSettings):
             ip_network(part)
         return value
 
+    @field_validator("sealed_fields")
+    @classmethod
+    def _sealed_fields(cls, value: str) -> str:
+        parse_fields(value)
+        return value
+
+    @model_validator(mode="after")
+    def _sealed_by_a_key(self) -> "Settings":
+        if self.sealed_fields and not self.encryption_key.get_secret_value():
+            raise ValueError("sealed_fields needs an encryption_key: the keys of people are wrapped by it")
+        return self
+
+    @property
+    def sealed(self) -> Fields | None:
+        """What is sealed under keys of people; None for nothing."""
+        return parse_fields(self.sealed_fields)
+
     @field_validator("encryption_key", "encryption_key_old")
     @classmethod
     def _keys(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -326,6 +354,14 @@ class Settings(BaseSettings):
     @property
     def control_url(self) -> str:
         return self.control or f"sqlite:///{(self.data / 'control.db').resolve()}"
+
+    @property
+    def person_keys_url(self) -> str:
+        """Beside the control data, never in its file: a backup of that has no key."""
+        if self.control.startswith("sqlite"):
+            file, mark, options = self.control.partition("?")
+            return f"{file}.person_keys{mark}{options}"
+        return self.control or f"sqlite:///{(self.data / KEYS_FILE).resolve()}"
 
 
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:

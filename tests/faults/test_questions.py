@@ -56,7 +56,9 @@ def served(tmp_path: Path) -> Iterator[Running]:
         opened.process.wait()
 
 
-def test_engine_that_dies_under_heavy_questions_loses_and_doubles_no_event_that_comes_meanwhile(served: Running) -> None:
+def test_engine_that_dies_under_heavy_questions_loses_and_doubles_no_event_that_comes_meanwhile(
+    served: Running,
+) -> None:
     key = served.command("keys", "create", "--role", "owner", "--project", "p").strip()
 
     def ask(sql: str) -> httpx.Response:

@@ -12,11 +12,12 @@ from tests.conftest import Service
 from tests.privacy.kit import ask, erase, finished, served
 from tests.test_balance import doctor, state_of
 from twintrack.auth import Role
-from twintrack.clock import iso
+from twintrack.clock import iso, month_of
 from twintrack.commands import command_app
 from twintrack.control.erasures import Erasures, State, Subject
 from twintrack.load.rollup import compare
 from twintrack.privacy.routes import able
+from twintrack.spool.local import LocalSpool
 from twintrack.testing import uuid7, wire_event
 
 DAY = 86_400_000
@@ -223,6 +224,65 @@ def test_request_that_cannot_go_on_stops_nobody_else_and_goes_on_when_asked(serv
     able(service.services.eraser).resume(made.id)
     finished(service, made.id)
     assert doctor(service)["erasures"]["ok"]
+
+
+def test_erasure_that_stopped_with_rows_half_deleted_is_told_with_what_to_do_and_ends_when_resumed(
+    service: Service,
+) -> None:
+    s, principal = service.services, service.services.control.principal(service.write_key)
+    assert principal is not None
+    project = principal.tenancy.project
+    service.send([wire_event(user_id="ann"), wire_event(user_id="ann", event_name="other"), wire_event(user_id="bob")])
+    service.settle()
+    requests, subject = Erasures(s.control.engine), Subject("user", "ann", ["ann"], [])
+    with s.loader.still():
+        made = requests.create(project, subject, "", (), s.clock.milliseconds())
+        made.state, made.progress.failed_in = State.FAILED, State.SPOOL_DONE.value
+        made.progress.months = [month_of(made.requested_at / 1000)]
+        requests.keep(made, s.clock.milliseconds())
+        assert isinstance(s.spool, LocalSpool)
+        s.spool.plan_erasure(made.id, {(project, principal.tenancy.environment): 2})
+        one = f"project = '{project}' AND event_name = 'other'"
+        s.store.command(f"ALTER TABLE analytics.events DELETE WHERE {one} SETTINGS mutations_sync = 1")
+    assert service.get("/api/analytics/pipeline").json()["erasing"] is True
+    checked = doctor(service)
+    for name, said in (("erasures", "nothing expires until it ends"), ("balance", "that erasure has stopped")):
+        assert not checked[name]["ok"] and said in checked[name]["says"], checked[name]
+        assert f"twintrack erase --resume {made.id}" in checked[name]["do"], checked[name]
+    able(s.eraser).resume(made.id)
+    finished(service, made.id)
+    assert people(service) == {"bob": 1} and state_of(service)["erased"] == 2
+    assert service.get("/api/analytics/pipeline").json()["erasing"] is False
+    checked = doctor(service)
+    assert checked["balance"]["ok"] and checked["erasures"]["ok"] and compare(s.store) == []
+
+
+def test_event_of_an_erased_person_stays_out_of_an_environment_made_after_the_erasure(service: Service) -> None:
+    principal = service.services.control.principal(service.write_key)
+    assert principal is not None
+    project, now = principal.tenancy.project, service.services.clock.milliseconds()
+
+    def bring_in(environment: str, *people: dict[str, str]) -> tuple[int, int]:
+        """(accepted, refused) of an import of events of a day ago."""
+        rows = []
+        for number, person in enumerate(people):
+            event = {"event_name": "seen", "client_timestamp": iso(now - DAY), **person}
+            rows.append({"milliseconds": now - DAY, "occurrence": number, "event": event})
+        body = {"import_id": uuid7(), "project": project, "environment": environment, "rows": rows}
+        told = TestClient(command_app(service.services)).post("/import", json=body).json()
+        return told["accepted"], told["refused"]
+
+    link, browser = {"user_id": "ann", "anonymous_id": "shared"}, {"anonymous_id": "shared"}
+    assert bring_in("first", link, browser) == (2, 0)
+    assert bring_in("second", {"user_id": "bob", "anonymous_id": "shared"}) == (1, 0)  # there it is bob's
+    service.settle()
+    erase(service, user_id="ann")
+    assert bring_in("third", {"user_id": "ann"}, link, browser, {"anonymous_id": "other"}) == (1, 3)
+    assert bring_in("second", browser) == (1, 0)
+    key = service.services.control.create_key(Role.SERVER, project, "fourth")
+    late = service.send([wire_event(now - 1000, user_id=None, anonymous_id="shared")], key=key)
+    new = service.send([wire_event(user_id=None, anonymous_id="shared")], key=key)
+    assert (late["dropped"], new["accepted"]) == (1, 1)
 
 
 def test_anonymous_id_goes_from_an_environment_that_has_no_key(service: Service) -> None:

@@ -104,7 +104,9 @@ MUTANTS = [
     Mutant("retention", _RETENTION, "asked.interval, found[0].start, zone)", 'asked.interval, found[0].start, "UTC")'),
     Mutant("retention", _RETENTION, "if(has(again, cohort), [cohort], [])", "[cohort]"),
     Mutant("retention", _RETENTION, "if(earlier, [], arraySlice", "if(false, [], arraySlice"),
-    Mutant("retention", _RETENTION, "arrayFilter(b -> b > cohort, returns)", "arrayFilter(b -> b > cohort + 1, returns)"),
+    Mutant(
+        "retention", _RETENTION, "arrayFilter(b -> b > cohort, returns)", "arrayFilter(b -> b > cohort + 1, returns)"
+    ),
     Mutant("retention", _RETENTION, "argMinIf(keys", "argMaxIf(keys"),
     Mutant("retention", _RETENTION, "span.until(p) if first else", ""),
     Mutant("retention", _RETENTION, "{asked.periods}) + 1)", "{asked.periods}))"),

@@ -59,6 +59,7 @@ export type Pipeline = {
   lag_seconds: number;
   spool_bytes: number;
   balance: { holds: boolean; difference: number };
+  erasing: boolean;
   store: { engine: string; ok: boolean; error: string | null };
   latency_seconds: { p50: number; p95: number; p99: number } | null;
   started_at: string;

@@ -4,7 +4,8 @@ import type { Pipeline } from "./api";
 import { plural } from "./format";
 
 /** Says whether every received event has exactly one fate, and if not, what is off. */
-export const balanceWords = ({ holds, difference }: Pipeline["balance"]): string => {
+export const balanceWords = ({ holds, difference }: Pipeline["balance"], erasing = false): string => {
+  if (erasing) return "Rows of an erased person are being deleted. If this stays, their erasure has stopped: twintrack doctor says what to do.";
   if (holds) return "Every received event has exactly one counted fate.";
   if (difference > 0) return `${plural(difference, "received event has", "received events have")} no counted fate.`;
   if (difference < 0) return `${plural(-difference, "fate", "fates")} more than events received: something is counted twice.`;

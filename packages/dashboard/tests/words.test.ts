@@ -17,6 +17,7 @@ describe("the balance", () => {
     expect(balanceWords({ holds: false, difference: 3 })).toBe("3 received events have no counted fate.");
     expect(balanceWords({ holds: false, difference: -2 })).toContain("counted twice");
     expect(balanceWords({ holds: false, difference: 0 })).toBe("The counts do not add up.");
+    expect(balanceWords({ holds: true, difference: 0 }, true)).toContain("twintrack doctor");
   });
 });
 

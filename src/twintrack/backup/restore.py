@@ -9,7 +9,7 @@ start of anything.
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,10 +22,11 @@ from twintrack.backup.place import MADE, PLACE, put_in_place
 from twintrack.backup.trail import keep_trail
 from twintrack.clock import Clock
 from twintrack.control.erasures import Erasures, State
+from twintrack.control.person_keys import Kept, copy_keys
 from twintrack.control.tables import metadata
 from twintrack.control.upgrade import make_tables
 from twintrack.errors import RequestError, TwintrackError, Unavailable
-from twintrack.settings import Settings
+from twintrack.settings import KEYS_FILE, Settings
 from twintrack.spool.ledger import SUSPECT, Ledger
 from twintrack.store.embedded import open_store
 from twintrack.store.migrate import known, migrate
@@ -51,6 +52,14 @@ def _compared(services: Services) -> Iterator[None]:
         yield
 
 
+def _shredded(services: Services) -> Iterator[None]:
+    """No key of a person who was erased is here, whatever a file of keys had."""
+    if services.person_keys is not None:
+        for project in services.control.list_projects():
+            services.person_keys.destroy_erased(project)
+    yield from ()
+
+
 def _erased(services: Services) -> Iterator[None]:
     """Whoever was erased since the backup was made is gone again, and so is who was being erased."""
     if services.eraser is None:
@@ -72,14 +81,22 @@ def _expired(services: Services) -> Iterator[None]:
 
 # What is done on the copy before anything of it is served; each comes back while the loader of the copy is at work.
 STEPS: tuple[tuple[str, Step], ...] = (
+    ("keys of erased persons destroyed", _shredded),
     ("chunks compared with the store", _compared),
     ("erased persons erased again", _erased),
     ("expired rows removed", _expired),
 )
 
 
-def restore(source: Path, settings: Settings, rights: Rights, clock: Clock, tell: Callable[[str], None]) -> Restored:
-    """Replaces what is in the data folder. The caller holds its lock.
+def restore(
+    source: Path,
+    settings: Settings,
+    rights: Rights,
+    clock: Clock,
+    tell: Callable[[str], None],
+    keys: Sequence[Kept] = (),
+) -> Restored:
+    """Replaces what is in the data folder. The caller holds its lock. `keys` of people are those of a file.
 
     Raises: BackupDamaged, BackupFormat, RequestError, SpoolFormat, StoreError; then nothing has changed.
     """
@@ -87,7 +104,7 @@ def restore(source: Path, settings: Settings, rights: Rights, clock: Clock, tell
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(mode=0o700)
     try:
-        restored = _make(source, settings, rights, clock, place, tell)
+        restored = _make(source, settings, rights, clock, place, tell, keys)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
@@ -96,7 +113,13 @@ def restore(source: Path, settings: Settings, rights: Rights, clock: Clock, tell
 
 
 def _make(
-    source: Path, settings: Settings, rights: Rights, clock: Clock, place: Path, tell: Callable[[str], None]
+    source: Path,
+    settings: Settings,
+    rights: Rights,
+    clock: Clock,
+    place: Path,
+    tell: Callable[[str], None],
+    keys: Sequence[Kept],
 ) -> Restored:
     if not source.exists():
         raise RequestError(f"there is no backup at {source}", hint="name the folder or the .tar file", code="no_backup")
@@ -128,8 +151,12 @@ def _make(
     shutil.rmtree(raw)
     carried = _carry(inside, rights, clock)
     tell(f"{carried} rows of erasures, consent, retention and keys are newer than the backup and were carried over")
+    copy_keys(settings.data / KEYS_FILE, made / KEYS_FILE)
     services = build(inside, clock)
     try:
+        if services.person_keys is not None:
+            added = services.person_keys.add(keys)
+            tell(f"{added} keys of people were brought back; {services.person_keys.count()} are here")
         for what, step in STEPS:
             _wait(services, step(services))
             tell(what)

@@ -137,6 +137,10 @@ class Erasures:
         with self._engine.connect() as db:
             return [_request(row) for row in db.execute(wanted.order_by(erasures.c.requested_at, erasures.c.id))]
 
+    def unfinished(self) -> bool:
+        """Whether a request is under way or has stopped."""
+        return bool(self.open() or self.failed())
+
     def failed(self) -> list[str]:
         """Ids of requests that somebody must look at."""
         wanted = select(erasures.c.id).where(erasures.c.state == State.FAILED.value)

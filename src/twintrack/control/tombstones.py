@@ -19,13 +19,16 @@ tombstones = Table(
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("project", String(100), nullable=False, index=True),
-    Column("environment", String(100), nullable=False),  # of an anonymous id; a user is one person in all of them
-    Column("kind", String(10), nullable=False),  # user, anonymous
+    # Of an anonymous id; a user is one person in all of them. Without one: in each that was made after the request.
+    Column("environment", String(100), nullable=False),
+    Column("kind", String(10), nullable=False),  # user, anonymous, place: the environment was there at the request
     Column("hash", String(64), nullable=False),
     Column("requested_at", BigInteger, nullable=False),  # milliseconds
 )
 
-USER, ANONYMOUS = "user", "anonymous"
+USER, ANONYMOUS, PLACE = "user", "anonymous", "place"
+# As old as a cache of tombstones may be, and the time of a request that was judged by it.
+FENCE_MILLISECONDS = 1_500
 _NEVER = -(1 << 62)  # milliseconds
 
 
@@ -49,9 +52,14 @@ class Marks:
     """The tombstones of one project, ready to be asked."""
 
     def __init__(self, secret: bytes, rows: Iterable[Tombstone] = ()) -> None:
-        self._secret = secret
+        self._secret, self.rows = secret, list(rows)
         self._until: dict[tuple[str, str, str], int] = {}
-        for row in rows:
+        self._there_since: dict[str, int] = {}  # environments; others are younger than every request
+        for row in self.rows:
+            if row.kind == PLACE:
+                since = self._there_since.get(row.environment, row.requested_at)
+                self._there_since[row.environment] = min(row.requested_at, since)
+                continue
             key = (row.kind, row.environment, row.hash)
             self._until[key] = max(row.requested_at, self._until.get(key, 0))
         self.latest_milliseconds = max(self._until.values(), default=_NEVER)
@@ -64,8 +72,16 @@ class Marks:
         if user_id:
             return self._until.get((USER, "", subject_hash(self._secret, user_id)), _NEVER)
         if anonymous_id:
-            return self._until.get((ANONYMOUS, environment, subject_hash(self._secret, anonymous_id)), _NEVER)
+            hash = subject_hash(self._secret, anonymous_id)
+            later = self._until.get((ANONYMOUS, "", hash), _NEVER)
+            if self.knows(environment) and self._there_since[environment] <= later:
+                later = _NEVER  # it was looked at, and the id may be somebody else's there
+            return max(later, self._until.get((ANONYMOUS, environment, hash), _NEVER))
         return _NEVER
+
+    def knows(self, environment: str) -> bool:
+        """Whether the environment was there at some request."""
+        return environment in self._there_since
 
     def covers(self, environment: str, user_id: str, anonymous_id: str, milliseconds: float) -> bool:
         """Whether an event of that time was erased. Costs nothing for what is newer than every request."""

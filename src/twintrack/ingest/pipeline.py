@@ -1,4 +1,4 @@
-"""An event's way in, as a list: kill, consent, validate, agree, expire, verify, sample, then enrich and mask.
+"""An event's way in, as a list: kill, consent, validate, agree, expire, verify, sample, then enrich, mask and seal.
 
 One bad event never sinks its batch.
 
@@ -21,6 +21,7 @@ from twintrack.ingest.agreed import Denials, agreed
 from twintrack.ingest.enrich import enrich, happened_at, identify
 from twintrack.ingest.mask import mask
 from twintrack.ingest.sample import sample
+from twintrack.ingest.seal import Sealing, seal
 from twintrack.ingest.validate import validate
 from twintrack.outcomes import Reason, Refusal, dropped, rejected
 from twintrack.pii import Masker
@@ -41,6 +42,7 @@ class Rules(NamedTuple):
     lifetimes: Lifetimes | None = None
     denials: Denials | None = None  # None where nobody denies
     tombstones: Marks | None = None
+    sealing: Sealing | None = None  # None where nothing is sealed
 
 
 class Prepared(NamedTuple):
@@ -103,7 +105,10 @@ STEPS: tuple[Step, ...] = (_kill, _consent, _validate, _agreed, _expired, _verif
 
 
 def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, rules: Rules) -> Prepared:
-    """The encoded, masked rows of a batch, and for every other event why it goes no further."""
+    """The encoded, masked rows of a batch, and for every other event why it goes no further.
+
+    Raises: KeysMissing where a person of the batch has no key that may seal; ask again when they have.
+    """
     refusals: dict[int, Refusal] = {}
     rows: list[Row] = []
     places: list[int] = []
@@ -143,6 +148,8 @@ def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, ru
             bodies = lines.split(b"\n")
             rows, places = [rows[i] for i in kept], [places[i] for i in kept]
             lines = b"\n".join([bodies[i] for i in kept])
+    if rules.sealing is not None:
+        lines = seal(rows, lines, rules.sealing, context.received_milliseconds)
     slabs, order = _slabs(rows, lines, context, rules)
     return Prepared(slabs, places if order is None else [places[i] for i in order], refusals)
 

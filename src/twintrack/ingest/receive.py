@@ -24,6 +24,7 @@ from twintrack import auth
 from twintrack.bounds import UNBOUND, foreign_address, foreign_origin
 from twintrack.clock import Clock, milliseconds_of
 from twintrack.control.control import Control
+from twintrack.control.person_keys import PersonKeys
 from twintrack.control.rollout import Rollout, document
 from twintrack.errors import RequestError, TwintrackError, Unavailable
 from twintrack.event import RequestContext, Tenancy, WireEvent
@@ -32,7 +33,8 @@ from twintrack.ingest.agreed import Denials
 from twintrack.ingest.decode import Batch, decode, inflate
 from twintrack.ingest.enrich import client_address, clock_skew, cut_address
 from twintrack.ingest.health import Pages
-from twintrack.ingest.pipeline import Rules, prepare
+from twintrack.ingest.pipeline import Rules
+from twintrack.ingest.prepared import Preparing
 from twintrack.ingest.receipts import judge
 from twintrack.ingest.visit import Gone, Visit, error_answer
 from twintrack.metrics import Metrics
@@ -85,7 +87,9 @@ class Receiver:
         clock: Clock,
         metrics: Metrics,
         spans: Spans | None = None,
+        person_keys: PersonKeys | None = None,
     ) -> None:
+        self.preparing = Preparing(settings.sealed, person_keys)
         self._settings, self._control, self._spool = settings, control, spool
         self._clock, self._metrics, self._spans = clock, metrics, spans
         self._limits = settings.limits
@@ -357,7 +361,7 @@ class Receiver:
         for start in range(0, len(batch.elements), _TURN_EVENTS):
             if start:
                 await asyncio.sleep(0)  # a large batch does not hold up its neighbours
-            prepared = prepare(batch.elements[start : start + _TURN_EVENTS], context, rules)
+            prepared = await self.preparing.prepared(batch.elements[start : start + _TURN_EVENTS], context, rules)
             slabs += prepared.slabs
             places += [start + place for place in prepared.places] if start else prepared.places
             refusals.update((start + place, refusal) for place, refusal in prepared.refusals.items())

@@ -11,17 +11,20 @@
 Each step may be cut short anywhere and is then run again from the last state that was written down.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from twintrack.clock import Clock
 from twintrack.control import subjects
 from twintrack.control.control import Control
 from twintrack.control.erasures import OPEN, Erasures, Request, State, Subject
-from twintrack.control.tombstones import ANONYMOUS, Marks, subject_hash
+from twintrack.control.person_keys import PersonKeys
+from twintrack.control.tombstones import ANONYMOUS, FENCE_MILLISECONDS, Marks, subject_hash
 from twintrack.errors import RequestError, StoreError, Unavailable
 from twintrack.load.rollup import feeds, first_whole_month
 from twintrack.privacy.certificate import certificate, is_true
@@ -36,7 +39,7 @@ from twintrack.privacy.deletion import (
     touched_months,
 )
 from twintrack.privacy.held import Held, about, environments, held, identifiers, links
-from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
+from twintrack.privacy.subject import Link, later_places, named, owned, tombstones_of, typed
 from twintrack.privacy.vendors import WAITING, Vendor
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.erase import Told, told
@@ -44,8 +47,6 @@ from twintrack.spool.protocol import Kind, RewritableSpool, WholeSpool
 from twintrack.store.protocol import Store
 
 log = structlog.get_logger()
-# As old as a cache of tombstones may be, and the time of a request that was judged by it.
-_FENCE_MILLISECONDS = 1_500
 _LOOK_SECONDS = 0.5
 _VENDOR_SECONDS = 60.0
 _MOST_TRIES = 60
@@ -62,8 +63,9 @@ class Eraser:
         vendors: Sequence[Vendor],
         window_days: int,
         reached: Callable[[str], None],
+        person_keys: PersonKeys | None = None,
     ) -> None:
-        self._reached = reached
+        self._reached, self._person_keys = reached, person_keys
         self._control, self._spool, self._store, self._clock = control, spool, store, clock
         self._vendors, self._window_days = vendors, window_days
         self._erasures = Erasures(control.engine)
@@ -84,6 +86,9 @@ class Eraser:
         now = self._clock.milliseconds()
         marks = tombstones_of(project, subject, secret, now)
         made = self._erasures.create(project, subject, subject_hash(secret, identifier), marks, now)
+        with contextlib.suppress(SQLAlchemyError):  # the request is durable, and its next step does it too
+            self._destroy_keys(made)
+            self._erasures.keep(made, now)
         log.info("erasure_requested", request=made.id, project=project)
         self._looked_at = -_LOOK_SECONDS
         self._spool.wake()
@@ -216,7 +221,7 @@ class Eraser:
 
     def _drained(self, since: int) -> Iterator[bool]:
         """Until every cache knows the tombstones of `since`, and all that was accepted before is in the store."""
-        while self._clock.milliseconds() < since + _FENCE_MILLISECONDS:
+        while self._clock.milliseconds() < since + FENCE_MILLISECONDS:
             yield False
         self._spool.renew()
         while not self._spool.passed() or self._spool.pending():
@@ -232,18 +237,32 @@ class Eraser:
         mine = sorted({*subject.anonymous, *owned(known, subject.users), *self._everywhere(request.project, subject)})
         request.subject = Subject(subject.kind, subject.typed, subject.users, mine)
         secret = self._control.project(request.project).secret
-        marks = tombstones_of(request.project, request.subject, secret, request.requested_at)
+        of, at = (request.project, request.subject, secret), request.requested_at
+        places = self._places(request.project)
+        marks = tombstones_of(*of, at) + later_places(*of, at, places, self._control.tombstones(request.project))
+        self._destroy_keys(request)
         request.state = State.FENCED
         self._erasures.keep(request, self._clock.milliseconds(), marks)
         yield True
+
+    def _destroy_keys(self, request: Request) -> None:
+        """What is sealed under the person's keys can be read nowhere from now on, in no copy of it."""
+        if self._person_keys is not None:
+            secret = self._control.project(request.project).secret
+            marks = tombstones_of(request.project, _subject(request), secret, request.requested_at)
+            request.progress.add("person keys", self._person_keys.destroy(marks))
 
     def _everywhere(self, project: str, subject: Subject) -> list[tuple[str, str]]:
         """An anonymous id in every environment that has events, also in those that have no key."""
         if subject.kind != ANONYMOUS or not subject.typed:
             return []
-        places = set(environments(self._store, project))
-        places |= {event.environment for event in self._in_quarantine(project)}
-        return named(ANONYMOUS, subject.typed, self._control.project(project).secret, places).anonymous
+        secret = self._control.project(project).secret
+        return named(ANONYMOUS, subject.typed, secret, self._places(project)).anonymous
+
+    def _places(self, project: str) -> set[str]:
+        """Every environment that is there: by its keys, what was sent, what is stored and what stands in quarantine."""
+        places = {*environments_of(self._control, self._spool, project), *environments(self._store, project)}
+        return places | {event.environment for event in self._in_quarantine(project)}
 
     def _in_quarantine(self, project: str) -> Iterator[Told]:
         for _, kind, row in self._spool.rows("quarantined"):
@@ -331,6 +350,7 @@ class Eraser:
         if broken:
             note = f"{broken} broken parts that the store has put aside (system.detached_parts) were not read"
             request.progress.notes = [note]
+        self._destroy_keys(request)  # one may have been made for an event that was on its way
         self._reached("erasure_deleted")
         with self._control.engine.begin() as db:
             for table, rows in subjects.remove(db, request.project, _subject(request)).items():
@@ -370,7 +390,8 @@ class Eraser:
             return
         self._finish(request)
         for _ in range(_MOST_TRIES):
-            if self._erasures.forget_bytes():
+            keys_left = self._person_keys is not None and not self._person_keys.forget_bytes()
+            if self._erasures.forget_bytes() and not keys_left:
                 break
             yield False
         yield True

@@ -12,6 +12,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import IO, Any, NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from twintrack.clock import Clock, iso
 from twintrack.control import subjects
 from twintrack.control.control import Control
 from twintrack.control.erasures import Subject
+from twintrack.control.person_keys import PersonKeys
 from twintrack.control.tombstones import Marks, subject_hash
 from twintrack.event import Row
 from twintrack.load.rollup import feeds
@@ -36,6 +38,7 @@ _DRAIN_SECONDS = 20.0
 _EVER = 1 << 62  # milliseconds: an export has no bound of time
 _WAITING = ("lookup", "frozen", "quarantined")
 _IN_MEMORY_BYTES = 32 << 20
+_OPENED_AT_ONCE = 1_000  # rows
 
 
 class _Written(NamedTuple):
@@ -46,7 +49,15 @@ class _Written(NamedTuple):
 
 
 class Exporter:
-    def __init__(self, control: Control, spool: WholeSpool, store: Store, clock: Clock) -> None:
+    def __init__(
+        self,
+        control: Control,
+        spool: WholeSpool,
+        store: Store,
+        clock: Clock,
+        person_keys: PersonKeys | None = None,
+    ) -> None:
+        self._person_keys = person_keys
         self._control, self._spool, self._store, self._clock = control, spool, store, clock
 
     def export(self, project: str, user_id: str | None, anonymous_id: str | None) -> IO[bytes]:
@@ -69,10 +80,10 @@ class Exporter:
             stored: set[str] = set()
             for one in sorted(found, key=lambda one: one.table != "events"):
                 rows = _noting(self._rows(one), one.columns, stored if one.table == "events" else None)
-                written += _write(archive, one.table, one.columns, rows)
+                written += _write(archive, one.table, one.columns, self._opened(project, rows))
             # Loaded while we read: then the store has them, and once is enough.
             waiting = [row for row in spooled if row[_EVENT_ID] not in stored]
-            written += _write(archive, "spool", _SPOOLED, waiting)
+            written += _write(archive, "spool", _SPOOLED, self._opened(project, waiting))
             for name, held_rows in subjects.rows_of(self._control.engine, project, subject, secret).items():
                 columns = tuple(held_rows[0]) if held_rows else ()
                 written += _write(archive, f"control_{name}", columns, [list(row.values()) for row in held_rows])
@@ -98,6 +109,12 @@ class Exporter:
             archive.writestr("manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False))
         file.seek(0)
         return file
+
+    def _opened(self, project: str, rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        """The rows with what is sealed in them opened."""
+        rows = iter(rows)
+        while some := list(islice(rows, _OPENED_AT_ONCE)):
+            yield from some if self._person_keys is None else self._person_keys.opened(project, plain(some))
 
     def _drained(self) -> bool:
         """Waits for what was accepted before to be loaded; whether it was, in the time that is."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from twintrack.control.erasures import Subject
-from twintrack.control.tombstones import ANONYMOUS, USER, Tombstone, subject_hash
+from twintrack.control.tombstones import ANONYMOUS, PLACE, USER, Marks, Tombstone, subject_hash
 from twintrack.errors import RequestError
 from twintrack.event import limits
 from twintrack.pii import pseudonym
@@ -78,3 +78,17 @@ def tombstones_of(project: str, subject: Subject, secret: bytes, at: int) -> lis
         Tombstone(project, environment, ANONYMOUS, subject_hash(secret, anonymous_id), at)
         for environment, anonymous_id in subject.anonymous
     ]
+
+
+def later_places(
+    project: str, subject: Subject, secret: bytes, at: int, environments: Iterable[str], known: Marks | None
+) -> list[Tombstone]:
+    """What keeps events of its anonymous ids out of environments that are made later, and which ones are there already.
+
+    In those an id may have been linked to somebody else first; into a new one only older files can bring it.
+    """
+    there = [
+        Tombstone(project, place, PLACE, "", at) for place in environments if known is None or not known.knows(place)
+    ]
+    hashes = sorted({subject_hash(secret, anonymous_id) for _, anonymous_id in subject.anonymous})
+    return [*there, *(Tombstone(project, "", ANONYMOUS, hash, at) for hash in hashes)]

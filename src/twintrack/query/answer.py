@@ -17,6 +17,7 @@ from twintrack.query.limits import limits_of
 from twintrack.query.period import Range
 from twintrack.query.question import Question, RangedQuestion
 from twintrack.query.scope import Scope, refused
+from twintrack.query.sealed import NOTHING, Sealed
 
 # Of a list that is asked for as a file: a page is one read, and held in memory once.
 _FILE_PAGE = 10_000
@@ -33,8 +34,9 @@ class Answers:
         cohorts: Callable[[Tenancy], Mapping[str, Any]],
         kept: int = 0,
         complete_since: Callable[[], Mapping[str, int]] = dict,
+        sealed: Sealed = NOTHING,
     ) -> None:
-        self._complete_since = complete_since
+        self._complete_since, self._sealed = complete_since, sealed
         self._executor, self._clock, self._cohorts, self._kept = executor, clock, cohorts, kept
         self._cache = Cache(kept)
 
@@ -95,7 +97,7 @@ class Answers:
             asked.append({"name": name, "sql": statement.sql, "parameters": statement.parameters})
         shaped = plan.shape(rows)
         return {
-            **shaped,
+            **await self._sealed.shown(shaped, principal),
             "limits": limits_of(question, shaped),
             "definition": plan.definition,
             "statements": asked,
@@ -121,7 +123,7 @@ class Answers:
         complete = await asyncio.to_thread(self._complete_since)
         first = await self._beginning(principal)
         since = complete.get(principal.tenancy.project, 0)
-        return Scope(principal.tenancy, principal.role, now, first, named(kept), since)
+        return Scope(principal.tenancy, principal.role, now, first, named(kept), since, self._sealed.fields)
 
     async def _beginning(self, principal: Principal) -> int | None:
         """The hour of the project's first event, milliseconds since 1970; None before any."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from twintrack.auth import Role
 from twintrack.permissions import Permission, hidden_from
 from twintrack.query.compile.statement import named
-from twintrack.query.scope import refused
+from twintrack.query.scope import Scope, refused
 from twintrack.store.schema import HIDDEN
 
 METADATA = "event_metadata."
@@ -119,8 +119,15 @@ def check_sees_people(role: Role) -> None:
         )
 
 
-def property_of(name: str, role: Role) -> Property:
-    """Raises: RequestError for a name that nothing has, or that this role may not ask about."""
+def property_of(name: str, scope: Scope, *, only_whether_set: bool = False) -> Property:
+    """Raises: RequestError for a name that nothing has, that this role may not ask about, or whose values are sealed."""
+    if not only_whether_set and any(name == field or name.startswith(f"{field}.") for field in scope.sealed):
+        raise refused(
+            f"{name[:60]} is sealed under the keys of people here: the store cannot compare it",
+            "ask for the events and read it there; only `is set` and `is not set` work on it",
+            "sealed_property",
+        )
+    role = scope.role
     if name in hidden(role):
         raise refused(
             f"a {role} may not ask about {name}", "ask with a key of a role that sees text of people", "hidden_property"

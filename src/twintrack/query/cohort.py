@@ -128,7 +128,7 @@ def _did(definition: Did, scope: Scope, p: Parameters) -> str:
 
 def _has(asked: Condition, scope: Scope, p: Parameters) -> str:
     """Judged by the last event that has the property; who never had it is judged as an event without it."""
-    of = property_of(asked.property, scope.role)
+    of = property_of(asked.property, scope)
     holds = condition(asked, scope, p)
     without = asked.operator in ("!=", "not in", "is not set")
     if without:

@@ -18,6 +18,7 @@ from twintrack.privacy.audited import Audited
 from twintrack.query import cohort
 from twintrack.query.compile.statement import Parameters
 from twintrack.query.scope import Scope
+from twintrack.query.sealed import NOTHING, Sealed
 
 PATH = "/api/analytics/cohorts"
 _MAY_KEEP = frozenset({auth.Role.ANALYST, auth.Role.ADMIN, auth.Role.OWNER})
@@ -35,7 +36,12 @@ class Named(BaseModel):
 
 
 def cohort_routes(
-    cohorts: Cohorts, admission: Admission, audited: Audited, clock: Clock, stored: Callable[[Tenancy, str], str]
+    cohorts: Cohorts,
+    admission: Admission,
+    audited: Audited,
+    clock: Clock,
+    stored: Callable[[Tenancy, str], str],
+    sealed: Sealed = NOTHING,
 ) -> APIRouter:
     """`stored` gives the form in which an identifier is kept: no list holds one in another."""
     router = APIRouter(tags=["query"])
@@ -60,7 +66,8 @@ def cohort_routes(
     def put(body: Kept, request: Request, principal: keeper) -> dict[str, Any]:
         definition = _stored(body.definition, lambda person: stored(principal.tenancy, person))
         kept = {**cohorts.all(principal.tenancy), body.name: definition}
-        scope = Scope(principal.tenancy, principal.role, clock.milliseconds(), cohorts=cohort.named(kept))
+        now = clock.milliseconds()
+        scope = Scope(principal.tenancy, principal.role, now, cohorts=cohort.named(kept), sealed=sealed.fields)
         # What cannot be asked is refused now, and not when somebody filters by it.
         scope.cohorts[body.name](scope, Parameters(scope.tenancy))
         with changing(request, principal, "cohort.put"):

@@ -97,7 +97,8 @@ def condition(asked: Filter | None, scope: Scope, p: Parameters, depth: int = 0)
             if asked.cohort not in scope.cohorts:
                 raise refused("there is no such cohort", "GET /api/analytics/cohorts lists them", "unknown_cohort")
             return scope.cohorts[asked.cohort](scope, p)
-    return _compared(asked, property_of(asked.property, scope.role), p)
+    only_whether_set = asked.operator in ("is set", "is not set")
+    return _compared(asked, property_of(asked.property, scope, only_whether_set=only_whether_set), p)
 
 
 def asks_person(asked: Filter | None) -> bool:

@@ -22,6 +22,7 @@ from twintrack.query.kinds import KINDS
 from twintrack.query.listening import passed_on, while_listening
 from twintrack.query.question import EventSelection, Question
 from twintrack.query.scope import Scope, refused
+from twintrack.query.sealed import NOTHING, Sealed
 from twintrack.query.tail import tail
 from twintrack.query.written import ABOUT, MEDIA, about, answered, written
 
@@ -29,7 +30,12 @@ PATH = "/api/analytics/query"
 
 
 def kind_routes(
-    answers: Answers, executor: Executor, clock: Clock, admission: Admission, audited: Audited
+    answers: Answers,
+    executor: Executor,
+    clock: Clock,
+    admission: Admission,
+    audited: Audited,
+    sealed: Sealed = NOTHING,
 ) -> APIRouter:
     router = APIRouter(tags=["query"])
     asker = Annotated[auth.Principal, Depends(admission.may(Permission.QUERY))]
@@ -78,9 +84,10 @@ def kind_routes(
     ) -> StreamingResponse:
         of = _selection(event, filter)
         await audited.looked(request, principal, "tail.read", 0)
-        messages = tail(executor, clock, principal, of, last_event_id or after)
+        messages = tail(executor, clock, principal, of, last_event_id or after, sealed)
         first = await anext(messages)
-        condition(of.filter, Scope(principal.tenancy, principal.role, 0), Parameters(principal.tenancy))
+        scope = Scope(principal.tenancy, principal.role, 0, sealed=sealed.fields)
+        condition(of.filter, scope, Parameters(principal.tenancy))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(passed_on(first, messages), media_type="text/event-stream", headers=headers)
 

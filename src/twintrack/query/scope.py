@@ -24,6 +24,7 @@ class Scope(NamedTuple):
     first_milliseconds: int | None = None
     cohorts: Mapping[str, CohortOf] = {}
     complete_milliseconds: int = 0
+    sealed: frozenset[str] = frozenset()  # fields that the store has as tokens, each one another
 
 
 def refused(message: str, hint: str, code: str = "bad_question") -> RequestError:

@@ -17,6 +17,7 @@ from twintrack.query.execute import Executor
 from twintrack.query.filters import asks_person, condition
 from twintrack.query.question import EventSelection
 from twintrack.query.scope import Scope
+from twintrack.query.sealed import NOTHING, Sealed
 
 COLUMNS = [*SHOWN, "server_timestamp", "loaded_at"]
 _LOOK_SECONDS = 1.0
@@ -29,7 +30,12 @@ _LONGEST_SECONDS = 600.0
 
 
 async def tail(
-    executor: Executor, clock: Clock, principal: Principal, of: EventSelection, last_id: str
+    executor: Executor,
+    clock: Clock,
+    principal: Principal,
+    of: EventSelection,
+    last_id: str,
+    sealed: Sealed = NOTHING,
 ) -> AsyncIterator[bytes]:
     """Messages: `row` with one event by column, `skipped` where more came at once than is sent. Their ids are cursors.
 
@@ -47,7 +53,7 @@ async def tail(
         looks += 1
         looked = clock.milliseconds()
         p = Parameters(principal.tenancy)
-        scope = Scope(principal.tenancy, principal.role, looked)
+        scope = Scope(principal.tenancy, principal.role, looked, sealed=sealed.fields)
         back = p.moment(since - _OVERLAP_MILLISECONDS)
         where = [
             f"server_timestamp > {back} - INTERVAL 1 HOUR",
@@ -57,7 +63,7 @@ async def tail(
         ]
         asked = page(COLUMNS, where, "", _MOST_ROWS, scope, p, by_person=asks_person(of.filter))
         rows = (await executor.run(asked.sql, asked.parameters, principal.key_id))["rows"]
-        fresh = [row for row in reversed(rows[:_MOST_ROWS]) if row[0] not in sent]
+        fresh = await sealed.shown([row for row in reversed(rows[:_MOST_ROWS]) if row[0] not in sent], principal)
         here = cursor.made(looked)
         for row in fresh:
             sent[row[0]] = looked

@@ -99,6 +99,7 @@ async def pipeline_state(
     return {
         "as_of": iso(now),
         **state,
+        "erasing": spool.erasing,  # then rows leave the store that are counted as stored until all of them have
         "lag_seconds": round(lag, 3),
         "spool_bytes": depth.bytes,
         "store": {"engine": engine, "ok": error is None, **loader.condition(), "error": error},

@@ -13,6 +13,7 @@ from twintrack.metrics import Metrics
 from twintrack.permissions import Permission, hidden_from
 from twintrack.privacy.audited import Audited
 from twintrack.query.execute import Executor
+from twintrack.query.sealed import NOTHING, Sealed
 from twintrack.spool.protocol import WholeSpool
 from twintrack.trace.fate import fate
 from twintrack.trace.live import activity, live
@@ -37,6 +38,7 @@ def trace_routes(
     admission: Admission,
     started_milliseconds: int,
     audited: Audited,
+    sealed: Sealed = NOTHING,
 ) -> APIRouter:
     router = APIRouter(prefix="/api/analytics", tags=["trace"])
     looker = Depends(admission.may(Permission.LOOK))
@@ -49,6 +51,7 @@ def trace_routes(
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
     ) -> dict[str, Any]:
         answer = await live(principal.tenancy, executor, clock, after, limit, hidden_from(principal.role))
+        answer["events"] = await sealed.shown(answer["events"], principal)
         await audited.looked(request, principal, "live.read", len(answer["events"]))
         return answer
 
@@ -80,6 +83,7 @@ def trace_routes(
     async def one(event_id: str, request: Request, principal: Annotated[auth.Principal, looker]) -> dict[str, Any]:
         async with audited.read(request, principal, "event.read", named_event(event_id)) as read:
             answer = await fate(event_id, principal.tenancy, spool, executor, hidden_from(principal.role))
+            answer["event"] = await sealed.shown(answer["event"], principal)
             read.rows = int(answer["event"] is not None)
         return answer
 

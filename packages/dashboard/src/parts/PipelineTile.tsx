@@ -120,7 +120,7 @@ const Flow = ({ pipeline }: { pipeline: Pipeline }) => {
         <p className={classes(styles.balance, balance.holds ? styles.good : styles.bad)}>
           {balance.holds ? <CircleCheck size={16} aria-hidden /> : <CircleX size={16} aria-hidden />}
           <span>
-            <strong>{balance.holds ? "The balance holds." : "The balance does not hold."}</strong> {balanceWords(balance)}
+            <strong>{balance.holds ? "The balance holds." : "The balance does not hold."}</strong> {balanceWords(balance, pipeline.erasing)}
           </span>
         </p>
       </div>

@@ -53,7 +53,7 @@ def selected(of: EventSelection, scope: Scope, p: Parameters) -> str:
 
 def keys(breakdown: list[str], scope: Scope) -> str:
     """The values of a breakdown as one array: '' where nothing is set, else '=' and the value."""
-    texts = [property_of(name, scope.role).text for name in breakdown]
+    texts = [property_of(name, scope).text for name in breakdown]
     return "[" + ", ".join(f"ifNull(concat('=', {text}), '')" for text in texts) + "]::Array(String)"
 
 

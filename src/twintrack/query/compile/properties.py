@@ -35,7 +35,7 @@ class Properties(RangedQuestion, EventSelection):
             return Plan(
                 {"main": main}, definition, lambda rows: _names(rows["main"], scope), reads=(period.start, period.end)
             )
-        text = property_of(self.property, scope.role).text
+        text = property_of(self.property, scope).text
         read = events(p, [f"{text} AS value"], where)
         found = f"positionCaseInsensitiveUTF8(value, {p.text(self.contains)}) > 0" if self.contains else "true"
         # Values of few people would tell about those people.

@@ -62,7 +62,7 @@ class Sessions(RangedQuestion):
 
     def _each(self, scope: Scope, p: Parameters, *, whose: bool = False) -> str:
         """A SELECT with a row for each session; `who` is empty where nobody asks."""
-        by = property_of(self.by, scope.role).text
+        by = property_of(self.by, scope).text
         where = [self.period(scope).within(p), condition(self.filter, scope, p), "session_id != ''"]
         person = whose or self.floor > 0
         columns = ["session_id", "event_timestamp", f"ifNull(concat('=', {by}), '') AS told", f"{PLACE} AS place"]

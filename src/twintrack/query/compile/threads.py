@@ -65,7 +65,7 @@ class Threads(RangedQuestion):
 
 def _kind(asked: Threads, scope: Scope, p: Parameters) -> str:
     """1 for a question, 2 for an answer, 0 for what is no message."""
-    role = property_of("event_metadata.role", scope.role).text
+    role = property_of("event_metadata.role", scope).text
     return f"if({selected(asked.message, scope, p)}, if(ifNull({role}, 'user') = 'user', 1, 2), 0)"
 
 
@@ -192,7 +192,7 @@ def _one(asked: Threads, scope: Scope, thread: str) -> Plan:
     p = Parameters(scope.tenancy)
     text = covered(scope.role).get("message_content", "message_content")
     who = "'[CLAIMED]'" if PERSON in hidden(scope.role) else PERSON
-    role = property_of("event_metadata.role", scope.role).text
+    role = property_of("event_metadata.role", scope).text
     rows = events(
         p,
         [f"{PLACE} AS place", "event_id", "event_name", f"{role} AS role", f"{text} AS said", "message_length"],

@@ -293,9 +293,9 @@ def _columns(asked: Trends, scope: Scope, p: Parameters) -> tuple[list[str], lis
         named = f"event_name IN {p.texts(series.names)} AND " if series.names else ""
         columns.append(f"({named}{one}) AS in_{n}")
         if series.property is not None:
-            columns.append(f"{property_of(series.property, scope.role).number} AS value_{n}")
+            columns.append(f"{property_of(series.property, scope).number} AS value_{n}")
     # A value is told from one that is not set, and both from the rest.
-    keys = [property_of(name, scope.role).text for name in asked.breakdown]
+    keys = [property_of(name, scope).text for name in asked.breakdown]
     columns.append("[" + ", ".join(f"ifNull(concat('=', {text}), '')" for text in keys) + "] AS keys")
     return columns, [f"in_{n}" for n in range(len(asked.series))]
 

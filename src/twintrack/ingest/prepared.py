@@ -1,0 +1,31 @@
+"""The pipeline where fields are sealed: people whom we see for the first time get their keys on the way through it."""
+
+from collections.abc import Sequence
+
+from twintrack.control.person_keys import PersonKeys
+from twintrack.event import RequestContext, WireEvent
+from twintrack.ingest.pipeline import Prepared, Rules, prepare
+from twintrack.ingest.seal import KeysMissing, Sealing
+from twintrack.outcomes import Refusal
+from twintrack.sealed_text import Fields
+
+
+class Preparing:
+    """Shape: without `fields` nothing is sealed, which costs nothing."""
+
+    def __init__(self, fields: Fields | None, person_keys: PersonKeys | None) -> None:
+        self._fields, self._keys = fields, person_keys
+
+    async def prepared(
+        self, elements: Sequence[WireEvent | Refusal], context: RequestContext, rules: Rules
+    ) -> Prepared:
+        """The batch behind the pipeline; keys that were made for it are on disk. Raises: Unavailable."""
+        if self._fields is None or self._keys is None:
+            return prepare(elements, context, rules)
+        project = context.tenancy.project
+        while True:
+            sealing = Sealing(self._fields, project, self._keys.known(project))
+            try:
+                return prepare(elements, context, rules._replace(sealing=sealing))
+            except KeysMissing as missing:
+                await self._keys.make(project, missing.people)
