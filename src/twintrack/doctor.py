@@ -196,7 +196,7 @@ def _expiry(services: Services) -> Check:
     """What is past its deadline is gone, give or take the time between two passes; a large month takes a day."""
     policies = services.control.retention.policies()
     removals = services.spool.removals
-    if removals is None or not policies.version:
+    if not policies.version:
         return Check("expiry", True, "nothing expires: no project has a rule of retention")
     months = removals.rewrites()
     if months or removals.version() != policies.version:

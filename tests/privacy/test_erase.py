@@ -16,7 +16,6 @@ from twintrack.clock import iso
 from twintrack.commands import command_app
 from twintrack.control.erasures import Erasures, State, Subject
 from twintrack.load.rollup import compare
-from twintrack.privacy.routes import able
 from twintrack.testing import uuid7, wire_event
 
 DAY = 86_400_000
@@ -220,7 +219,7 @@ def test_request_that_cannot_go_on_stops_nobody_else_and_goes_on_when_asked(serv
     service.send([wire_event(user_id="bob")])
     assert people(service) == {"bob": 1}
     control.ensure_project(ghost)
-    able(service.services.eraser).resume(made.id)
+    service.services.eraser.resume(made.id)
     finished(service, made.id)
     assert doctor(service)["erasures"]["ok"]
 

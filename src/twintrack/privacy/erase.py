@@ -20,7 +20,7 @@ import structlog
 from twintrack.clock import Clock
 from twintrack.control import subjects
 from twintrack.control.control import Control
-from twintrack.control.erasures import OPEN, Erasures, Request, State, Subject
+from twintrack.control.erasures import OPEN, Erasures, MovedOn, Request, State, Subject
 from twintrack.control.tombstones import ANONYMOUS, Marks, subject_hash
 from twintrack.errors import RequestError, StoreError, Unavailable
 from twintrack.load.rollup import feeds, first_whole_month
@@ -40,7 +40,7 @@ from twintrack.privacy.subject import Link, named, owned, tombstones_of, typed
 from twintrack.privacy.vendors import WAITING, Vendor
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.erase import Told, told
-from twintrack.spool.protocol import Kind, RewritableSpool, WholeSpool
+from twintrack.spool.protocol import Kind, WholeSpool
 from twintrack.store.protocol import Store
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ class Eraser:
     def __init__(
         self,
         control: Control,
-        spool: RewritableSpool,
+        spool: WholeSpool,
         store: Store,
         clock: Clock,
         vendors: Sequence[Vendor],
@@ -156,18 +156,27 @@ class Eraser:
     # -- in the loader's thread ----------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Goes on with the oldest open request; whether anything moved. Raises: StoreError; then a step is begun again."""
+        """Goes on with the oldest open request; whether anything moved. Raises: StoreError; then a step is begun again.
+
+        Of several loaders one does it; where another has taken its place it goes on from what is written down.
+        """
         if self._work is None:
             request = self._next()
-            if request is None:
+            if request is None or not self._spool.leads():
                 return False
             self._work = self._run(request)
+        elif not self._spool.leads():
+            self._work = None
+            return False
         try:
             return next(self._work)
         except StopIteration:
             self._work = None
             self._looked_at = -_LOOK_SECONDS
             return True
+        except MovedOn:
+            self._work = None
+            return False
         except StoreError:
             self._work = None
             raise
@@ -194,7 +203,7 @@ class Eraser:
             before = request.state
             try:
                 yield from steps[before](request)
-            except (StoreError, GeneratorExit):
+            except (StoreError, GeneratorExit, MovedOn):
                 raise
             except Unavailable:  # the disk; its own trouble is told elsewhere
                 yield False
@@ -259,9 +268,9 @@ class Eraser:
 
     def _out_of_spool(self, request: Request) -> Iterator[bool]:
         yield from self._drained(request.changed_at)
-        while (
-            self._spool.removals and self._spool.removals.pending()
-        ):  # what is counted as expired and still there would be counted twice
+        request.progress.topic = self._spool.remains()
+        # What is counted as expired and still there would be counted twice.
+        while self._spool.removals.pending() or not self._spool.quiet():
             yield False
         self._plan(request)
         subject, erased = _subject(request), set(self._spool.erased_ids())
@@ -324,9 +333,9 @@ class Eraser:
             raise RuntimeError("rows of the person came back while they were deleted")
         about(self._store, None)
         for month in request.progress.copied:
-            while self._spool.in_grace()[0]:
+            while not self._spool.quiet():
                 yield False
-            copy_month(self._store, month)
+            copy_month(self._store, month, self._spool.quiet)
         broken = detached(self._store)
         if broken:
             note = f"{broken} broken parts that the store has put aside (system.detached_parts) were not read"

@@ -68,9 +68,14 @@ class Filtered(NamedTuple):
     ids: list[bytes]  # of the events that were taken out
 
 
+def may_be_erased(record: Record, marks: Marks) -> bool:
+    """Whether the door may have taken it before it knew these tombstones."""
+    return record.received <= marks.latest_milliseconds + _IN_FLIGHT_MILLISECONDS
+
+
 def without_erased(record: Record, marks: Marks | None) -> Filtered:
     """A record of the log without the events of people who were erased while it was on its way. Pure."""
-    if marks is None or record.received > marks.latest_milliseconds + _IN_FLIGHT_MILLISECONDS:
+    if marks is None or not may_be_erased(record, marks):
         return Filtered(record, [])
     parts: list[Part] = []
     gone: list[bytes] = []

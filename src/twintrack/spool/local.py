@@ -12,7 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -311,9 +311,14 @@ class LocalSpool:
     def stale_months(self) -> list[int]:
         return self.ledger.stale_months()
 
-    @property
-    def alone(self) -> bool:
+    def leads(self) -> bool:
         return True
+
+    def quiet(self) -> bool:
+        return not self.ledger.chunks("frozen")
+
+    def release(self) -> None:
+        """There is nobody else."""
 
     def month_rebuilt(self, month: int) -> None:
         self.ledger.month_rebuilt(month)
@@ -327,6 +332,14 @@ class LocalSpool:
         """Ends the open segment of the log: once `passed`, no byte of what was appended before is in it any more."""
         self._writer.renew()
         self._renewed = self._log.end
+
+    def fence(self) -> Callable[[], bool]:
+        since = self._clock.milliseconds()
+        return lambda: (oldest := self.depth().oldest_milliseconds) is None or oldest > since
+
+    def remains(self) -> dict[str, Any]:
+        """Nothing: its files are ours."""
+        return {}
 
     def passed(self) -> bool:
         """Whether all that was appended before the last `renew` is frozen, and its files are gone."""
@@ -353,11 +366,6 @@ class LocalSpool:
 
     def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
         self.ledger.forget_erased(identities)
-
-    # -- expire --------------------------------------------------------------------------------------------------
-
-    def removing(self) -> dict[int, int]:
-        return self.removals.pending()
 
     # -- look ----------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ _READ_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 _CLOSE_SECONDS = 3.0
 _LARGEST_MESSAGE_BYTES = 1_000_000
+_KEEPS = ("retention.ms", "segment.ms")
 
 
 def _client() -> Any:
@@ -104,6 +105,21 @@ class Broker:
                 ) from error
         found = admin.list_topics(topic, timeout=_ASK_SECONDS).topics[topic]
         return len(found.partitions)
+
+    def keeps(self) -> dict[str, int]:
+        """What the broker tells of how long the topic keeps messages: `retention.ms`, `segment.ms`. Not every one does."""
+        kafka = _client()
+        from confluent_kafka import admin as administration
+
+        named = kafka.admin.ConfigResource(kafka.admin.ResourceType.TOPIC, self.address.topic)
+        admin = administration.AdminClient(self._options)
+        try:
+            told = admin.describe_configs([named], request_timeout=_ASK_SECONDS)[named].result(_ASK_SECONDS)
+        except (kafka.KafkaException, TimeoutError) as error:
+            log.warning("kafka_settings_not_told", kind=type(error).__name__)
+            return {}
+        found = {name: told[name].value for name in _KEEPS if name in told}
+        return {name: int(value) for name, value in found.items() if value is not None}
 
     def sender(self, timeout_seconds: float) -> "Sender":
         return Sender(self.address.topic, self._options, timeout_seconds)
@@ -304,6 +320,34 @@ class Reader:
         except self._kafka.KafkaException as error:
             raise _away(error) from error
         return max(0, int(low))
+
+    def end(self, partition: int) -> int:
+        """The offset behind the last message; 0 where the topic holds none. Raises: Unavailable.
+
+        Read up to, not only asked for: some brokers answer with where the last batch begins.
+        """
+        try:
+            low, high = self._again.get_watermark_offsets(self._place(partition), timeout=_ASK_SECONDS)
+        except self._kafka.KafkaException as error:
+            raise _away(error) from error
+        if high <= max(low, 0):
+            return 0
+        until = time.monotonic() + _READ_SECONDS
+        self._again.assign([self._place(partition, max(low, high - 1))])
+        try:
+            while time.monotonic() < until:
+                for message in self._again.consume(10_000, 0.5):
+                    fault = message.error()
+                    if fault is None:
+                        continue
+                    if fault.code() != self._kafka.KafkaError._PARTITION_EOF:
+                        raise _away(self._kafka.KafkaException(fault))
+                    offset = message.offset()
+                    assert offset is not None
+                    return offset
+        finally:
+            self._again.unassign()
+        raise Unavailable("the broker did not answer in time", hint="it is asked again")
 
     def fetch(self, partition: int, first: int, end: int) -> Iterator[tuple[int, bytes]]:
         """(offset, value) of a range. Raises: Unavailable, ChunkDamaged."""

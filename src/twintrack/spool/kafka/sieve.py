@@ -1,0 +1,77 @@
+"""What is taken out of messages when they are judged: a topic cannot be rewritten, so what waits in it is looked at when
+it is read.
+
+Events of people who were erased while they were on their way, and events that are past their deadline by now. It is
+decided once, with the verdict: whoever takes a partition over replays what was decided, whatever holds by then.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from twintrack.control.retention import Lifetimes, Policies
+from twintrack.control.tombstones import Marks
+from twintrack.spool.erase import may_be_erased, told
+from twintrack.spool.protocol import Kind
+from twintrack.spool.segment import Part, Record
+
+# What the door saw so short a time ago has passed its rules; a later pass over the store takes the rest.
+_FRESH_MILLISECONDS = 60_000
+ERASED = "erased"  # the kind of a part whose rows are gone already: ids alone
+_FATES = {"erased": "topic", "expired": "retention"}
+
+
+class Rights(Protocol):
+    """What holds for people and projects, as the control data say it."""
+
+    def tombstones(self, project: str) -> Marks | None: ...
+
+    def known_tombstones(self, *, now: bool = False) -> int: ...
+
+    def policies(self) -> Policies: ...
+
+
+class Sieve(NamedTuple):
+    marks_of: Callable[[str], Marks | None]
+    policies: Policies
+    known_tombstones: int | None  # how many it judges by; None where nobody asks
+    now_milliseconds: int
+
+    @classmethod
+    def of(cls, rights: Rights, now_milliseconds: int, *, anew: bool = False) -> "Sieve":
+        """By what is known now, at most a second old."""
+        known = rights.known_tombstones(now=anew)  # before any of them is asked: what comes later only adds
+        return cls(rights.tombstones, rights.policies(), known, now_milliseconds)
+
+    def taken(self, record: Record, part: Part) -> list[str] | None:
+        """For each row the outcome that takes it out, empty where it stays; None where all stay."""
+        if part.kind == ERASED:
+            return ["erased"] * part.rows
+        marks = self.marks_of(record.project)
+        if marks is not None and not may_be_erased(record, marks):
+            marks = None
+        lives = self.policies.of(record.project)
+        if record.import_id or record.received > self.now_milliseconds - _FRESH_MILLISECONDS:
+            lives = None
+        if part.kind != Kind.EVENTS or (marks is None and lives is None):
+            return None
+        return [self._fate(line, marks, lives) for line in part.lines.split(b"\n")]
+
+    def _fate(self, line: bytes, marks: Marks | None, lives: Lifetimes | None) -> str:
+        row = told(line)
+        if marks is not None and marks.covers(row.environment, row.user_id, row.anonymous_id, row.moment):
+            return "erased"
+        if lives is not None:
+            name = msgspec.json.decode(row.event_name, type=str)
+            if lives.expired(name, int(row.event_timestamp), self.now_milliseconds // 1000):
+                return "expired"
+        return ""
+
+
+NOBODY = Sieve(lambda _: None, Policies({}, 0), None, 0)
+
+
+def reason_of(outcome: str) -> str:
+    """Under which reason it is counted."""
+    return _FATES[outcome]
