@@ -321,33 +321,39 @@ class Reader:
             raise _away(error) from error
         return max(0, int(low))
 
-    def end(self, partition: int) -> int:
-        """The offset behind the last message; 0 where the topic holds none. Raises: Unavailable.
+    def ends(self, partitions: int) -> dict[int, int]:
+        """By partition the offset behind its last message, 0 where it holds none. Raises: Unavailable.
 
         Read up to, not only asked for: some brokers answer with where the last batch begins.
         """
+        ends = dict.fromkeys(range(partitions), 0)
+        last = []
+        for number in ends:
+            try:
+                low, high = self._again.get_watermark_offsets(self._place(number), timeout=_ASK_SECONDS)
+            except self._kafka.KafkaException as error:
+                raise _away(error) from error
+            if high > max(low, 0):
+                last.append(self._place(number, max(low, high - 1)))
+        left, until = {one.partition for one in last}, time.monotonic() + _READ_SECONDS
+        self._again.assign(last)
         try:
-            low, high = self._again.get_watermark_offsets(self._place(partition), timeout=_ASK_SECONDS)
-        except self._kafka.KafkaException as error:
-            raise _away(error) from error
-        if high <= max(low, 0):
-            return 0
-        until = time.monotonic() + _READ_SECONDS
-        self._again.assign([self._place(partition, max(low, high - 1))])
-        try:
-            while time.monotonic() < until:
-                for message in self._again.consume(10_000, 0.5):
-                    fault = message.error()
-                    if fault is None:
-                        continue
-                    if fault.code() != self._kafka.KafkaError._PARTITION_EOF:
-                        raise _away(self._kafka.KafkaException(fault))
-                    offset = message.offset()
-                    assert offset is not None
-                    return offset
+            while left:
+                if time.monotonic() > until:
+                    raise Unavailable("the broker did not answer in time", hint="it is asked again")
+                message = self._again.poll(0.5)
+                fault = message.error() if message is not None else None
+                if message is None or fault is None:
+                    continue
+                if fault.code() != self._kafka.KafkaError._PARTITION_EOF:
+                    raise _away(self._kafka.KafkaException(fault))
+                place, offset = message.partition(), message.offset()
+                assert place is not None and offset is not None
+                ends[place] = offset
+                left.discard(place)
         finally:
             self._again.unassign()
-        raise Unavailable("the broker did not answer in time", hint="it is asked again")
+        return ends
 
     def fetch(self, partition: int, first: int, end: int) -> Iterator[tuple[int, bytes]]:
         """(offset, value) of a range. Raises: Unavailable, ChunkDamaged."""

@@ -13,12 +13,14 @@ from typing import Any
 import structlog
 
 from twintrack.clock import Clock
+from twintrack.control.retention import NONE as NO_RULES
 from twintrack.errors import Unavailable
 from twintrack.metrics import Metrics
 from twintrack.seal import DataKeys
 from twintrack.spool.kafka.broker import Sender
 from twintrack.spool.kafka.fallback import Fallback
-from twintrack.spool.kafka.message import Outgoing, delivery_id, split
+from twintrack.spool.kafka.message import Outgoing, delivery_id, sifted, split
+from twintrack.spool.kafka.sieve import Rights, Sieve
 from twintrack.spool.protocol import Delivery
 
 log = structlog.get_logger()
@@ -39,11 +41,13 @@ class Door:
         *,
         ledger: str,
         partitions: int,
+        rights: Rights,
         keys: DataKeys | None = None,
     ) -> None:
         self.fallback = fallback
         self._sender, self._clock, self._metrics = sender, clock, metrics
         self._ledger, self._partitions, self._keys = ledger, partitions, keys
+        self._rights = rights
         self._away = ""  # why messages go to the fallback
         self._imports: dict[str, dict[int, int]] = {}  # import id to the end of what it appended, by partition
         self._drained: dict[int, int] = {}  # newest offset sent out of the fallback, by partition
@@ -135,10 +139,11 @@ class Door:
                 log.error("fallback_drain_failed", exc_info=True)
 
     def _drain(self, number: int) -> bool:
-        """Whether the broker has all of a segment now."""
+        """Whether the broker has all of a segment now. Who was erased meanwhile does not come into the topic."""
         batch: list[Outgoing] = []
         for message in self.fallback.read(number):
-            batch.append(message)
+            sieve = Sieve(self._rights.tombstones, NO_RULES, None, 0)
+            batch.append(sifted(message, sieve.sifted, self._keys))
             if len(batch) >= _DRAIN_MESSAGES:
                 if not self._confirmed(batch):
                     return False

@@ -10,8 +10,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from twintrack.control.retention import Lifetimes, Policies
+from twintrack.control.retention import NONE, Lifetimes, Policies
 from twintrack.control.tombstones import Marks
+from twintrack.spool.claims import split_ids
 from twintrack.spool.erase import may_be_erased, told
 from twintrack.spool.protocol import Kind
 from twintrack.spool.segment import Part, Record
@@ -47,7 +48,7 @@ class Sieve(NamedTuple):
     def taken(self, record: Record, part: Part) -> list[str] | None:
         """For each row the outcome that takes it out, empty where it stays; None where all stay."""
         if part.kind == ERASED:
-            return ["erased"] * part.rows
+            return ["erased"] * part.rows if part.ids else None
         marks = self.marks_of(record.project)
         if marks is not None and not may_be_erased(record, marks):
             marks = None
@@ -57,6 +58,23 @@ class Sieve(NamedTuple):
         if part.kind != Kind.EVENTS or (marks is None and lives is None):
             return None
         return [self._fate(line, marks, lives) for line in part.lines.split(b"\n")]
+
+    def sifted(self, record: Record) -> Record:
+        """The record with the rows of erased people gone, their ids in parts of their own, where they are counted."""
+        parts: list[Part] = []
+        for part in record.parts:
+            taken = self.taken(record, part) if part.kind == Kind.EVENTS else None
+            if taken is None or not any(taken):
+                parts.append(part)
+                continue
+            rows = list(zip(taken, split_ids(part.ids), part.lines.split(b"\n"), strict=True))
+            kept = [(event_id, line) for outcome, event_id, line in rows if not outcome]
+            gone = b"".join(event_id for outcome, event_id, _ in rows if outcome)
+            if kept:
+                ids, lines = b"".join(one for one, _ in kept), b"\n".join(line for _, line in kept)
+                parts.append(part._replace(rows=len(kept), ids=ids, lines=lines))
+            parts.append(part._replace(kind=ERASED, rows=len(gone) // 16, ids=gone, lines=b""))
+        return record._replace(parts=parts)
 
     def _fate(self, line: bytes, marks: Marks | None, lives: Lifetimes | None) -> str:
         row = told(line)
@@ -69,7 +87,7 @@ class Sieve(NamedTuple):
         return ""
 
 
-NOBODY = Sieve(lambda _: None, Policies({}, 0), None, 0)
+NOBODY = Sieve(lambda _: None, NONE, None, 0)
 
 
 def reason_of(outcome: str) -> str:

@@ -95,6 +95,7 @@ class KafkaSpool:
             metrics,
             ledger=ledger,
             partitions=self._partition_count,
+            rights=rights,
             keys=keys,
         )
 
@@ -414,7 +415,7 @@ class KafkaSpool:
 
     def _ends(self) -> dict[int, int]:
         with contextlib.closing(self._broker.reader()) as reader:  # the loader's is at work
-            return {number: reader.end(number) for number in range(self._partition_count)}
+            return reader.ends(self._partition_count)
 
     def renew(self) -> None:
         self._fence = self.fence()
