@@ -30,7 +30,7 @@ from twintrack.spool.freeze import Freezer
 from twintrack.spool.known import KnownIds
 from twintrack.spool.ledger import STATES, SUSPECT, Ledger
 from twintrack.spool.log import Log
-from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
+from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes, TakenLink
 from twintrack.spool.removals import Removals
 from twintrack.spool.segment import Damage, Position
 from twintrack.spool.settle import Settling
@@ -366,6 +366,12 @@ class LocalSpool:
 
     def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
         self.ledger.forget_erased(identities)
+
+    def taken_links(self) -> list[TakenLink]:
+        return self.ledger.links()
+
+    def forget_links(self, links: Iterable[TakenLink]) -> None:
+        self.ledger.forget_links(links)
 
     # -- look ----------------------------------------------------------------------------------------------------
 

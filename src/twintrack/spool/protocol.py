@@ -52,6 +52,16 @@ class Delivery(NamedTuple):
     import_id: str = ""
 
 
+class TakenLink(NamedTuple):
+    """Both ids of an event that was taken out before the store had it: whose anonymous id it was is known by it alone."""
+
+    project: str
+    environment: str
+    anonymous_id: str
+    user_id: str
+    at: float  # seconds since 1970
+
+
 class Chunk(NamedTuple):
     """A frozen insert: same rows, same token, however often it is tried."""
 
@@ -392,3 +402,9 @@ class WholeSpool(Spool, Protocol):
         ...
 
     def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None: ...
+
+    def taken_links(self) -> list[TakenLink]:
+        """Links of events that were taken out, until they are forgotten."""
+        ...
+
+    def forget_links(self, links: Iterable[TakenLink]) -> None: ...

@@ -8,6 +8,7 @@ again later under the same keys. While the broker is away no request waits for i
 import asyncio
 import secrets
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -21,7 +22,7 @@ from twintrack.spool.kafka.broker import Sender
 from twintrack.spool.kafka.fallback import Fallback
 from twintrack.spool.kafka.message import Outgoing, delivery_id, sifted, split
 from twintrack.spool.kafka.sieve import Rights, Sieve
-from twintrack.spool.protocol import Delivery
+from twintrack.spool.protocol import Delivery, TakenLink
 
 log = structlog.get_logger()
 _DRAIN_SECONDS = 1.0
@@ -42,12 +43,13 @@ class Door:
         ledger: str,
         partitions: int,
         rights: Rights,
+        note_links: Callable[[set[TakenLink]], None],
         keys: DataKeys | None = None,
     ) -> None:
         self.fallback = fallback
         self._sender, self._clock, self._metrics = sender, clock, metrics
         self._ledger, self._partitions, self._keys = ledger, partitions, keys
-        self._rights = rights
+        self._rights, self._note_links = rights, note_links
         self._away = ""  # why messages go to the fallback
         self._imports: dict[str, dict[int, int]] = {}  # import id to the end of what it appended, by partition
         self._drained: dict[int, int] = {}  # newest offset sent out of the fallback, by partition
@@ -142,8 +144,7 @@ class Door:
         """Whether the broker has all of a segment now. Who was erased meanwhile does not come into the topic."""
         batch: list[Outgoing] = []
         for message in self.fallback.read(number):
-            sieve = Sieve(self._rights.tombstones, NO_RULES, None, 0)
-            batch.append(sifted(message, sieve.sifted, self._keys))
+            batch.append(self._sifted(message))
             if len(batch) >= _DRAIN_MESSAGES:
                 if not self._confirmed(batch):
                     return False
@@ -153,6 +154,14 @@ class Door:
         self.fallback.remove(number)
         log.info("fallback_drained", segment=number)
         return True
+
+    def _sifted(self, message: Outgoing) -> Outgoing:
+        links: set[TakenLink] = set()
+        sieve = Sieve(self._rights.tombstones, NO_RULES, None, 0)
+        message = sifted(message, lambda record: sieve.sifted(record, links), self._keys)
+        if links:
+            self._note_links(links)
+        return message
 
     def _confirmed(self, batch: list[Outgoing]) -> bool:
         answered = threading.Event()

@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import (
@@ -39,6 +39,7 @@ from twintrack.spool.kafka.tables import (
     LEDGER_LENGTH,
     chunks,
     complete,
+    erased_links,
     heads,
     housework,
     imports,
@@ -50,7 +51,7 @@ from twintrack.spool.kafka.tables import (
 )
 from twintrack.spool.kafka.tables import erased as erased_ids
 from twintrack.spool.kafka.verdict import Decided, Refusal, Tally
-from twintrack.spool.protocol import Chunk, Kind
+from twintrack.spool.protocol import Chunk, Kind, TakenLink
 
 _MOST_REFUSED = 100_000
 
@@ -65,6 +66,14 @@ class Hushed(Exception):
 
 class Outdated(Exception):
     """Somebody was erased since this was judged; nothing was written."""
+
+
+class Taken(NamedTuple):
+    """What a verdict took out for people who were erased, and by how many tombstones it was judged."""
+
+    erased: Iterable[tuple[str, bytes]]
+    links: Iterable[TakenLink]
+    known_tombstones: int | None  # None where nobody asks
 
 
 class Verdicts:
@@ -184,12 +193,10 @@ class Verdicts:
         decided: Sequence[Decided],
         counts: Counter[Tally],
         refusals: Sequence[Refusal],
-        erased: Iterable[tuple[str, bytes]] = (),
-        known_tombstones: int | None = None,
+        taken: Taken,
     ) -> None:
         """The verdict about offsets from `first` to before `end`, in one transaction.
 
-        Shape: `erased` are events that were taken out for their person, `known_tombstones` how many it was judged by.
         Raises: Overtaken where `first` is not the partition's head any more; Hushed; Outdated.
         """
         with self._engine.begin() as db:
@@ -198,11 +205,12 @@ class Verdicts:
                 raise Overtaken
             self._check_quiet(db)
             # Who is erased from here on finds this verdict written; whoever was before must have been known to it.
-            if known_tombstones is not None and _count(db, tombstones) != known_tombstones:
+            if taken.known_tombstones is not None and _count(db, tombstones) != taken.known_tombstones:
                 raise Outdated
             self._add(db, decided)
             self.tally(db, counts)
-            note_erased(db, self.topic, erased)
+            note_erased(db, self.topic, taken.erased)
+            note_links(db, self.topic, taken.links)
             if refusals:
                 db.execute(insert(refused), [refusal._asdict() for refusal in refusals])
 
@@ -450,6 +458,12 @@ def note_erased(db: Connection, topic: str, identities: Iterable[tuple[str, byte
         same = (erased_ids.c.topic == topic) & (erased_ids.c.project == project) & (erased_ids.c.event_id == event_id)
         if db.execute(select(erased_ids.c.project).where(same)).first() is None:
             db.execute(insert(erased_ids).values(topic=topic, project=project, event_id=event_id))
+
+
+def note_links(db: Connection, topic: str, links: Iterable[TakenLink]) -> None:
+    values = [{"topic": topic, **link._asdict()} for link in links]
+    if values:
+        db.execute(insert(erased_links), values)
 
 
 def _places(one: Decided) -> str:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from twintrack.spool.chunks import identity_of, place_of
 from twintrack.spool.claims import Claims, claim_key, is_timed, project_tag, split_ids
-from twintrack.spool.kafka.ledger import Verdicts
+from twintrack.spool.kafka.ledger import Taken, Verdicts
 from twintrack.spool.kafka.message import Message
 from twintrack.spool.kafka.sieve import NOBODY, Sieve
 from twintrack.spool.kafka.verdict import Decided, Half, Tally, Verdict, kept, replay, take_apart
@@ -166,8 +166,7 @@ class Partition:
                 [d for d, _ in decided],
                 verdict.counts,
                 verdict.refusals,
-                verdict.erased,
-                sieve.known_tombstones,
+                Taken(verdict.erased, verdict.links, sieve.known_tombstones),
             )
         except BaseException:
             if claimed.transaction is not None:

@@ -14,10 +14,10 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from twintrack.errors import ChunkDamaged
 from twintrack.spool.chunks import identity_of, next_token
-from twintrack.spool.kafka.ledger import Overtaken, Verdicts
-from twintrack.spool.kafka.tables import complete, erased, erasures, policies, removals, rewrites
+from twintrack.spool.kafka.ledger import Overtaken, Verdicts, note_links
+from twintrack.spool.kafka.tables import complete, erased, erased_links, erasures, policies, removals, rewrites
 from twintrack.spool.kafka.verdict import Decided, Place, Tally, kept
-from twintrack.spool.protocol import Kind
+from twintrack.spool.protocol import Kind, TakenLink
 
 log = structlog.get_logger()
 _QUARANTINED = "quarantined"
@@ -174,6 +174,24 @@ class TopicRemovals:
             for project, event_id in identities:
                 same = (erased.c.project == project) & (erased.c.event_id == event_id)
                 db.execute(delete(erased).where((erased.c.topic == self._topic) & same))
+
+    def taken_links(self) -> list[TakenLink]:
+        with self._ledger.begin() as db:
+            found = db.execute(select(erased_links).where(erased_links.c.topic == self._topic))
+            return [TakenLink(*(getattr(row, name) for name in TakenLink._fields)) for row in found]
+
+    def note_links(self, links: Iterable[TakenLink]) -> None:
+        """Of messages that this node took somebody out of before they were sent."""
+        with self._ledger.begin() as db:
+            note_links(db, self._topic, links)
+
+    def forget_links(self, links: Iterable[TakenLink]) -> None:
+        with self._ledger.begin() as db:
+            for link in links:
+                where = erased_links.c.topic == self._topic
+                for name, value in link._asdict().items():
+                    where &= erased_links.c[name] == value
+                db.execute(delete(erased_links).where(where))
 
     # -- quarantine ----------------------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ import msgspec
 from twintrack.control.retention import NONE, Lifetimes, Policies
 from twintrack.control.tombstones import Marks
 from twintrack.spool.claims import split_ids
-from twintrack.spool.erase import may_be_erased, told
-from twintrack.spool.protocol import Kind
+from twintrack.spool.erase import link_of, may_be_erased, told
+from twintrack.spool.protocol import Kind, TakenLink
 from twintrack.spool.segment import Part, Record
 
 # What the door saw so short a time ago has passed its rules; a later pass over the store takes the rest.
@@ -45,10 +45,13 @@ class Sieve(NamedTuple):
         known = rights.known_tombstones(now=anew)  # before any of them is asked: what comes later only adds
         return cls(rights.tombstones, rights.policies(), known, now_milliseconds)
 
-    def taken(self, record: Record, part: Part) -> list[str] | None:
-        """For each row the outcome that takes it out, empty where it stays; None where all stay."""
+    def taken(self, record: Record, part: Part, links: set[TakenLink]) -> list[str] | None:
+        """For each row the outcome that takes it out, empty where it stays; None where all stay.
+
+        Adds the links of erased people to `links`.
+        """
         if part.kind == ERASED:
-            return ["erased"] * part.rows if part.ids else None
+            return ["erased"] * part.rows
         marks = self.marks_of(record.project)
         if marks is not None and not may_be_erased(record, marks):
             marks = None
@@ -57,13 +60,13 @@ class Sieve(NamedTuple):
             lives = None
         if part.kind != Kind.EVENTS or (marks is None and lives is None):
             return None
-        return [self._fate(line, marks, lives) for line in part.lines.split(b"\n")]
+        return [self._fate(line, marks, lives, links) for line in part.lines.split(b"\n")]
 
-    def sifted(self, record: Record) -> Record:
+    def sifted(self, record: Record, links: set[TakenLink]) -> Record:
         """The record with the rows of erased people gone, their ids in parts of their own, where they are counted."""
         parts: list[Part] = []
         for part in record.parts:
-            taken = self.taken(record, part) if part.kind == Kind.EVENTS else None
+            taken = self.taken(record, part, links) if part.kind == Kind.EVENTS else None
             if taken is None or not any(taken):
                 parts.append(part)
                 continue
@@ -76,9 +79,10 @@ class Sieve(NamedTuple):
             parts.append(part._replace(kind=ERASED, rows=len(gone) // 16, ids=gone, lines=b""))
         return record._replace(parts=parts)
 
-    def _fate(self, line: bytes, marks: Marks | None, lives: Lifetimes | None) -> str:
+    def _fate(self, line: bytes, marks: Marks | None, lives: Lifetimes | None, links: set[TakenLink]) -> str:
         row = told(line)
         if marks is not None and marks.covers(row.environment, row.user_id, row.anonymous_id, row.moment):
+            links |= link_of(row)
             return "erased"
         if lives is not None:
             name = msgspec.json.decode(row.event_name, type=str)

@@ -35,7 +35,7 @@ from twintrack.spool.kafka.removals import TopicRemovals
 from twintrack.spool.kafka.sieve import Rights, Sieve
 from twintrack.spool.kafka.verdict import Decided, Tally, kept
 from twintrack.spool.local import SpoolSizes
-from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
+from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes, TakenLink
 from twintrack.spool.segment import Record
 
 log = structlog.get_logger()
@@ -96,6 +96,7 @@ class KafkaSpool:
             ledger=ledger,
             partitions=self._partition_count,
             rights=rights,
+            note_links=self.removals.note_links,
             keys=keys,
         )
 
@@ -452,6 +453,12 @@ class KafkaSpool:
 
     def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
         self.removals.forget_erased(identities)
+
+    def taken_links(self) -> list[TakenLink]:
+        return self.removals.taken_links()
+
+    def forget_links(self, links: Iterable[TakenLink]) -> None:
+        self.removals.forget_links(links)
 
     # -- look ----------------------------------------------------------------------------------------------------
 

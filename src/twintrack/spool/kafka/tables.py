@@ -1,6 +1,6 @@
 """The tables of a topic's verdicts, in the control data that all of its nodes share."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 LEDGER_LENGTH = 16
 
@@ -104,6 +104,17 @@ erased = Table(
     Column("topic", String(249), primary_key=True),
     Column("project", String(100), primary_key=True),
     Column("event_id", LargeBinary(16), primary_key=True),  # taken out before the store had it
+)
+erased_links = Table(
+    "spool_erased_links",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("topic", String(249), nullable=False),
+    Column("project", String(100), nullable=False),
+    Column("environment", String(100), nullable=False),
+    Column("anonymous_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("at", Float(53), nullable=False),  # seconds
 )
 complete = Table(
     "spool_complete",

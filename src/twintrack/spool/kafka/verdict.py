@@ -14,7 +14,7 @@ from twintrack.errors import ChunkDamaged
 from twintrack.spool.chunks import Gathered, Group, place_of
 from twintrack.spool.claims import split_ids
 from twintrack.spool.kafka.sieve import Sieve, reason_of
-from twintrack.spool.protocol import Chunk, Kind
+from twintrack.spool.protocol import Chunk, Kind, TakenLink
 from twintrack.spool.segment import Part, Record
 
 Place = tuple[str, str]  # project, environment
@@ -53,6 +53,7 @@ class Verdict:
     def __init__(self, partition: int, first: int, end: int, sieve: Sieve) -> None:
         self.partition, self.first, self.end, self._sieve = partition, first, end, sieve
         self.erased: list[tuple[str, bytes]] = []  # (project, event id) of events whose person was erased
+        self.links: set[TakenLink] = set()  # that erased people had
         self.never_late: list[tuple[str, bytes]] = []  # of events that would have been looked up and were taken out
         self.counts: Counter[Tally] = Counter()
         self.refusals: list[Refusal] = []
@@ -85,7 +86,7 @@ class Verdict:
 
     def _sift(self, record: Record, part: Part, free: list[bool], *, late: bool) -> list[bool]:
         """Which new rows stay; the others are counted as what takes them out."""
-        taken = self._sieve.taken(record, part)
+        taken = self._sieve.taken(record, part, self.links)
         if taken is None:
             return free
         for event_id, new, outcome in zip(split_ids(part.ids), free, taken, strict=True):
