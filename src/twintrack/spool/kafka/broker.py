@@ -148,6 +148,10 @@ class Sender:
         }
         self._lock = threading.Lock()
         self._error: type[Exception] = _client().KafkaException
+        # Behind messages that were not confirmed in time a client counts on in a way that not every broker follows: then
+        # each later message is refused, until another producer begins anew. The delivery's key tells copies, not its count.
+        kinds = _client().KafkaError
+        self._given_up = (kinds.PRODUCER_FENCED, kinds.INVALID_PRODUCER_EPOCH, kinds.OUT_OF_ORDER_SEQUENCE_NUMBER)
         self._producer: Producer = _client().Producer(self._options)
         self._fatal = False
         self._stopping = threading.Event()
@@ -177,6 +181,7 @@ class Sender:
         for place, message in enumerate(messages):
 
             def arrived(error: Any, sent: "Message", place: int = place) -> None:
+                self._fatal = self._fatal or (error is not None and error.code() in self._given_up)
                 report(place, None if error is not None else sent.offset())
 
             try:
