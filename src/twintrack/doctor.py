@@ -14,6 +14,7 @@ from twintrack.trace.pipeline_state import in_doubt, pipeline_state
 
 _COMPARISONS = 3  # a rollup is compared again where events were loaded meanwhile
 _SKEW_MILLISECONDS = 60_000
+_LED_MILLISECONDS = 60_000
 _AHEAD_MILLISECONDS = 300_000
 _EXPIRY_SECONDS = 2 * 86_400
 
@@ -131,6 +132,14 @@ def _erasures(services: Services) -> Check:
             f"see the log for why, then `twintrack erase --resume {failed[0]}`",
         )
     waiting = requests.open()
+    waited = services.clock.milliseconds() - waiting[0].requested_at if waiting else 0
+    if waited > _LED_MILLISECONDS and not services.spool.led():
+        return Check(
+            "erasures",
+            False,
+            f"{len(waiting):,} wait since {iso(waiting[0].requested_at)}, and no loader is at work",
+            "start `twintrack load`, or a node without TWINTRACK_LOAD=false",
+        )
     return Check(
         "erasures",
         True,

@@ -21,6 +21,7 @@ from tests.faults.test_kafka import PARTITIONS, Cluster, doctor, ids_of, spool_o
 from tests.privacy.kit import ask
 from tests.server import Server
 from twintrack.clock import iso
+from twintrack.control.erasures import Erasures, Subject
 from twintrack.testing import wire_event
 
 DAY = 86_400_000
@@ -198,6 +199,14 @@ def test_fallback_is_sent_without_who_was_erased_meanwhile_and_her_browser_is_fo
     reader.close()
     assert b"zqx-ann" not in sent and b"bob" in sent
     healthy(node)
+
+
+def test_doctor_says_that_a_request_waits_for_a_loader(cluster: Cluster) -> None:
+    node = cluster.node()
+    control, now = node.services.control, node.services.clock.milliseconds()
+    Erasures(control.engine).create("demo", Subject("user", "ann", ["ann"], []), "", (), now - 120_000)
+    (said,) = (check for check in doctor(node)["checks"] if check["check"] == "erasures")
+    assert not said["ok"] and "no loader" in said["says"] and "twintrack load" in said["do"]
 
 
 def test_export_waits_for_what_stands_in_the_topic(cluster: Cluster) -> None:

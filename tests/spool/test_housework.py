@@ -55,8 +55,11 @@ def loaders(folder: Path, *names: str) -> Iterator[list[Loader]]:
 
 def test_one_leads_and_another_takes_the_place_of_one_that_ends(tmp_path: Path) -> None:
     with loaders(tmp_path, "one", "other") as (one, other):
+        assert not other.housework.led()
         assert one.housework.leads() and not other.housework.leads()
+        assert other.housework.led()
         one.housework.close()
+        assert not other.housework.led()
         other.clock.advance(1)
         assert other.housework.leads()
 

@@ -206,6 +206,10 @@ class Spool(Protocol):
         """The others may go on."""
         ...
 
+    def led(self) -> bool:
+        """Whether any loader has led within the last minute."""
+        ...
+
     def month_rebuilt(self, month: int) -> None: ...
 
     @property

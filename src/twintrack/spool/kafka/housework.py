@@ -26,6 +26,7 @@ _SURE_SECONDS = 5.0  # so long after a beat the place is surely ours
 _LEASE_SECONDS = 10.0  # so long without one it may be taken
 _LOOK_SECONDS = 1.0
 _PATIENCE_SECONDS = 10.0  # loading is not held up longer by a chunk that does not settle
+_GONE_MILLISECONDS = 60_000
 _NOBODY = ""
 
 
@@ -69,6 +70,12 @@ class Housework:
                 return False
             self._looked_at = now
             return self._take(now)
+
+    def led(self) -> bool:
+        """Whether any loader has had the place within the last minute, by this node's clock. Raises: SQLAlchemyError."""
+        with self._ledger.begin() as db:
+            row = db.execute(select(housework.c.holder, housework.c.seen_milliseconds).where(self._here)).one()
+        return bool(row.holder != _NOBODY and row.seen_milliseconds > self._clock.milliseconds() - _GONE_MILLISECONDS)
 
     def _take(self, now: float) -> bool:
         with self._ledger.begin() as db:

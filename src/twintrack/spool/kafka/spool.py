@@ -395,6 +395,9 @@ class KafkaSpool:
     def release(self) -> None:
         self._housework.release()
 
+    def led(self) -> bool:
+        return self._housework.led()
+
     def month_rebuilt(self, month: int) -> None:
         self.ledger.month_rebuilt(month)
 
