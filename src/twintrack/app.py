@@ -54,10 +54,8 @@ from twintrack.query.kind_routes import kind_routes
 from twintrack.query.routes import query_routes
 from twintrack.query.sealed import Sealed
 from twintrack.query.sql_routes import sql_routes
-from twintrack.seal import DataKeys
 from twintrack.settings import Settings
 from twintrack.spans import Spans, exported_spans
-from twintrack.spool.erase import MarksOf
 from twintrack.spool.kafka.broker import Address, Broker
 from twintrack.spool.kafka.spool import KafkaSpool
 from twintrack.spool.local import LocalSpool, SpoolSizes
@@ -92,7 +90,7 @@ class Services:
     store: Store
     spool: WholeSpool
     loader: Loader
-    eraser: Eraser | None  # a topic cannot be rewritten
+    eraser: Eraser
     exporter: Exporter
     executor: Executor
     answers: Answers
@@ -145,8 +143,7 @@ def open_spool(
     clock: Clock,
     metrics: Metrics,
     reached: Callable[[str], None],
-    marks_of: MarksOf,
-    keys: DataKeys | None,
+    control: Control,
 ) -> WholeSpool:
     """The spool that `TWINTRACK_SPOOL` names. Raises: SettingsError, SpoolFormat, Unavailable."""
     sizes = SpoolSizes(
@@ -160,8 +157,8 @@ def open_spool(
         settings.id_window_days,
     )
     if settings.spool == "local":
-        boot = settings.boot or boot_id()
-        folder = settings.data / "spool"
+        boot, keys = settings.boot or boot_id(), control.data_keys
+        folder, marks_of = settings.data / "spool", control.tombstones
         return LocalSpool(folder, clock, metrics, sizes, boot=boot, reached=reached, marks_of=marks_of, keys=keys)
     return KafkaSpool(
         settings.data / "kafka",
@@ -172,7 +169,8 @@ def open_spool(
         sizes,
         timeout_seconds=settings.kafka_timeout_seconds,
         catch_up_messages=settings.kafka_catch_up_messages,
-        keys=keys,
+        rights=control,
+        keys=control.data_keys,
     )
 
 
@@ -208,11 +206,9 @@ def build(
             lambda project: control.project(project).secret,
             control.tombstones,
         )
-    spool = open_spool(settings, clock, metrics, reached, control.tombstones, control.data_keys)
+    spool = open_spool(settings, clock, metrics, reached, control)
     statsig = Statsig(settings.statsig_deletion_url, settings.statsig_deletion_key.get_secret_value())
-    eraser = None
-    if isinstance(spool, LocalSpool):
-        eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days, reached, person_keys)
+    eraser = Eraser(control, spool, store, clock, (statsig, GTM), settings.id_window_days, reached, person_keys)
     loader = Loader(
         spool,
         store,
@@ -223,7 +219,7 @@ def build(
         backoff_seconds=settings.store_backoff_seconds,
         reached=reached,
         spans=spans,
-        erase=eraser.step if eraser else None,
+        erase=eraser.step,
         policies=control.retention.policies,
     )
     receiver = Receiver(settings, control, spool, clock, metrics, spans, person_keys)

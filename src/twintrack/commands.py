@@ -40,7 +40,7 @@ from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Reason, Refusal
 from twintrack.privacy.audit import OPERATOR, SOCKET, Detail, Who, operator
 from twintrack.privacy.retention import change_retention, retention_state
-from twintrack.privacy.routes import able, zipped
+from twintrack.privacy.routes import zipped
 from twintrack.privacy.shape import shape
 from twintrack.privacy.subject import mark_of
 from twintrack.query.kinds import KINDS
@@ -224,18 +224,18 @@ def command_app(services: Services) -> Starlette:
         place = Tenancy(body["project"], "")
         with changing(operator(place), "erasure.request") as told:
             made = await asyncio.to_thread(
-                able(services.eraser).request, body["project"], body["user_id"], body["anonymous_id"]
+                services.eraser.request, body["project"], body["user_id"], body["anonymous_id"]
             )
             told["request"], told["subject_hmac"] = made.id, made.progress.hash
         return JSONResponse(made.told())
 
     async def erase_state(request: Request) -> Response:
-        told = able(services.eraser).get(request.path_params["id"]).told()
+        told = services.eraser.get(request.path_params["id"]).told()
         return JSONResponse({**told, "waits_for": services.loader.last_error})
 
     async def erase_resume(request: Request) -> Response:
         with changing(OPERATOR, "erasure.resume", detail={"request": request.path_params["id"][:64]}):
-            return JSONResponse(able(services.eraser).resume(request.path_params["id"]).told())
+            return JSONResponse(services.eraser.resume(request.path_params["id"]).told())
 
     async def export_user(request: Request) -> Response:
         body = await request.json()
@@ -250,7 +250,7 @@ def command_app(services: Services) -> Starlette:
         return zipped(file)
 
     async def erase_verify(request: Request) -> Response:
-        return JSONResponse({"genuine": able(services.eraser).verify((await request.json())["certificate"])})
+        return JSONResponse({"genuine": services.eraser.verify((await request.json())["certificate"])})
 
     async def retention(request: Request) -> Response:
         project = request.query_params.get("project")

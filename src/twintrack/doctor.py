@@ -15,6 +15,7 @@ from twintrack.trace.pipeline_state import in_doubt, pipeline_state
 
 _COMPARISONS = 3  # a rollup is compared again where events were loaded meanwhile
 _SKEW_MILLISECONDS = 60_000
+_LED_MILLISECONDS = 60_000
 _AHEAD_MILLISECONDS = 300_000
 _EXPIRY_SECONDS = 2 * 86_400
 _SEALED_DAYS = 7  # whose texts are looked at: reading them is dear
@@ -144,6 +145,14 @@ def _erasures(services: Services) -> Check:
             f"see the log for why, then `twintrack erase --resume {failed[0]}`",
         )
     waiting = requests.open()
+    waited = services.clock.milliseconds() - waiting[0].requested_at if waiting else 0
+    if waited > _LED_MILLISECONDS and not services.spool.led():
+        return Check(
+            "erasures",
+            False,
+            f"{len(waiting):,} wait since {iso(waiting[0].requested_at)}, and no loader is at work",
+            "start `twintrack load`, or a node without TWINTRACK_LOAD=false",
+        )
     return Check(
         "erasures",
         True,
@@ -209,7 +218,7 @@ def _expiry(services: Services) -> Check:
     """What is past its deadline is gone, give or take the time between two passes; a large month takes a day."""
     policies = services.control.retention.policies()
     removals = services.spool.removals
-    if removals is None or not policies.version:
+    if not policies.version:
         return Check("expiry", True, "nothing expires: no project has a rule of retention")
     months = removals.rewrites()
     if months or removals.version() != policies.version:

@@ -88,7 +88,7 @@ class Cluster:
         self.nodes.remove(node)
         node.services.close()
 
-    def loader(self, dsn: str | None = None) -> "subprocess.Popen[str]":
+    def loader(self, dsn: str | None = None, **more: str) -> "subprocess.Popen[str]":
         """`twintrack load` in a process of its own."""
         number = len(self.loaders)
         settings = {f"TWINTRACK_{name.upper()}": str(value) for name, value in self._settings(dsn).items()}
@@ -98,7 +98,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 text=True,
-                env={**os.environ, **settings, "TWINTRACK_CHUNK_AGE_MILLISECONDS": "20"},
+                env={**os.environ, **settings, "TWINTRACK_CHUNK_AGE_MILLISECONDS": "20", **more},
             )
         self.loaders.append(process)
         return process

@@ -1,4 +1,4 @@
-"""The engine dies of heavy questions while events come in: each acknowledged event is one row, and questions are answered again."""
+"""The engine dies of heavy questions while events come in: each acknowledged event is one row, and questions go on."""
 
 import json
 import os

@@ -11,7 +11,6 @@ import httpx2 as httpx
 from tests.conftest import Service, open_service
 from tests.privacy.canary import SOON
 from twintrack.control.erasures import Request, State
-from twintrack.privacy.routes import able
 
 PATIENCE_SECONDS = 120
 
@@ -48,7 +47,7 @@ def erase(service: Service, **subject: Any) -> Request:
 def finished(service: Service, request_id: str, state: State = State.DONE) -> Request:
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
-        request = able(service.services.eraser).get(request_id)
+        request = service.services.eraser.get(request_id)
         assert request.state is not State.FAILED or state is State.FAILED, request.progress.error
         if request.state is state:
             return request

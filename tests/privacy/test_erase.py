@@ -1,6 +1,7 @@
 """An erased person is nowhere, and stays so; everybody else is as they were."""
 
 import io
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.conftest import Service
+from tests.load.test_expiry import until
 from tests.privacy.kit import ask, erase, finished, served
 from tests.test_balance import doctor, state_of
 from twintrack.auth import Role
@@ -18,6 +20,7 @@ from twintrack.control.erasures import Erasures, State, Subject
 from twintrack.load.rollup import compare
 from twintrack.privacy.routes import able
 from twintrack.spool.local import LocalSpool
+from twintrack.spool.protocol import TakenLink
 from twintrack.testing import uuid7, wire_event
 
 DAY = 86_400_000
@@ -34,11 +37,15 @@ def service(shared: Service) -> Service:
     return shared.elsewhere()
 
 
+def project_of(service: Service) -> str:
+    principal = service.services.control.principal(service.write_key)
+    assert principal is not None
+    return principal.tenancy.project
+
+
 def people(service: Service, table: str = "events") -> dict[str, int]:
     """Rows by user of this test's own project."""
-    project = service.services.control.principal(service.write_key)
-    assert project is not None
-    where = f"project = '{project.tenancy.project}'"
+    where = f"project = '{project_of(service)}'"
     return dict(
         tuple(row) for row in service.rows(f"SELECT user_id, count() FROM analytics.{table} WHERE {where} GROUP BY 1")
     )
@@ -78,6 +85,32 @@ def test_anonymous_rows_go_with_who_was_linked_first_and_links_are_followed_no_f
         ["bob", "hers"],
         ["bob", "his"],
     ]
+
+
+def test_browser_that_only_an_event_on_its_way_named_as_hers_goes_too(service: Service) -> None:
+    project = project_of(service)
+    service.send([wire_event(user_id=None, anonymous_id="hers"), wire_event(user_id="bob")])
+    service.settle()
+    with service.services.loader.still():
+        service.send([wire_event(user_id="ann", anonymous_id="hers")])
+        request = ask(service, "POST", "erasures", {"user_id": "ann"}).json()["id"]
+        until(lambda: service.services.control.tombstones(project) is not None)
+    finished(service, request)
+    assert people(service) == {"bob": 1}
+
+
+def test_browser_that_comes_to_light_as_hers_when_she_is_erased_goes_then(service: Service) -> None:
+    service.send([wire_event(user_id=None, anonymous_id=name) for name in ("hers", "his")])
+    service.send([wire_event(user_id="bob", anonymous_id="his")])
+    service.settle()
+    erase(service, user_id="ann")
+    assert people(service) == {"": 2, "bob": 1}
+    late = [TakenLink(project_of(service), "local", name, "ann", time.time()) for name in ("hers", "his")]
+    spool = service.services.spool
+    assert isinstance(spool, LocalSpool)
+    spool.ledger.note_links(late)  # as of an event that waited on a node that was down
+    until(lambda: people(service) == {"": 1, "bob": 1})  # his browser was linked to him first
+    assert spool.taken_links() == []
 
 
 def test_person_who_never_signed_in_is_erased_by_the_anonymous_id(service: Service) -> None:
@@ -221,7 +254,7 @@ def test_request_that_cannot_go_on_stops_nobody_else_and_goes_on_when_asked(serv
     service.send([wire_event(user_id="bob")])
     assert people(service) == {"bob": 1}
     control.ensure_project(ghost)
-    able(service.services.eraser).resume(made.id)
+    service.services.eraser.resume(made.id)
     finished(service, made.id)
     assert doctor(service)["erasures"]["ok"]
 

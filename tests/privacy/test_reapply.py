@@ -9,7 +9,6 @@ from tests.conftest import Service, open_service
 from tests.privacy.kit import erase, finished, served
 from tests.test_balance import state_of
 from tests.test_doctor import checks
-from twintrack.privacy.routes import able
 from twintrack.testing import wire_event
 
 
@@ -30,7 +29,7 @@ def test_erased_people_that_a_restore_brings_back_are_erased_again(tmp_path: Pat
         shutil.copytree(backup / name, data / name, symlinks=True)
     with open_again(data, keys) as service:
         assert service.rows("SELECT count() FROM analytics.events") == [[4]]
-        requests = able(service.services.eraser).reapply()
+        requests = service.services.eraser.reapply()
         assert len(requests) == 2  # two times of request
         for request in requests:
             done = finished(service, request.id)
@@ -39,7 +38,7 @@ def test_erased_people_that_a_restore_brings_back_are_erased_again(tmp_path: Pat
         assert service.rows("SELECT DISTINCT user_id FROM analytics.identities") == [["bob"]]
         assert state_of(service)["erased"] == 3
         assert checks(service)["rollups"]["ok"]
-        assert able(service.services.eraser).reapply() == []
+        assert service.services.eraser.reapply() == []
 
 
 @contextmanager

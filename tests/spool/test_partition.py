@@ -20,10 +20,10 @@ def forgotten(first: int, end: int) -> Iterator[Read]:
     raise ChunkDamaged("the topic no longer holds these offsets")
 
 
-def adopted(folder: Path, verdicts: Verdicts) -> Partition:
+def adopted(folder: Path, verdicts: Verdicts, low: int = HEAD) -> Partition:
     """A loader that takes the partition over, of which the topic holds nothing before the head."""
     partition = Partition(0, folder, 16 << 20, verdicts)
-    partition.adopt(forgotten, HEAD, 100, 0)
+    partition.adopt(forgotten, low, 100, 0)
     return partition
 
 

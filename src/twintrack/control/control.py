@@ -25,7 +25,7 @@ from twintrack.control.accounts import People
 from twintrack.control.cohorts import Cohorts
 from twintrack.control.consents import Consents
 from twintrack.control.data_keys import add, open_secret, seal_secrets, sealed_secret, unlock, wrappers
-from twintrack.control.retention import RetentionRules
+from twintrack.control.retention import Policies, RetentionRules
 from twintrack.control.rollout import Rollout, changed
 from twintrack.control.sessions import Sessions
 from twintrack.control.tables import keys, projects, rollouts
@@ -204,6 +204,15 @@ class Control:
         with contextlib.suppress(SQLAlchemyError):
             self._refresh()
         return self._marks.get(project)
+
+    def known_tombstones(self, *, now: bool = False) -> int:
+        """By how many `tombstones` answers, at most a second old; read again first where asked. Raises: SQLAlchemyError."""
+        self._refresh(now=now)
+        return self._tombstones
+
+    def policies(self) -> Policies:
+        """The rules of retention that hold now."""
+        return self.retention.policies()
 
     def list_projects(self) -> list[str]:
         self._refresh(now=True)

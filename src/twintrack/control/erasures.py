@@ -66,6 +66,7 @@ class Progress(msgspec.Struct):
     failed_in: str = ""
     error: str = ""
     notes: list[str] = []
+    topic: dict[str, Any] = {}  # what a spool that cannot be rewritten still has
 
     def add(self, place: str, rows: int) -> None:
         self.removed[place] = self.removed.get(place, 0) + rows
@@ -101,6 +102,10 @@ class Request(msgspec.Struct):
         }
 
 
+class MovedOn(Exception):
+    """Another process goes on with this request; nothing was written."""
+
+
 class Erasures:
     """Over the control database. Raises: SQLAlchemyError where that is away."""
 
@@ -125,11 +130,16 @@ class Erasures:
         return request
 
     def keep(self, request: Request, now: int, marks: Iterable[Tombstone] = ()) -> None:
-        """Writes down how far a request is, and tombstones that come with it."""
-        request.changed_at = now
+        """Writes down how far a request is, and tombstones that come with it.
+
+        Raises: MovedOn where somebody else has written since it was read.
+        """
+        before, request.changed_at = request.changed_at, max(now, request.changed_at + 1)
         with self._engine.begin() as db:
+            same = (erasures.c.id == request.id) & (erasures.c.changed_at == before)
+            if db.execute(update(erasures).where(same).values(**_columns(request))).rowcount != 1:
+                raise MovedOn
             write(db, marks)
-            db.execute(update(erasures).where(erasures.c.id == request.id).values(**_columns(request)))
 
     def open(self) -> list[Request]:
         """Requests that are not done, oldest first."""

@@ -32,7 +32,7 @@ class Expiry:
     """Called by the loader's thread. Each turn is one short step."""
 
     def __init__(self, spool: Spool, store: Store, clock: Clock, policies: Callable[[], Policies]) -> None:
-        self._removals = spool.removals
+        self._spool, self._removals = spool, spool.removals
         self._store, self._clock, self._policies = store, clock, policies
         self._looking: Iterator[None] | None = None
         self._changed = False  # whether a pass has taken anything
@@ -43,20 +43,20 @@ class Expiry:
 
         Raises: StoreError.
         """
-        for month, until in self._removals.pending().items() if self._removals else ():
+        for month, until in self._removals.pending().items():
             if self._known(month, until) is None:
                 self._store.command(_deletion(month, until))
 
     def turn(self) -> bool:
-        """One step where something is due; whether there was one. No insert may be in doubt. Raises: StoreError."""
+        """One step where something is due and no insert is in doubt; whether there was one. Raises: StoreError."""
         removals, policies = self._removals, self._policies()
-        if removals is None:
-            return False
         pending, version = removals.pending(), removals.version()
         months = removals.rewrites()
         now = self._clock.monotonic_seconds()
         looks = policies.version and (self._looking is not None or now - self._looked_at >= _LOOK_SECONDS)
-        if not (pending or months or looks or version != policies.version) or self._mutating():
+        if not (pending or months or looks or version != policies.version) or not self._spool.leads():
+            return False
+        if self._mutating() or not self._spool.quiet():
             return False
         for month, until in pending.items():
             if self._known(month, until):
@@ -76,8 +76,6 @@ class Expiry:
     def rested(self) -> bool:
         """Whether a pass over all of raw is done, by the policies that hold, and the engine has carried it out."""
         removals, policies = self._removals, self._policies()
-        if removals is None:
-            return True
         waiting = removals.pending() or removals.rewrites() or removals.version() != policies.version
         looked = not policies.version or (self._looking is None and self._looked_at >= 0)
         return not waiting and looked

@@ -175,7 +175,10 @@ class Loader:
         Nothing of a failing store leaves this function: it opens the breaker, and `condition` tells.
         """
         with self._at_work:
-            return self._step()
+            try:
+                return self._step()
+            finally:
+                self._spool.release()
 
     def _step(self) -> bool:
         self._sweep()

@@ -8,9 +8,10 @@ replaced parts remembered go with them.
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from twintrack.errors import StoreUnavailable
 from twintrack.store.protocol import Store
 from twintrack.store.schema import DATABASE
 
@@ -75,8 +76,12 @@ def months(store: Store) -> list[int]:
     return [int(month) for (month,) in rows]
 
 
-def rebuild(store: Store, month: int) -> None:
-    """Makes a month of each rollup again from raw; 0 makes those again that have no months. Raises: StoreError."""
+def rebuild(store: Store, month: int, still: Callable[[], bool] = lambda: True) -> None:
+    """Makes a month of each rollup again from raw; 0 makes those again that have no months.
+
+    Shape: `still` says whether nobody inserts meanwhile, and is asked again before anything is replaced.
+    Raises: StoreError.
+    """
     for feed in feeds(store):
         if (feed.month == "0") != (month == 0):
             continue
@@ -93,6 +98,8 @@ def rebuild(store: Store, month: int) -> None:
         # The engine refuses to replace a partition by nothing, which is what raw without such rows makes of it.
         made = store.select(f"SELECT count() FROM {beside}").rows[0][0]
         change = f"REPLACE PARTITION {partition} FROM {beside}" if made else f"DROP PARTITION {partition}"
+        if not still():
+            raise StoreUnavailable("another loader has taken this work over", hint="it makes the rollups again")
         store.command(f"ALTER TABLE {DATABASE}.{feed.table} {change}")
         store.command(f"DROP TABLE {beside} SYNC")
 

@@ -46,18 +46,17 @@ class Upkeep:
         """
         first = first_whole_month(self._spool.complete_since())
         stale = [month for month in self._spool.stale_months() if month >= first]
-        if not stale or not self._spool.alone or self._spool.in_grace()[0] or self._spool.erasing:
+        if not stale or self._spool.erasing or not self._spool.quiet():
             return False  # what is made of raw while a person goes would hold them still
         for month in stale:
-            rebuild(self._store, month)
+            rebuild(self._store, month, self._spool.quiet)
             self._spool.month_rebuilt(month)
             log.info("rollups_rebuilt", month=month)
         return True
 
     def expire(self) -> bool:
         """A step of retention where no insert is in doubt; whether there was one. Raises: StoreError."""
-        spool = self._spool
-        if not spool.alone or spool.erasing or spool.in_grace()[0]:
+        if self._spool.erasing:
             return False
         try:
             return self._expiry.turn()

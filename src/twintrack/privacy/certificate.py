@@ -32,9 +32,20 @@ def certificate(request: Request, secret: bytes, finished: int, window_days: int
         "removed_rows": dict(sorted(progress.removed.items())),
         "rollups_made_again": progress.months,
         "vendors": progress.vendors,
-        "remains": [*_REMAINS, f"that window is {window_days} days", *notes],
+        "remains": [*_REMAINS, f"that window is {window_days} days", *_of_topic(progress.topic), *notes],
     }
+    if progress.topic:
+        document["topic"] = {name: value for name, value in progress.topic.items() if name != "words"}
     return {**document, "signature": signature(document, secret)}
+
+
+def _of_topic(topic: dict[str, Any]) -> list[str]:
+    if not topic:
+        return []
+    return [
+        f"messages of the topic {topic['name']}, before the offsets named, hold what the person sent, out of reach of"
+        f" everything but who may read the topic: it cannot be rewritten; {topic['words']}"
+    ]
 
 
 def signature(document: dict[str, Any], secret: bytes) -> str:

@@ -5,7 +5,7 @@ minutes later unless it is told otherwise. It is told, once what shall replace t
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from twintrack.clock import Clock
+from twintrack.errors import StoreUnavailable
 from twintrack.load.rollup import Feed, feeds
 from twintrack.privacy.held import Held
 from twintrack.store.protocol import Store
@@ -119,10 +120,11 @@ def _all_shared(store: Store, where: str, month: int, keys: set[str]) -> bool:
     return True
 
 
-def copy_month(store: Store, month: int) -> None:
+def copy_month(store: Store, month: int, still: Callable[[], bool]) -> None:
     """Makes a month of raw again from its own rows, so that nothing is left of keys that no row has any more.
 
-    Nobody may insert meanwhile. Raises: StoreError; RuntimeError where the copy is not the same, which then is dropped.
+    Shape: `still` says whether nobody inserts meanwhile, and is asked again before the month is replaced.
+    Raises: StoreError; RuntimeError where the copy is not the same, which then is dropped.
     """
     beside, raw = f"{DATABASE}.events_rebuilt", f"{DATABASE}.events"
     columns = store.select(
@@ -145,6 +147,8 @@ def copy_month(store: Store, month: int) -> None:
         store.command(f"DROP TABLE {beside} SYNC")
         raise RuntimeError("the copy of a month is not what it was made of")
     change = f"REPLACE PARTITION {month} FROM {beside}" if before[0] else f"DROP PARTITION {month}"
+    if not still():
+        raise StoreUnavailable("another loader has taken this work over", hint="it goes on with the erasure")
     store.command(f"ALTER TABLE {raw} {change}")
     store.command(f"DROP TABLE {beside} SYNC")
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from twintrack.clock import Clock
 from twintrack.control import subjects
 from twintrack.control.control import Control
-from twintrack.control.erasures import OPEN, Erasures, Request, State, Subject
+from twintrack.control.erasures import OPEN, Erasures, MovedOn, Request, State, Subject
 from twintrack.control.person_keys import PersonKeys
 from twintrack.control.tombstones import ANONYMOUS, FENCE_MILLISECONDS, Marks, subject_hash
 from twintrack.errors import RequestError, StoreError, Unavailable
@@ -43,7 +43,7 @@ from twintrack.privacy.subject import Link, later_places, named, owned, tombston
 from twintrack.privacy.vendors import WAITING, Vendor
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.erase import Told, told
-from twintrack.spool.protocol import Kind, RewritableSpool, WholeSpool
+from twintrack.spool.protocol import Kind, TakenLink, WholeSpool
 from twintrack.store.protocol import Store
 
 log = structlog.get_logger()
@@ -57,7 +57,7 @@ class Eraser:
     def __init__(
         self,
         control: Control,
-        spool: RewritableSpool,
+        spool: WholeSpool,
         store: Store,
         clock: Clock,
         vendors: Sequence[Vendor],
@@ -130,13 +130,37 @@ class Eraser:
                     else:
                         subject.anonymous.append((environment, anonymous_id))
             for until, subject in sorted(found.items()):
-                request = self._erasures.create(project, subject, "", (), self._clock.milliseconds())
-                request.requested_at, request.state = until, State.FENCED
-                self._erasures.keep(request, self._clock.milliseconds())
-                made.append(request)
+                made.append(self._once_more(project, subject, until))
         log.info("tombstones_applied", requests=len(made))
         self._spool.wake()
         return made
+
+    def _once_more(self, project: str, subject: Subject, until: int) -> Request:
+        """A request about somebody who is known by tombstones alone, for what is older than that time."""
+        request = self._erasures.create(project, subject, "", (), self._clock.milliseconds())
+        request.requested_at, request.state = until, State.FENCED
+        marks = tombstones_of(project, subject, self._control.project(project).secret, until)
+        self._erasures.keep(request, self._clock.milliseconds(), marks)
+        return request
+
+    def _follow(self, taken: list[TakenLink]) -> None:
+        """An anonymous id may come to light as an erased person's when their erasure has passed: by an event that waited
+        on a node that was down, and was taken out. What the store has of that id goes too."""
+        for project in sorted({link.project for link in taken}):
+            mine = [link for link in taken if link.project == project]
+            marks = self._control.tombstones(project)
+            known = self._links(project, Subject(RESTORED, "", [], []), mine)
+            found: dict[int, list[tuple[str, str]]] = {}
+            for user in sorted({link.user_id for link in mine}):
+                assert marks is not None  # they were taken out by these
+                until = marks.until("", user, "")
+                for environment, anonymous_id in owned(known, [user]):
+                    if marks.until(environment, "", anonymous_id) < until:
+                        found.setdefault(until, []).append((environment, anonymous_id))
+            for until, ids in sorted(found.items()):
+                made = self._once_more(project, Subject(RESTORED, "", [], ids), until)
+                log.info("erasure_goes_on", request=made.id, project=project)
+        self._spool.forget_links(taken)
 
     def _identifiers(self, project: str) -> set[tuple[str, str, str]]:
         """(environment, user, "") of every user that is held, and (environment, "", anonymous id) of every browser."""
@@ -161,18 +185,27 @@ class Eraser:
     # -- in the loader's thread ----------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Goes on with the oldest open request; whether anything moved. Raises: StoreError; then a step is begun again."""
+        """Goes on with the oldest open request; whether anything moved. Raises: StoreError; then a step is begun again.
+
+        Of several loaders one does it; where another has taken its place it goes on from what is written down.
+        """
         if self._work is None:
             request = self._next()
-            if request is None:
+            if request is None or not self._spool.leads():
                 return False
             self._work = self._run(request)
+        elif not self._spool.leads():
+            self._work = None
+            return False
         try:
             return next(self._work)
         except StopIteration:
             self._work = None
             self._looked_at = -_LOOK_SECONDS
             return True
+        except MovedOn:
+            self._work = None
+            return False
         except StoreError:
             self._work = None
             raise
@@ -182,8 +215,11 @@ class Eraser:
         if now - self._looked_at < _LOOK_SECONDS:
             return None
         self._looked_at = now
+        requests = self._erasures.open()
+        if not requests and (taken := self._spool.taken_links()) and self._spool.leads():
+            self._follow(taken)
         # One that only waits for a vendor stands back behind the others.
-        waiting = [one for one in self._erasures.open() if one.state is not State.VENDORS or now >= self._vendors_at]
+        waiting = [one for one in requests if one.state is not State.VENDORS or now >= self._vendors_at]
         return min(waiting, key=lambda one: (one.state is State.VENDORS, one.requested_at), default=None)
 
     def _run(self, request: Request) -> Iterator[bool]:
@@ -199,7 +235,7 @@ class Eraser:
             before = request.state
             try:
                 yield from steps[before](request)
-            except (StoreError, GeneratorExit):
+            except (StoreError, GeneratorExit, MovedOn):
                 raise
             except Unavailable:  # the disk; its own trouble is told elsewhere
                 yield False
@@ -230,10 +266,8 @@ class Eraser:
     def _fence(self, request: Request) -> Iterator[bool]:
         subject = _subject(request)
         yield from self._drained(request.requested_at)
-        about(self._store, subject)
-        known = [Link(*row) for row in links(self._store, request.project)]
-        about(self._store, None)
-        known += self._links_in_quarantine(request.project)
+        taken = [link for link in self._spool.taken_links() if link.project == request.project]
+        known = self._links(request.project, subject, taken) + self._links_in_quarantine(request.project)
         mine = sorted({*subject.anonymous, *owned(known, subject.users), *self._everywhere(request.project, subject)})
         request.subject = Subject(subject.kind, subject.typed, subject.users, mine)
         secret = self._control.project(request.project).secret
@@ -243,6 +277,7 @@ class Eraser:
         self._destroy_keys(request)
         request.state = State.FENCED
         self._erasures.keep(request, self._clock.milliseconds(), marks)
+        self._spool.forget_links(link for link in taken if link.user_id in subject.users)
         yield True
 
     def _destroy_keys(self, request: Request) -> None:
@@ -251,6 +286,14 @@ class Eraser:
             secret = self._control.project(request.project).secret
             marks = tombstones_of(request.project, _subject(request), secret, request.requested_at)
             request.progress.add("person keys", self._person_keys.destroy(marks))
+
+    def _links(self, project: str, subject: Subject, taken: list[TakenLink]) -> list[Link]:
+        """Links of the anonymous ids that a subject has any link to, those among them that the store never saw."""
+        ids = sorted({*subject.anonymous, *((one.environment, one.anonymous_id) for one in taken)})
+        about(self._store, Subject(subject.kind, "", subject.users, ids))
+        known = [Link(*row) for row in links(self._store, project)]
+        about(self._store, None)
+        return known + [Link(one.environment, one.anonymous_id, one.user_id, one.at) for one in taken]
 
     def _everywhere(self, project: str, subject: Subject) -> list[tuple[str, str]]:
         """An anonymous id in every environment that has events, also in those that have no key."""
@@ -278,9 +321,9 @@ class Eraser:
 
     def _out_of_spool(self, request: Request) -> Iterator[bool]:
         yield from self._drained(request.changed_at)
-        while (
-            self._spool.removals and self._spool.removals.pending()
-        ):  # what is counted as expired and still there would be counted twice
+        request.progress.topic = self._spool.remains()
+        # What is counted as expired and still there would be counted twice.
+        while self._spool.removals.pending() or not self._spool.quiet():
             yield False
         self._plan(request)
         subject, erased = _subject(request), set(self._spool.erased_ids())
@@ -343,9 +386,9 @@ class Eraser:
             raise RuntimeError("rows of the person came back while they were deleted")
         about(self._store, None)
         for month in request.progress.copied:
-            while self._spool.in_grace()[0]:
+            while not self._spool.quiet():
                 yield False
-            copy_month(self._store, month)
+            copy_month(self._store, month, self._spool.quiet)
         broken = detached(self._store)
         if broken:
             note = f"{broken} broken parts that the store has put aside (system.detached_parts) were not read"

@@ -4,6 +4,7 @@ The same tables and links as an erasure takes: a subject's stored forms, and the
 were first linked to it. What waits in the spool is waited for, and what stands there all the same is a table of its own.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -23,6 +24,7 @@ from twintrack.control.control import Control
 from twintrack.control.erasures import Subject
 from twintrack.control.person_keys import PersonKeys
 from twintrack.control.tombstones import Marks, subject_hash
+from twintrack.errors import Unavailable
 from twintrack.event import Row
 from twintrack.load.rollup import feeds
 from twintrack.privacy.erase import environments_of
@@ -118,12 +120,15 @@ class Exporter:
 
     def _drained(self) -> bool:
         """Waits for what was accepted before to be loaded; whether it was, in the time that is."""
-        since, until = self._clock.milliseconds(), time.monotonic() + _DRAIN_SECONDS
-        while (oldest := self._spool.depth().oldest_milliseconds) is not None and oldest <= since:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.05)
-        return True
+        until = time.monotonic() + _DRAIN_SECONDS
+        with contextlib.suppress(Unavailable):
+            passed = self._spool.fence()
+            while not passed():
+                if time.monotonic() > until:
+                    return False
+                time.sleep(0.05)
+            return True
+        return False
 
     def _rows(self, one: Held) -> Iterator[Sequence[Any]]:
         return self._store.stream(f"SELECT {', '.join(one.columns)} FROM {DATABASE}.{one.table} WHERE {one.where}")

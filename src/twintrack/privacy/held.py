@@ -141,14 +141,16 @@ def environments(store: Store, project: str) -> list[str]:
 
 
 def links(store: Store, project: str, who: Who = IN_TABLE) -> list[tuple[str, str, str, float]]:
-    """(environment, anonymous id, user, seconds) of every link of the anonymous ids that a person has any link to."""
+    """(environment, anonymous id, user, seconds) of every link of the anonymous ids that a person has any link to, or
+    that are named."""
     return [
         (environment, anonymous_id, user_id, float(at))
         for environment, anonymous_id, user_id, at in store.select(
             "SELECT environment, anonymous_id, user_id, toFloat64(min(first_linked_at))"
-            f" FROM {DATABASE}.identities WHERE project = '{project}' AND (environment, anonymous_id) IN"
+            f" FROM {DATABASE}.identities WHERE project = '{project}' AND ((environment, anonymous_id) IN"
             f" (SELECT environment, anonymous_id FROM {DATABASE}.identities WHERE project = '{project}'"
-            f" AND user_id IN {who.users}) GROUP BY environment, anonymous_id, user_id"
+            f" AND user_id IN {who.users}) OR (environment, anonymous_id) IN {who.anonymous})"
+            " GROUP BY environment, anonymous_id, user_id"
         ).rows
     ]
 

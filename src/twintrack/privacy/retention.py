@@ -9,7 +9,6 @@ from twintrack import auth
 from twintrack.access.admission import Admission
 from twintrack.clock import Clock, iso
 from twintrack.control.control import Control
-from twintrack.errors import RequestError
 from twintrack.permissions import Permission
 from twintrack.privacy.audit import Detail, Who
 from twintrack.privacy.audited import Audited
@@ -52,12 +51,6 @@ def change_retention(parts: Parts, project: str, event: str, field: str, days: D
     if days == "off":
         parts.control.retention.off(project, event, field)
         return
-    if parts.spool.removals is None:
-        raise RequestError(
-            "with TWINTRACK_SPOOL=kafka://... nothing is removed by a policy yet",
-            hint="set a TTL on the topic and on the server's table, or use a local spool",
-            code="bad_retention",
-        )
     parts.control.retention.set(project, event, field, None if days == "forever" else days)
     parts.spool.wake()
 
@@ -85,7 +78,7 @@ def retention_state(parts: Parts, project: str | None) -> dict[str, Any]:
             for name in names
         ],
         "as_of_seconds": parts.clock.milliseconds() // 1000,
-        "months_to_rewrite": removals.rewrites() if removals else [],
+        "months_to_rewrite": removals.rewrites(),
     }
 
 

@@ -10,7 +10,6 @@ from starlette.background import BackgroundTask
 from twintrack import auth
 from twintrack.access.admission import Admission
 from twintrack.control.control import Control
-from twintrack.errors import RequestError
 from twintrack.event import limits
 from twintrack.permissions import Permission
 from twintrack.privacy.audit import Detail, Who
@@ -30,18 +29,6 @@ class SubjectRequest(BaseModel):
     anonymous_id: str | None = Field(default=None, max_length=_LENGTH, description="As the SDK sends it.")
 
 
-def able(eraser: Eraser | None) -> Eraser:
-    """Raises: RequestError 409 where the spool is a topic."""
-    if eraser is None:
-        raise RequestError(
-            "a person cannot be erased from a topic",
-            hint="an erasure needs TWINTRACK_SPOOL=local for now; rows stay in a topic until its retention ends",
-            code="not_rewritable",
-            status=409,
-        )
-    return eraser
-
-
 def zipped(file: IO[bytes]) -> StreamingResponse:
     """The file as an answer that is closed when it is sent, and that nothing on the way may keep."""
     headers = {"Content-Disposition": 'attachment; filename="export.zip"', "Cache-Control": "no-store"}
@@ -54,7 +41,7 @@ class CertificateRequest(BaseModel):
 
 
 def privacy_routes(
-    eraser: Eraser | None, exporter: Exporter, control: Control, admission: Admission, audited: Audited
+    eraser: Eraser, exporter: Exporter, control: Control, admission: Admission, audited: Audited
 ) -> APIRouter:
     router = APIRouter(prefix="/api/analytics/privacy", tags=["privacy"])
     officer = Depends(admission.may(Permission.PRIVACY))
@@ -63,19 +50,19 @@ def privacy_routes(
     @router.post("/erasures", status_code=202, summary="Erase a person: every row, file and rollup, and keep it so")
     def request(body: SubjectRequest, asked: Request, principal: Annotated[auth.Principal, guard]) -> dict[str, Any]:
         with audited.audit.change(Who.of(principal), "erasure.request", where=audited.where(asked)) as told:
-            made = able(eraser).request(principal.tenancy.project, body.user_id, body.anonymous_id)
+            made = eraser.request(principal.tenancy.project, body.user_id, body.anonymous_id)
             told["request"], told["subject_hmac"] = made.id, made.progress.hash
         return made.told()
 
     @router.get("/erasures/{request_id}", summary="How far an erasure is; its certificate once it is done")
     def state(request_id: str, principal: Annotated[auth.Principal, guard]) -> dict[str, Any]:
-        return able(eraser).get(request_id, principal.tenancy.project).told()
+        return eraser.get(request_id, principal.tenancy.project).told()
 
     @router.post("/erasures/{request_id}/resume", summary="Go on with an erasure that failed")
     def resume(request_id: str, asked: Request, principal: Annotated[auth.Principal, guard]) -> dict[str, Any]:
         detail: Detail = {"request": request_id[:64]}
         with audited.audit.change(Who.of(principal), "erasure.resume", where=audited.where(asked), detail=detail):
-            return able(eraser).resume(request_id, principal.tenancy.project).told()
+            return eraser.resume(request_id, principal.tenancy.project).told()
 
     @router.post(
         "/exports",
@@ -97,6 +84,6 @@ def privacy_routes(
 
     @router.post("/certificates/verify", summary="Whether a certificate was signed here and is unaltered")
     def verify(body: CertificateRequest, principal: Annotated[auth.Principal, guard]) -> dict[str, bool]:
-        return {"genuine": able(eraser).verify(body.certificate)}
+        return {"genuine": eraser.verify(body.certificate)}
 
     return router

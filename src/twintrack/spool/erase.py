@@ -21,7 +21,7 @@ from twintrack.spool import chunks, segment
 from twintrack.spool.balance import Balance, Place
 from twintrack.spool.claims import split_ids
 from twintrack.spool.ledger import Ledger
-from twintrack.spool.protocol import Chunk, Kind
+from twintrack.spool.protocol import Chunk, Kind, TakenLink
 from twintrack.spool.segment import Part, Record
 
 log = structlog.get_logger()
@@ -66,14 +66,21 @@ told = msgspec.json.Decoder(Told).decode
 class Filtered(NamedTuple):
     record: Record
     ids: list[bytes]  # of the events that were taken out
+    links: list[TakenLink]
+
+
+def may_be_erased(record: Record, marks: Marks) -> bool:
+    """Whether the door may have taken it before it knew these tombstones."""
+    return record.received <= marks.latest_milliseconds + _IN_FLIGHT_MILLISECONDS
 
 
 def without_erased(record: Record, marks: Marks | None) -> Filtered:
     """A record of the log without the events of people who were erased while it was on its way. Pure."""
-    if marks is None or record.received > marks.latest_milliseconds + _IN_FLIGHT_MILLISECONDS:
-        return Filtered(record, [])
+    if marks is None or not may_be_erased(record, marks):
+        return Filtered(record, [], [])
     parts: list[Part] = []
     gone: list[bytes] = []
+    links: set[TakenLink] = set()
     for part in record.parts:
         if part.kind != Kind.EVENTS:
             parts.append(part)
@@ -84,6 +91,7 @@ def without_erased(record: Record, marks: Marks | None) -> Filtered:
             row = told(line)
             if marks.covers(row.environment, row.user_id, row.anonymous_id, row.moment):
                 gone.append(event_id)
+                links |= link_of(row)
             else:
                 kept.append((event_id, line))
         if len(kept) == part.rows:
@@ -91,7 +99,14 @@ def without_erased(record: Record, marks: Marks | None) -> Filtered:
         elif kept:
             ids, lines = b"".join([i for i, _ in kept]), b"\n".join([line for _, line in kept])
             parts.append(part._replace(rows=len(kept), ids=ids, lines=lines))
-    return Filtered(record._replace(parts=parts) if gone else record, gone)
+    return Filtered(record._replace(parts=parts) if gone else record, gone, sorted(links))
+
+
+def link_of(row: Told) -> set[TakenLink]:
+    """The link that an event is, where it is one."""
+    if not row.user_id or not row.anonymous_id:
+        return set()
+    return {TakenLink(row.project, row.environment, row.anonymous_id, row.user_id, row.event_timestamp)}
 
 
 class Erasing:

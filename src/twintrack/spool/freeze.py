@@ -97,7 +97,7 @@ class Freezer:
         self, written: list[Frozen], read: list[tuple[Record, int]], erased: list[Filtered], cursor: Position
     ) -> None:
         lost_fates = []
-        gone = [((record.project, record.environment), "erased", "log", len(ids)) for record, ids in erased]
+        gone = [((record.project, record.environment), "erased", "log", len(ids)) for record, ids, _ in erased]
         try:
             with self._ledger as ledger:
                 for frozen in written:
@@ -111,8 +111,9 @@ class Freezer:
                     if lost:
                         ledger.tally(record.project, record.environment, "damaged", "log_record", lost)
                         lost_fates.append(((record.project, record.environment), "damaged", "log_record", lost))
-                for record, ids in erased:
+                for record, ids, links in erased:
                     ledger.note_erased([(record.project, event_id) for event_id in ids])
+                    ledger.note_links(links)
                 for place, outcome, reason, events in gone:
                     ledger.tally(*place, outcome, reason, events)
                 ledger.set_cursor(cursor)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twintrack.errors import SpoolFormat
 from twintrack.spool.chunks import Frozen
-from twintrack.spool.protocol import Chunk, Kind
+from twintrack.spool.protocol import Chunk, Kind, TakenLink
 from twintrack.spool.segment import Position
 
 FORMAT = 3
@@ -48,6 +48,9 @@ CREATE TABLE IF NOT EXISTS erasures (
     PRIMARY KEY (request, project, environment)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS erased (project TEXT NOT NULL, event_id BLOB NOT NULL, PRIMARY KEY (project, event_id))
     WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS erased_links (
+    project TEXT NOT NULL, environment TEXT NOT NULL, anonymous_id TEXT NOT NULL, user_id TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (project, environment, anonymous_id, user_id, at)) WITHOUT ROWID;
 """
 
 
@@ -326,6 +329,20 @@ class Ledger:
     def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
         with self._lock:
             self._db.executemany("DELETE FROM erased WHERE project = ? AND event_id = ?", list(identities))
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def note_links(self, links: Iterable[TakenLink]) -> None:
+        with self._lock:
+            self._db.executemany("INSERT OR IGNORE INTO erased_links VALUES (?, ?, ?, ?, ?)", list(links))
+
+    def links(self) -> list[TakenLink]:
+        with self._lock:
+            return [TakenLink(*row) for row in self._db.execute("SELECT * FROM erased_links")]
+
+    def forget_links(self, links: Iterable[TakenLink]) -> None:
+        same = " AND ".join(f"{name} = ?" for name in TakenLink._fields)
+        with self._lock:
+            self._db.executemany(f"DELETE FROM erased_links WHERE {same}", list(links))
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def copy_to(self, path: Path) -> None:

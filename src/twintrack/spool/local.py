@@ -12,7 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -30,7 +30,7 @@ from twintrack.spool.freeze import Freezer
 from twintrack.spool.known import KnownIds
 from twintrack.spool.ledger import STATES, SUSPECT, Ledger
 from twintrack.spool.log import Log
-from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
+from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes, TakenLink
 from twintrack.spool.removals import Removals
 from twintrack.spool.segment import Damage, Position
 from twintrack.spool.settle import Settling
@@ -311,8 +311,16 @@ class LocalSpool:
     def stale_months(self) -> list[int]:
         return self.ledger.stale_months()
 
-    @property
-    def alone(self) -> bool:
+    def leads(self) -> bool:
+        return True
+
+    def quiet(self) -> bool:
+        return not self.ledger.chunks("frozen")
+
+    def release(self) -> None:
+        """There is nobody else."""
+
+    def led(self) -> bool:
         return True
 
     def month_rebuilt(self, month: int) -> None:
@@ -327,6 +335,14 @@ class LocalSpool:
         """Ends the open segment of the log: once `passed`, no byte of what was appended before is in it any more."""
         self._writer.renew()
         self._renewed = self._log.end
+
+    def fence(self) -> Callable[[], bool]:
+        since = self._clock.milliseconds()
+        return lambda: (oldest := self.depth().oldest_milliseconds) is None or oldest > since
+
+    def remains(self) -> dict[str, Any]:
+        """Nothing: its files are ours."""
+        return {}
 
     def passed(self) -> bool:
         """Whether all that was appended before the last `renew` is frozen, and its files are gone."""
@@ -354,10 +370,11 @@ class LocalSpool:
     def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
         self.ledger.forget_erased(identities)
 
-    # -- expire --------------------------------------------------------------------------------------------------
+    def taken_links(self) -> list[TakenLink]:
+        return self.ledger.links()
 
-    def removing(self) -> dict[int, int]:
-        return self.removals.pending()
+    def forget_links(self, links: Iterable[TakenLink]) -> None:
+        self.ledger.forget_links(links)
 
     # -- look ----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ frozen before their first insert and never decided again.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from twintrack.errors import TwintrackError
@@ -50,6 +50,16 @@ class Delivery(NamedTuple):
     refused: list[Refused]
     receipts: list[tuple[int, bytes]]  # (month, row)
     import_id: str = ""
+
+
+class TakenLink(NamedTuple):
+    """Both ids of an event that was taken out before the store had it: whose anonymous id it was is known by it alone."""
+
+    project: str
+    environment: str
+    anonymous_id: str
+    user_id: str
+    at: float  # seconds since 1970
 
 
 class Chunk(NamedTuple):
@@ -183,9 +193,21 @@ class Spool(Protocol):
         """Months whose rollups must be made again from raw; 0 stands for the rollups that have no months."""
         ...
 
-    @property
-    def alone(self) -> bool:
-        """Whether no other loader may insert meanwhile: only then are rollups made again."""
+    def leads(self) -> bool:
+        """Whether this loader is the one that erases, expires and makes rollups again; of several there is one."""
+        ...
+
+    def quiet(self) -> bool:
+        """Whether no insert of any loader is in doubt, and none begins before `release`: only then are rows counted and
+        months made again. Where others are at work they are asked to wait, and it is so a little later."""
+        ...
+
+    def release(self) -> None:
+        """The others may go on."""
+        ...
+
+    def led(self) -> bool:
+        """Whether any loader has led within the last minute."""
         ...
 
     def month_rebuilt(self, month: int) -> None: ...
@@ -200,8 +222,8 @@ class Spool(Protocol):
         ...
 
     @property
-    def removals(self) -> "Removals | None":
-        """What retention does to this spool; None where it cannot."""
+    def removals(self) -> "Removals":
+        """What retention does to this spool."""
         ...
 
     def sweep(self) -> None:
@@ -341,16 +363,26 @@ class WholeSpool(Spool, Protocol):
         """Ends after the loader."""
         ...
 
+    # -- a person's rows are taken out ---------------------------------------------------------------------------
 
-class RewritableSpool(WholeSpool, Protocol):
-    """A spool that a person's rows can be taken out of: its files are ours."""
+    def fence(self) -> Callable[[], bool]:
+        """Whether all that was appended before this call, by any node, is in the store or settled otherwise.
+
+        Raises: Unavailable, also when it is called.
+        """
+        ...
 
     def renew(self) -> None:
         """Ends the file that is appended to, so that what was appended before can leave the disk. Raises: Unavailable."""
         ...
 
     def passed(self) -> bool:
-        """Whether all that was appended before the last `renew` is in chunks, and its files are gone."""
+        """Whether all that was appended before the last `renew` is in chunks, and its files are gone; of a topic, whether
+        it is settled. Raises: Unavailable."""
+        ...
+
+    def remains(self) -> dict[str, Any]:
+        """What stays of it where nothing can be taken out, and for how long; `words` says it."""
         ...
 
     def remove(self, gone: Callable[[Kind, bytes], bool], names: Iterable[str]) -> Counter[str]:
@@ -374,3 +406,9 @@ class RewritableSpool(WholeSpool, Protocol):
         ...
 
     def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None: ...
+
+    def taken_links(self) -> list[TakenLink]:
+        """Links of events that were taken out, until they are forgotten."""
+        ...
+
+    def forget_links(self, links: Iterable[TakenLink]) -> None: ...

@@ -122,7 +122,7 @@ def leaving(spool: WholeSpool, where: str = "") -> str | None:
     """The question how many rows the store still has that are counted as expired; None where there are none."""
     months = [
         f"(toYYYYMM(date) = {month} AND expires_at <= toDateTime({until}, 'UTC'))"
-        for month, until in (spool.removals.pending() if spool.removals else {}).items()
+        for month, until in spool.removals.pending().items()
     ]
     clause = f"{where} AND" if where else " WHERE"
     return f"SELECT count() FROM {DATABASE}.events{clause} ({' OR '.join(months)})" if months else None

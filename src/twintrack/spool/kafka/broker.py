@@ -27,6 +27,7 @@ _READ_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 _CLOSE_SECONDS = 3.0
 _LARGEST_MESSAGE_BYTES = 1_000_000
+_KEEPS = ("retention.ms", "segment.ms")
 
 
 def _client() -> Any:
@@ -105,6 +106,21 @@ class Broker:
         found = admin.list_topics(topic, timeout=_ASK_SECONDS).topics[topic]
         return len(found.partitions)
 
+    def keeps(self) -> dict[str, int]:
+        """What the broker tells of how long the topic keeps messages: `retention.ms`, `segment.ms`. Not every one does."""
+        kafka = _client()
+        from confluent_kafka import admin as administration
+
+        named = kafka.admin.ConfigResource(kafka.admin.ResourceType.TOPIC, self.address.topic)
+        admin = administration.AdminClient(self._options)
+        try:
+            told = admin.describe_configs([named], request_timeout=_ASK_SECONDS)[named].result(_ASK_SECONDS)
+        except (kafka.KafkaException, TimeoutError) as error:
+            log.warning("kafka_settings_not_told", kind=type(error).__name__)
+            return {}
+        found = {name: told[name].value for name in _KEEPS if name in told}
+        return {name: int(value) for name, value in found.items() if value is not None}
+
     def sender(self, timeout_seconds: float) -> "Sender":
         return Sender(self.address.topic, self._options, timeout_seconds)
 
@@ -132,6 +148,10 @@ class Sender:
         }
         self._lock = threading.Lock()
         self._error: type[Exception] = _client().KafkaException
+        # Behind messages that were not confirmed in time a client counts on in a way that not every broker follows: then
+        # each later message is refused, until another producer begins anew. The delivery's key tells copies, not its count.
+        kinds = _client().KafkaError
+        self._given_up = (kinds.PRODUCER_FENCED, kinds.INVALID_PRODUCER_EPOCH, kinds.OUT_OF_ORDER_SEQUENCE_NUMBER)
         self._producer: Producer = _client().Producer(self._options)
         self._fatal = False
         self._stopping = threading.Event()
@@ -161,6 +181,7 @@ class Sender:
         for place, message in enumerate(messages):
 
             def arrived(error: Any, sent: "Message", place: int = place) -> None:
+                self._fatal = self._fatal or (error is not None and error.code() in self._given_up)
                 report(place, None if error is not None else sent.offset())
 
             try:
@@ -304,6 +325,40 @@ class Reader:
         except self._kafka.KafkaException as error:
             raise _away(error) from error
         return max(0, int(low))
+
+    def ends(self, partitions: int) -> dict[int, int]:
+        """By partition the offset behind its last message, 0 where it holds none. Raises: Unavailable.
+
+        Read up to, not only asked for: some brokers answer with where the last batch begins.
+        """
+        ends = dict.fromkeys(range(partitions), 0)
+        last = []
+        for number in ends:
+            try:
+                low, high = self._again.get_watermark_offsets(self._place(number), timeout=_ASK_SECONDS)
+            except self._kafka.KafkaException as error:
+                raise _away(error) from error
+            if high > max(low, 0):
+                last.append(self._place(number, max(low, high - 1)))
+        left, until = {one.partition for one in last}, time.monotonic() + _READ_SECONDS
+        self._again.assign(last)
+        try:
+            while left:
+                if time.monotonic() > until:
+                    raise Unavailable("the broker did not answer in time", hint="it is asked again")
+                message = self._again.poll(0.5)
+                fault = message.error() if message is not None else None
+                if message is None or fault is None:
+                    continue
+                if fault.code() != self._kafka.KafkaError._PARTITION_EOF:
+                    raise _away(self._kafka.KafkaException(fault))
+                place, offset = message.partition(), message.offset()
+                assert place is not None and offset is not None
+                ends[place] = offset
+                left.discard(place)
+        finally:
+            self._again.unassign()
+        return ends
 
     def fetch(self, partition: int, first: int, end: int) -> Iterator[tuple[int, bytes]]:
         """(offset, value) of a range. Raises: Unavailable, ChunkDamaged."""

@@ -8,18 +8,21 @@ again later under the same keys. While the broker is away no request waits for i
 import asyncio
 import secrets
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 from twintrack.clock import Clock
+from twintrack.control.retention import NONE as NO_RULES
 from twintrack.errors import Unavailable
 from twintrack.metrics import Metrics
 from twintrack.seal import DataKeys
 from twintrack.spool.kafka.broker import Sender
 from twintrack.spool.kafka.fallback import Fallback
-from twintrack.spool.kafka.message import Outgoing, delivery_id, split
-from twintrack.spool.protocol import Delivery
+from twintrack.spool.kafka.message import Outgoing, delivery_id, sifted, split
+from twintrack.spool.kafka.sieve import Rights, Sieve
+from twintrack.spool.protocol import Delivery, TakenLink
 
 log = structlog.get_logger()
 _DRAIN_SECONDS = 1.0
@@ -39,11 +42,14 @@ class Door:
         *,
         ledger: str,
         partitions: int,
+        rights: Rights,
+        note_links: Callable[[set[TakenLink]], None],
         keys: DataKeys | None = None,
     ) -> None:
         self.fallback = fallback
         self._sender, self._clock, self._metrics = sender, clock, metrics
         self._ledger, self._partitions, self._keys = ledger, partitions, keys
+        self._rights, self._note_links = rights, note_links
         self._away = ""  # why messages go to the fallback
         self._imports: dict[str, dict[int, int]] = {}  # import id to the end of what it appended, by partition
         self._drained: dict[int, int] = {}  # newest offset sent out of the fallback, by partition
@@ -135,10 +141,10 @@ class Door:
                 log.error("fallback_drain_failed", exc_info=True)
 
     def _drain(self, number: int) -> bool:
-        """Whether the broker has all of a segment now."""
+        """Whether the broker has all of a segment now. Who was erased meanwhile does not come into the topic."""
         batch: list[Outgoing] = []
         for message in self.fallback.read(number):
-            batch.append(message)
+            batch.append(self._sifted(message))
             if len(batch) >= _DRAIN_MESSAGES:
                 if not self._confirmed(batch):
                     return False
@@ -148,6 +154,14 @@ class Door:
         self.fallback.remove(number)
         log.info("fallback_drained", segment=number)
         return True
+
+    def _sifted(self, message: Outgoing) -> Outgoing:
+        links: set[TakenLink] = set()
+        sieve = Sieve(self._rights.tombstones, NO_RULES, None, 0)
+        message = sifted(message, lambda record: sieve.sifted(record, links), self._keys)
+        if links:
+            self._note_links(links)
+        return message
 
     def _confirmed(self, batch: list[Outgoing]) -> bool:
         answered = threading.Event()

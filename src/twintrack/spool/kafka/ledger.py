@@ -10,8 +10,10 @@ import json
 import secrets
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+from uuid import uuid4
 
 from sqlalchemy import (
     ColumnElement,
@@ -28,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from twintrack.control.tombstones import tombstones
 from twintrack.control.upgrade import make_tables
 from twintrack.errors import SealBroken
 from twintrack.seal import DataKeys
@@ -35,7 +38,10 @@ from twintrack.spool.chunks import next_token
 from twintrack.spool.kafka.tables import (
     LEDGER_LENGTH,
     chunks,
+    complete,
+    erased_links,
     heads,
+    housework,
     imports,
     metadata,
     refused,
@@ -43,8 +49,9 @@ from twintrack.spool.kafka.tables import (
     tallies,
     topics,
 )
+from twintrack.spool.kafka.tables import erased as erased_ids
 from twintrack.spool.kafka.verdict import Decided, Refusal, Tally
-from twintrack.spool.protocol import Chunk, Kind
+from twintrack.spool.protocol import Chunk, Kind, TakenLink
 
 _MOST_REFUSED = 100_000
 
@@ -53,9 +60,26 @@ class Overtaken(Exception):
     """Another loader has decided this already; nothing was written."""
 
 
+class Hushed(Exception):
+    """Another loader needs that nothing be begun just now; nothing was written."""
+
+
+class Outdated(Exception):
+    """Somebody was erased since this was judged; nothing was written."""
+
+
+class Taken(NamedTuple):
+    """What a verdict took out for people who were erased, and by how many tombstones it was judged."""
+
+    erased: Iterable[tuple[str, bytes]]
+    links: Iterable[TakenLink]
+    known_tombstones: int | None  # None where nobody asks
+
+
 class Verdicts:
     def __init__(self, url: str, topic: str, keys: DataKeys | None = None) -> None:
-        self._topic, self._keys = topic, keys
+        self.topic, self._keys = topic, keys
+        self.loader = uuid4().hex  # this process, among those of the topic
         sqlite = url.startswith("sqlite")
         self._engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
         if sqlite:
@@ -64,16 +88,21 @@ class Verdicts:
             def _durable(connection: Any, _: Any) -> None:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("PRAGMA secure_delete=ON")  # what is deleted or blanked is overwritten
 
         make_tables(self._engine, metadata)
 
     def close(self) -> None:
         self._engine.dispose()
 
+    def begin(self) -> AbstractContextManager[Connection]:
+        """One transaction, for those who keep tables of their own beside these."""
+        return self._engine.begin()
+
     def opened(self) -> tuple[str, int] | None:
         """(ledger, partitions) of the topic; None where it was never opened."""
         with self._engine.connect() as db:
-            found = db.execute(select(topics.c.ledger, topics.c.partitions).where(topics.c.topic == self._topic))
+            found = db.execute(select(topics.c.ledger, topics.c.partitions).where(topics.c.topic == self.topic))
             row = found.first()
         return (row[0], row[1]) if row else None
 
@@ -82,9 +111,9 @@ class Verdicts:
         try:
             with self._engine.begin() as db:
                 ledger = secrets.token_hex(LEDGER_LENGTH // 2)
-                db.execute(insert(topics).values(topic=self._topic, ledger=ledger, partitions=partitions))
+                db.execute(insert(topics).values(topic=self.topic, ledger=ledger, partitions=partitions))
                 for number in range(partitions):
-                    db.execute(insert(heads).values(topic=self._topic, partition=number, next_offset=0, suspect=0))
+                    db.execute(insert(heads).values(topic=self.topic, partition=number, next_offset=0, suspect=0))
         except IntegrityError:
             pass  # another node was first
         opened = self.opened()
@@ -93,18 +122,18 @@ class Verdicts:
 
     def head(self, partition: int) -> int:
         with self._engine.connect() as db:
-            where = (heads.c.topic == self._topic) & (heads.c.partition == partition)
+            where = (heads.c.topic == self.topic) & (heads.c.partition == partition)
             return int(db.execute(select(heads.c.next_offset).where(where)).scalar_one())
 
     def heads(self) -> dict[int, int]:
         """Each partition's head."""
         with self._engine.connect() as db:
-            found = db.execute(select(heads.c.partition, heads.c.next_offset).where(heads.c.topic == self._topic))
+            found = db.execute(select(heads.c.partition, heads.c.next_offset).where(heads.c.topic == self.topic))
             return {row[0]: row[1] for row in found}
 
     def quarantined(self, partition: int | None = None) -> list[bytes]:
         """The rows in quarantine."""
-        where = (chunks.c.topic == self._topic) & (chunks.c.state == "quarantined")
+        where = (chunks.c.topic == self.topic) & (chunks.c.state == "quarantined")
         where &= chunks.c.kind == Kind.EVENTS.value
         if partition is not None:
             where &= chunks.c.partition == partition
@@ -139,7 +168,7 @@ class Verdicts:
         return [one.chunk for one in self.decided(*states)]
 
     def _decided(self, where: ColumnElement[bool]) -> list[Decided]:
-        where = (chunks.c.topic == self._topic) & where
+        where = (chunks.c.topic == self.topic) & where
         order = (chunks.c.partition, chunks.c.first_offset, chunks.c.place)
         with self._engine.connect() as db:
             found = db.execute(select(chunks).where(where).order_by(*order))
@@ -164,17 +193,24 @@ class Verdicts:
         decided: Sequence[Decided],
         counts: Counter[Tally],
         refusals: Sequence[Refusal],
+        taken: Taken,
     ) -> None:
         """The verdict about offsets from `first` to before `end`, in one transaction.
 
-        Raises: Overtaken where `first` is not the partition's head any more.
+        Raises: Overtaken where `first` is not the partition's head any more; Hushed; Outdated.
         """
         with self._engine.begin() as db:
-            where = (heads.c.topic == self._topic) & (heads.c.partition == partition) & (heads.c.next_offset == first)
+            where = (heads.c.topic == self.topic) & (heads.c.partition == partition) & (heads.c.next_offset == first)
             if db.execute(update(heads).where(where).values(next_offset=end)).rowcount != 1:
                 raise Overtaken
+            self._check_quiet(db)
+            # Who is erased from here on finds this verdict written; whoever was before must have been known to it.
+            if taken.known_tombstones is not None and _count(db, tombstones) != taken.known_tombstones:
+                raise Outdated
             self._add(db, decided)
-            self._tally(db, counts)
+            self.tally(db, counts)
+            note_erased(db, self.topic, taken.erased)
+            note_links(db, self.topic, taken.links)
             if refusals:
                 db.execute(insert(refused), [refusal._asdict() for refusal in refusals])
 
@@ -185,7 +221,7 @@ class Verdicts:
             if db.execute(delete(chunks).where(where)).rowcount != 1:
                 raise Overtaken
             self._add(db, decided)
-            self._tally(db, counts)
+            self.tally(db, counts)
             if import_id:
                 self._count_import(db, import_id, found=counts.total(), loaded=0)
 
@@ -206,14 +242,21 @@ class Verdicts:
                 values["content"] = self._sealed(content, decided.chunk.chunk_id)
             if db.execute(update(chunks).where(where).values(values)).rowcount != 1:
                 raise Overtaken
-            self._tally(db, counts)
+            self.tally(db, counts)
             if decided.chunk.import_id and state == "loaded":
                 self._count_import(db, decided.chunk.import_id, found=0, loaded=decided.chunk.rows)
+
+    def _check_quiet(self, db: Connection, whoever: bool = False) -> None:
+        """Nothing is opened while another loader needs quiet. The row is held, so that it cannot ask in between."""
+        asked = select(housework.c.holder, housework.c.quiet).where(housework.c.topic == self.topic)
+        row = db.execute(asked.with_for_update(read=True)).first()
+        if row is not None and row.quiet and (whoever or row.holder != self.loader):
+            raise Hushed
 
     def replay(self, one: Decided) -> None:
         """Opens a chunk that is in quarantine. Its ids may have come again since, so they are looked up.
 
-        Raises: Overtaken where somebody else did it.
+        Raises: Overtaken where somebody else did it; Hushed.
         """
         with self._engine.begin() as db:
             where = (chunks.c.chunk_id == one.chunk.chunk_id) & (chunks.c.state == "quarantined")
@@ -221,8 +264,9 @@ class Verdicts:
             values = {"state": "open", "reason": "", "settled_milliseconds": None, "lookup": lookup}
             if db.execute(update(chunks).where(where).values(values)).rowcount != 1:
                 raise Overtaken
+            self._check_quiet(db, whoever=True)
             counts = one.counted("quarantined", "store_refused_data")
-            self._tally(db, Counter({tally: -events for tally, events in counts.items()}))
+            self.tally(db, Counter({tally: -events for tally, events in counts.items()}))
 
     def reinsert(self, again: Sequence[Decided], months: Iterable[int]) -> list[Decided]:
         """Gives chunks that are not loaded other tokens and marks months, in one transaction. Raises: Overtaken."""
@@ -232,24 +276,62 @@ class Verdicts:
                 where = (chunks.c.chunk_id == one.chunk.chunk_id) & (chunks.c.state == "open")
                 if db.execute(update(chunks).where(where).values(token=one.chunk.token)).rowcount != 1:
                     raise Overtaken
-            known = set(db.execute(select(stale_months.c.month).where(stale_months.c.topic == self._topic)).scalars())
-            for month in sorted(set(months) - known):
-                db.execute(insert(stale_months).values(topic=self._topic, month=month))
+            self.add_stale_months(db, months)
         return renewed
+
+    def add_stale_months(self, db: Connection, months: Iterable[int]) -> None:
+        """Months whose rollups must be made again from raw; 0 stands for what has no months."""
+        known = set(db.execute(select(stale_months.c.month).where(stale_months.c.topic == self.topic)).scalars())
+        for month in sorted(set(months) - known):
+            db.execute(insert(stale_months).values(topic=self.topic, month=month))
+
+    def forget_content(self, chunk_id: str) -> None:
+        """What is kept of a chunk's rows goes; the chunk stays counted as it is."""
+        with self._engine.begin() as db:
+            db.execute(update(chunks).where(chunks.c.chunk_id == chunk_id).values(content=None))
 
     def stale_months(self) -> list[int]:
         with self._engine.connect() as db:
-            found = db.execute(select(stale_months.c.month).where(stale_months.c.topic == self._topic))
+            found = db.execute(select(stale_months.c.month).where(stale_months.c.topic == self.topic))
             return sorted(found.scalars())
 
     def month_rebuilt(self, month: int) -> None:
         with self._engine.begin() as db:
-            where = (stale_months.c.topic == self._topic) & (stale_months.c.month == month)
+            where = (stale_months.c.topic == self.topic) & (stale_months.c.month == month)
             db.execute(delete(stale_months).where(where))
 
     def complete_since(self) -> dict[str, int]:
-        """Empty: over a topic nothing is removed from raw by a policy yet."""
-        return {}
+        """From when on, milliseconds, raw has every event of a project."""
+        with self._engine.connect() as db:
+            found = select(complete.c.project, complete.c.since_milliseconds).where(complete.c.topic == self.topic)
+            return {row[0]: row[1] for row in db.execute(found)}
+
+    def open_before(self, ends: Mapping[int, int]) -> bool:
+        """Whether anything from before these offsets, by partition, is not decided, or decided and not settled."""
+        heads_now = self.heads()  # first: what these heads have passed is open by now, or settled
+        if any(heads_now[partition] < end for partition, end in ends.items()):
+            return True
+        where = (chunks.c.topic == self.topic) & (chunks.c.state == "open")
+        with self._engine.connect() as db:
+            found = db.execute(select(chunks.c.partition, chunks.c.first_offset).where(where)).all()
+        return any(row.first_offset < ends.get(row.partition, 0) for row in found)
+
+    def amend(self, one: Decided, state: str, counts: Counter[Tally], gone: Iterable[tuple[str, bytes]]) -> None:
+        """Rows of a chunk whose rows are kept here are gone: what is left stands in `one`. Raises: Overtaken."""
+        chunk = one.chunk
+        with self._engine.begin() as db:
+            where = (chunks.c.chunk_id == chunk.chunk_id) & (chunks.c.state == state)
+            values = {
+                "rows": chunk.rows,
+                "token": chunk.token,
+                "places": _places(one),
+                "content": self._sealed(one.content, chunk.chunk_id),
+            }
+            step = update(chunks).where(where).values(values) if chunk.rows else delete(chunks).where(where)
+            if db.execute(step).rowcount != 1:
+                raise Overtaken
+            self.tally(db, counts)
+            note_erased(db, self.topic, gone)
 
     def check(self) -> str:
         """`ok` when the control database is whole. SQLite checks its file; of another one each of our tables is read."""
@@ -263,12 +345,12 @@ class Verdicts:
     def suspect(self, partitions: Iterable[int], suspect: bool) -> None:
         """Durably: whether whoever adopts these partitions compares their open chunks with the store."""
         with self._engine.begin() as db:
-            where = (heads.c.topic == self._topic) & heads.c.partition.in_(list(partitions))
+            where = (heads.c.topic == self.topic) & heads.c.partition.in_(list(partitions))
             db.execute(update(heads).where(where).values(suspect=int(suspect)))
 
     def is_suspect(self, partition: int) -> bool:
         with self._engine.connect() as db:
-            where = (heads.c.topic == self._topic) & (heads.c.partition == partition)
+            where = (heads.c.topic == self.topic) & (heads.c.partition == partition)
             return bool(db.execute(select(heads.c.suspect).where(where)).scalar_one())
 
     def _add(self, db: Connection, decided: Sequence[Decided]) -> None:
@@ -279,13 +361,13 @@ class Verdicts:
                 **one.chunk._asdict(),
                 "kind": one.chunk.kind.value,
                 "lookup": int(one.chunk.lookup),
-                "topic": self._topic,
+                "topic": self.topic,
                 "partition": one.partition,
                 "first_offset": one.first,
                 "end_offset": one.end,
                 "place": place,
                 "kept": zlib.compress(one.kept),
-                "places": json.dumps([[*who, rows] for who, rows in one.places.items()]),
+                "places": _places(one),
                 "state": "open",
                 "reason": "",
                 "content": self._sealed(one.content or None, one.chunk.chunk_id),
@@ -294,16 +376,16 @@ class Verdicts:
         ]
         db.execute(insert(chunks), values)
 
-    def _tally(self, db: Connection, counts: Counter[Tally]) -> None:
+    def tally(self, db: Connection, counts: Counter[Tally]) -> None:
         # In one order, so that two loaders never wait for each other in a circle.
         for tally, events in sorted(counts.items()):
             if not events:
                 continue
             values = dict(zip(("project", "environment", "outcome", "reason"), tally, strict=True))
-            where = tallies.c.topic == self._topic
+            where = tallies.c.topic == self.topic
             for name, value in values.items():
                 where &= tallies.c[name] == value
-            self._upsert(db, tallies, where, {"topic": self._topic, **values}, {"events": events})
+            self._upsert(db, tallies, where, {"topic": self.topic, **values}, {"events": events})
 
     def _count_import(self, db: Connection, import_id: str, *, found: int, loaded: int) -> None:
         where = imports.c.import_id == import_id
@@ -324,12 +406,12 @@ class Verdicts:
     def tallies(self) -> dict[Tally, int]:
         """Events by (project, environment, outcome, reason), of all nodes, since the topic was opened."""
         with self._engine.connect() as db:
-            found = db.execute(select(tallies).where(tallies.c.topic == self._topic))
+            found = db.execute(select(tallies).where(tallies.c.topic == self.topic))
             return {(row.project, row.environment, row.outcome, row.reason): row.events for row in found}
 
     def open_imports(self, import_id: str) -> bool:
         """Whether a chunk of an import is not settled."""
-        where = (chunks.c.topic == self._topic) & (chunks.c.state == "open") & (chunks.c.import_id == import_id)
+        where = (chunks.c.topic == self.topic) & (chunks.c.state == "open") & (chunks.c.import_id == import_id)
         with self._engine.connect() as db:
             return db.execute(select(chunks.c.chunk_id).where(where).limit(1)).first() is not None
 
@@ -349,7 +431,7 @@ class Verdicts:
 
     def waiting(self) -> tuple[int, int | None]:
         """(events decided and not loaded, when the oldest was received), over all loaders."""
-        where = (chunks.c.topic == self._topic) & (chunks.c.state == "open") & (chunks.c.kind == Kind.EVENTS.value)
+        where = (chunks.c.topic == self.topic) & (chunks.c.state == "open") & (chunks.c.kind == Kind.EVENTS.value)
         columns = (func.coalesce(func.sum(chunks.c.rows), 0), func.min(chunks.c.received_milliseconds))
         with self._engine.connect() as db:
             row = db.execute(select(*columns).where(where)).one()
@@ -358,12 +440,34 @@ class Verdicts:
     def forget(self, settled_before: int, refused_before: int, partitions: Iterable[int]) -> None:
         """Deletes loaded chunks and refusals from before these times."""
         with self._engine.begin() as db:
-            where = (chunks.c.topic == self._topic) & (chunks.c.state == "loaded")
+            where = (chunks.c.topic == self.topic) & (chunks.c.state == "loaded")
             where &= chunks.c.partition.in_(list(partitions)) & (chunks.c.settled_milliseconds < settled_before)
             db.execute(delete(chunks).where(where))
             newest = db.execute(select(func.max(refused.c.sequence))).scalar() or 0
             gone = refused.c.received_milliseconds < refused_before
             db.execute(delete(refused).where(gone | (refused.c.sequence <= newest - _MOST_REFUSED)))
+
+
+def _count(db: Connection, table: Table) -> int:
+    return int(db.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+def note_erased(db: Connection, topic: str, identities: Iterable[tuple[str, bytes]]) -> None:
+    """(project, event id) of events that were taken out before the store had them: receipts of them may come."""
+    for project, event_id in set(identities):
+        same = (erased_ids.c.topic == topic) & (erased_ids.c.project == project) & (erased_ids.c.event_id == event_id)
+        if db.execute(select(erased_ids.c.project).where(same)).first() is None:
+            db.execute(insert(erased_ids).values(topic=topic, project=project, event_id=event_id))
+
+
+def note_links(db: Connection, topic: str, links: Iterable[TakenLink]) -> None:
+    values = [{"topic": topic, **link._asdict()} for link in links]
+    if values:
+        db.execute(insert(erased_links), values)
+
+
+def _places(one: Decided) -> str:
+    return json.dumps([[*who, rows] for who, rows in one.places.items()])
 
 
 def _chunk(row: Any) -> Chunk:

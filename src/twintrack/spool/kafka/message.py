@@ -7,12 +7,14 @@ Next: spool/kafka/spool.py sends them, spool/kafka/partition.py judges them.
 
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
+from twintrack.errors import SealBroken
 from twintrack.seal import DataKeys
 from twintrack.spool.protocol import Delivery, Kind, Slab
 from twintrack.spool.segment import Part, Record
@@ -45,6 +47,19 @@ _BOUND = "message"
 def decode(value: bytes, keys: DataKeys | None = None) -> Message:
     """Raises: msgspec.DecodeError; SealBroken for what is sealed and was altered, or by a key that nobody has."""
     return _decode(keys.open(value, _BOUND) if keys is not None else value)
+
+
+def sifted(message: Outgoing, change: Callable[[Record], Record], keys: DataKeys | None) -> Outgoing:
+    """A message that was not sent yet, with another record under the same key; as it is where it cannot be read."""
+    try:
+        found = decode(message.value, keys)
+    except (msgspec.DecodeError, SealBroken):
+        return message
+    record = change(found.record)
+    if record == found.record:
+        return message
+    value = _encode(Message(found.ledger, found.copy, record))
+    return message._replace(value=keys.seal(value, _BOUND) if keys is not None else value)
 
 
 def delivery_id(milliseconds: int, random: bytes) -> bytes:

@@ -14,8 +14,9 @@ from uuid import UUID
 
 from twintrack.spool.chunks import identity_of, place_of
 from twintrack.spool.claims import Claims, claim_key, is_timed, project_tag, split_ids
-from twintrack.spool.kafka.ledger import Verdicts
+from twintrack.spool.kafka.ledger import Taken, Verdicts
 from twintrack.spool.kafka.message import Message
+from twintrack.spool.kafka.sieve import NOBODY, Sieve
 from twintrack.spool.kafka.verdict import Decided, Half, Tally, Verdict, kept, replay, take_apart
 from twintrack.spool.known import KnownIds, Wanted
 from twintrack.spool.protocol import Kind
@@ -128,10 +129,10 @@ class Partition:
         waiting = self.waiting
         return waiting[0].message.record.received if waiting else None
 
-    def decide(self, most_rows: int) -> int:
+    def decide(self, most_rows: int, sieve: Sieve = NOBODY) -> int:
         """Judges what is queued, up to that many rows; how many messages. Nothing of it may be open before.
 
-        Raises: Overtaken where another loader judged it; what is queued must be read again.
+        Raises: Overtaken where another loader judged it, and what is queued must be read again; Hushed, Outdated.
         """
         reads, rows = [], 0
         for read in self.waiting:
@@ -141,7 +142,7 @@ class Partition:
                 break
         if not reads:
             return 0
-        verdict = Verdict(self.number, self.head, reads[-1].offset + 1)
+        verdict = Verdict(self.number, self.head, reads[-1].offset + 1, sieve)
         fresh = self._fresh(reads)
         copies = [read.message.copy for read in fresh]
         wanted = [Wanted(copies, project_tag(_COPIES), True)]
@@ -159,7 +160,13 @@ class Partition:
                     verdict.skip(read.message.record)
             decided = verdict.finish()
             self._verdicts.decide(
-                self.number, verdict.first, verdict.end, [d for d, _ in decided], verdict.counts, verdict.refusals
+                self.number,
+                verdict.first,
+                verdict.end,
+                [d for d, _ in decided],
+                verdict.counts,
+                verdict.refusals,
+                Taken(verdict.erased, verdict.links, sieve.known_tombstones),
             )
         except BaseException:
             if claimed.transaction is not None:
@@ -170,6 +177,8 @@ class Partition:
             claimed.transaction.commit()
             if claimed.late[0]:
                 self._known.loaded(claim_key(copy, _COPIES) for copy in copies)
+            if verdict.never_late:
+                self._known.loaded(claim_key(event_id, project) for project, event_id in verdict.never_late)
         for one, content in decided:
             self.decided[one.chunk.chunk_id] = one
             self._contents[one.chunk.chunk_id] = content

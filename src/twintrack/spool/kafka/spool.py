@@ -8,7 +8,8 @@ everything before it is in the store.
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,13 +26,16 @@ from twintrack.spool.claims import claim_key
 from twintrack.spool.kafka.broker import Broker, Member, Reader
 from twintrack.spool.kafka.door import Door
 from twintrack.spool.kafka.fallback import Fallback
-from twintrack.spool.kafka.kept import KeptByTopic
-from twintrack.spool.kafka.ledger import Overtaken, Verdicts
+from twintrack.spool.kafka.fence import Fence, remains
+from twintrack.spool.kafka.housework import Housework
+from twintrack.spool.kafka.ledger import Hushed, Outdated, Overtaken, Verdicts
 from twintrack.spool.kafka.message import Message, decode, partition_of
 from twintrack.spool.kafka.partition import Fetch, Partition, Read, content_of, discard_indexes
+from twintrack.spool.kafka.removals import TopicRemovals
+from twintrack.spool.kafka.sieve import Rights, Sieve
 from twintrack.spool.kafka.verdict import Decided, Tally, kept
 from twintrack.spool.local import SpoolSizes
-from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
+from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes, TakenLink
 from twintrack.spool.segment import Record
 
 log = structlog.get_logger()
@@ -40,9 +44,10 @@ _POLL_SECONDS = 0.1
 _READ_MESSAGES = 5_000
 _LOOK_BACK_SECONDS = 1.0
 _REFUSED_DAYS = 7
+_HUSHED_SECONDS = 0.2
 
 
-class KafkaSpool(KeptByTopic):
+class KafkaSpool:
     """Shape: `folder/fallback`, `folder/indexes/PARTITION`. One process owns the folder, any number the topic."""
 
     def __init__(
@@ -56,16 +61,21 @@ class KafkaSpool(KeptByTopic):
         *,
         timeout_seconds: float,
         catch_up_messages: int,
+        rights: Rights,
         keys: DataKeys | None = None,
     ) -> None:
         self._clock, self._metrics, self._broker = clock, metrics, broker
         self._sizes, self._chunk_rows = sizes, sizes.chunk_rows
         self._window_milliseconds = sizes.window_days * 86_400_000
         self._folder, self._catch_up_messages = folder, catch_up_messages
-        self._keys = keys
+        self._keys, self._rights = keys, rights
         self.ledger = Verdicts(control_url, broker.address.topic, keys)
         ledger, self._partition_count = self.ledger.opened() or self.ledger.open(broker.partitions())
         self._ledger_id = ledger
+        self._housework = Housework(self.ledger, clock)
+        self.removals = TopicRemovals(self.ledger)
+        self._fence: Fence | None = None
+        self._hushed_until = -math.inf  # monotonic seconds; another loader needs quiet
         self._clean = folder / "clean"
         if not self._clean.exists():
             discard_indexes(folder / "indexes")
@@ -85,12 +95,15 @@ class KafkaSpool(KeptByTopic):
             metrics,
             ledger=ledger,
             partitions=self._partition_count,
+            rights=rights,
+            note_links=self.removals.note_links,
             keys=keys,
         )
 
     def close(self) -> None:
         """Ends after the loader. What the fallback holds stays for the next start."""
         self._door.close()
+        self._housework.close()
         if self._joined is not None:
             self._joined.close()
         self._drop(set(self._partitions))
@@ -124,9 +137,12 @@ class KafkaSpool(KeptByTopic):
             if self._woken.is_set():
                 self._woken.clear()
                 return True
-            if self._stopping or self._member.gained or any(p.waiting for p in self._partitions.values()):
+            hushed = self._hushed()
+            if self._stopping or self._member.gained:
                 return True
-            self._hold(self._has_open())
+            if not hushed and any(p.waiting for p in self._partitions.values()):
+                return True
+            self._hold(hushed or self._has_open())
             self._receive(1, _POLL_SECONDS)
         return False
 
@@ -141,7 +157,8 @@ class KafkaSpool(KeptByTopic):
     def freeze(self) -> int:
         if self._stopping:
             return 0
-        self._hold(self._has_open())
+        hushed = self._hushed()
+        self._hold(hushed or self._has_open())
         self._receive(_READ_MESSAGES, 0)
         if self._member.gained or self._partitions.keys() - self._member.owned:
             self._take_over()
@@ -149,6 +166,8 @@ class KafkaSpool(KeptByTopic):
             return 0
         if returned := self._take_back():
             return returned
+        if hushed:
+            return 0
         while sum(p.rows_waiting for p in self._partitions.values()) < 2 * self._chunk_rows:
             if not self._receive(_READ_MESSAGES, 0):
                 break
@@ -227,13 +246,27 @@ class KafkaSpool(KeptByTopic):
                 hint="all nodes of a topic share one TWINTRACK_CONTROL; a new one needs a new topic",
             )
         try:
-            done = partition.decide(self._chunk_rows)
+            done = self._judge(partition)
         except Overtaken:
             self._overtaken(partition)
             return 1
+        except Hushed:
+            self._hushed_until = self._clock.monotonic_seconds() + _HUSHED_SECONDS
+            self._housework.leads()  # where who asked for quiet has died, its place is taken
+            return 0
         if done:
             self._commit(partition)
         return done
+
+    def _judge(self, partition: Partition) -> int:
+        now = self._clock.milliseconds()
+        try:
+            return partition.decide(self._chunk_rows, Sieve.of(self._rights, now))
+        except Outdated:
+            return partition.decide(self._chunk_rows, Sieve.of(self._rights, now, anew=True))
+
+    def _hushed(self) -> bool:
+        return self._clock.monotonic_seconds() < self._hushed_until
 
     def _overtaken(self, partition: Partition) -> None:
         log.warning("partition_overtaken", partition=partition.number)
@@ -353,10 +386,17 @@ class KafkaSpool(KeptByTopic):
     def stale_months(self) -> list[int]:
         return self.ledger.stale_months()
 
-    @property
-    def alone(self) -> bool:
-        """Only a loader that has all partitions may make rollups again: no insert of another one runs meanwhile."""
-        return len(self._partitions) == self._partition_count
+    def leads(self) -> bool:
+        return self._housework.leads()
+
+    def quiet(self) -> bool:
+        return self._housework.quiet()
+
+    def release(self) -> None:
+        self._housework.release()
+
+    def led(self) -> bool:
+        return self._housework.led()
 
     def month_rebuilt(self, month: int) -> None:
         self.ledger.month_rebuilt(month)
@@ -369,6 +409,59 @@ class KafkaSpool(KeptByTopic):
             partition.sweep(now, self._window_milliseconds)
         self._hold(self._has_open())
         self._receive(1, 0)
+
+    # -- erase ---------------------------------------------------------------------------------------------------
+
+    def fence(self) -> Fence:
+        """Whether everything that stands in the topic now is settled: messages that come later are judged by today's
+        tombstones. What a node that is down has in its fallback is taken out before it is sent."""
+        return Fence(lambda: not self._door.fallback.size_bytes(), self._ends, self.ledger.open_before)
+
+    def _ends(self) -> dict[int, int]:
+        with contextlib.closing(self._broker.reader()) as reader:  # the loader's is at work
+            return reader.ends(self._partition_count)
+
+    def renew(self) -> None:
+        self._fence = self.fence()
+
+    def passed(self) -> bool:
+        return self._fence is not None and self._fence()
+
+    def remains(self) -> dict[str, Any]:
+        """Of the topic: until which offsets it was looked at, and by when these messages are gone."""
+        keeps = self._broker.keeps()
+        return remains(
+            self._broker.address.topic,
+            (self._fence.ends if self._fence else None) or {},
+            keeps.get("retention.ms"),
+            keeps.get("segment.ms"),
+            self._clock.milliseconds(),
+        )
+
+    @property
+    def erasing(self) -> bool:
+        return self.removals.erasing()
+
+    def remove(self, gone: Callable[[Kind, bytes], bool], names: Iterable[str]) -> Counter[str]:
+        return self.removals.remove(gone, names)
+
+    def plan_erasure(self, request: str, events: Mapping[tuple[str, str], int]) -> None:
+        self.removals.plan(request, events)
+
+    def settle_erasure(self, request: str, months: Iterable[int]) -> int:
+        return self.removals.settle(request, months)
+
+    def erased_ids(self) -> list[tuple[str, bytes]]:
+        return self.removals.erased_ids()
+
+    def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
+        self.removals.forget_erased(identities)
+
+    def taken_links(self) -> list[TakenLink]:
+        return self.removals.taken_links()
+
+    def forget_links(self, links: Iterable[TakenLink]) -> None:
+        self.removals.forget_links(links)
 
     # -- look ----------------------------------------------------------------------------------------------------
 
@@ -420,22 +513,34 @@ class KafkaSpool(KeptByTopic):
         return (project, event_id.bytes) in map(identity_of, self.ledger.quarantined(number))
 
     def rows(self, *states: str) -> Iterator[tuple[str, Kind, bytes]]:
-        """What the store refused is kept in the control data; the rest is the topic's."""
+        """What the store refused is kept in the control data; what is decided and not loaded is read from the topic."""
         for one in self.ledger.decided("quarantined") if "quarantined" in states else ():
             with contextlib.suppress(ChunkDamaged):
                 yield from (("quarantined", one.chunk.kind, row) for row in kept(one).split(b"\n"))
+        waiting = self.ledger.decided("open") if "frozen" in states else []
+        if waiting:
+            with contextlib.closing(self._broker.reader()) as reader:
+                for one in waiting:
+                    with contextlib.suppress(ChunkDamaged):
+                        content = content_of(one, _fetch(reader, one.partition, self._keys))
+                        yield from (("frozen", one.chunk.kind, row) for row in content.split(b"\n"))
 
     def replay(self, event_id: UUID | None = None) -> list[Chunk]:
         """Opens quarantined chunks again; the loader of their partition finds them within a second.
 
-        What was kept of a row and has changed since stays where it is: `unreadable` names it.
+        What was kept of a row and has changed since stays where it is: `unreadable` names it. Raises: Unavailable.
         """
         back = []
         for one in self.ledger.decided("quarantined"):
             with contextlib.suppress(ChunkDamaged, Overtaken):
                 rows = kept(one).split(b"\n")
                 if event_id is None or any(identity_of(row)[1] == event_id.bytes for row in rows):
-                    self.ledger.replay(one)
+                    try:
+                        self.ledger.replay(one)
+                    except Hushed as error:
+                        raise Unavailable(
+                            "rows are being taken out of the store just now", hint="ask again in some seconds"
+                        ) from error
                     back.append(one.chunk)
         if back:
             self.wake()

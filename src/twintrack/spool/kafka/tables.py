@@ -1,6 +1,6 @@
 """The tables of a topic's verdicts, in the control data that all of its nodes share."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 LEDGER_LENGTH = 16
 
@@ -76,4 +76,69 @@ stale_months = Table(
     metadata,
     Column("topic", String(249), primary_key=True),
     Column("month", Integer, primary_key=True),  # whose rollups must be made again from raw
+)
+
+# -- what goes out again -------------------------------------------------------------------------------------------
+
+housework = Table(
+    "spool_housework",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("holder", String(32), nullable=False),  # the loader that erases, expires and makes rollups; empty: nobody
+    Column("beat", BigInteger, nullable=False),  # moves while the holder lives
+    Column("quiet", Integer, nullable=False),  # no other loader begins anything
+    Column("seen_milliseconds", BigInteger, nullable=False),
+)
+erasures = Table(
+    "spool_erasures",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("request", String(32), primary_key=True),
+    Column("project", String(100), primary_key=True),
+    Column("environment", String(100), primary_key=True),
+    Column("events", BigInteger, nullable=False),  # that the store will lose
+)
+erased = Table(
+    "spool_erased",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("project", String(100), primary_key=True),
+    Column("event_id", LargeBinary(16), primary_key=True),  # taken out before the store had it
+)
+erased_links = Table(
+    "spool_erased_links",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("topic", String(249), nullable=False),
+    Column("project", String(100), nullable=False),
+    Column("environment", String(100), nullable=False),
+    Column("anonymous_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("at", Float(53), nullable=False),  # seconds
+)
+complete = Table(
+    "spool_complete",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("project", String(100), primary_key=True),
+    Column("since_milliseconds", BigInteger, nullable=False),  # from when on raw has every event
+)
+policies = Table(
+    "spool_policies",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("version", BigInteger, nullable=False),  # whose deadlines the rows carry
+)
+rewrites = Table(
+    "spool_rewrites",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("month", Integer, primary_key=True),  # whose rows carry the deadlines of earlier rules
+)
+removals = Table(
+    "spool_removals",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("month", Integer, primary_key=True),  # whose expired rows are counted as gone
+    Column("until_seconds", BigInteger, nullable=False),
 )

@@ -12,8 +12,10 @@ from uuid import uuid4
 
 from twintrack.errors import ChunkDamaged
 from twintrack.spool.chunks import Gathered, Group, place_of
-from twintrack.spool.protocol import Chunk, Kind
-from twintrack.spool.segment import Record
+from twintrack.spool.claims import split_ids
+from twintrack.spool.kafka.sieve import Sieve, reason_of
+from twintrack.spool.protocol import Chunk, Kind, TakenLink
+from twintrack.spool.segment import Part, Record
 
 Place = tuple[str, str]  # project, environment
 Tally = tuple[str, str, str, str]  # project, environment, outcome, reason
@@ -48,8 +50,11 @@ class Refusal(NamedTuple):
 class Verdict:
     """A range on its way to being decided: rows by group, with a mark for each row of the range."""
 
-    def __init__(self, partition: int, first: int, end: int) -> None:
-        self.partition, self.first, self.end = partition, first, end
+    def __init__(self, partition: int, first: int, end: int, sieve: Sieve) -> None:
+        self.partition, self.first, self.end, self._sieve = partition, first, end, sieve
+        self.erased: list[tuple[str, bytes]] = []  # (project, event id) of events whose person was erased
+        self.links: set[TakenLink] = set()  # that erased people had
+        self.never_late: list[tuple[str, bytes]] = []  # of events that would have been looked up and were taken out
         self.counts: Counter[Tally] = Counter()
         self.refusals: list[Refusal] = []
         self._rows = 0
@@ -73,10 +78,25 @@ class Verdict:
             fresh = sum(free)
             self.counts[(*place, "accepted", "")] += fresh
             self.counts[(*place, "duplicate", "already_accepted")] += part.rows - fresh
+            kept = self._sift(record, part, free, late=lookup)
             lines = part.lines
-            if 0 < fresh < part.rows:
-                lines = b"\n".join(line for line, new in zip(lines.split(b"\n"), free, strict=True) if new)
-            self._keep(Group(Kind.EVENTS, part.month, lookup, record.import_id if lookup else ""), record, lines, free)
+            if 0 < sum(kept) < part.rows:
+                lines = b"\n".join(line for line, stays in zip(lines.split(b"\n"), kept, strict=True) if stays)
+            self._keep(Group(Kind.EVENTS, part.month, lookup, record.import_id if lookup else ""), record, lines, kept)
+
+    def _sift(self, record: Record, part: Part, free: list[bool], *, late: bool) -> list[bool]:
+        """Which new rows stay; the others are counted as what takes them out."""
+        taken = self._sieve.taken(record, part, self.links)
+        if taken is None:
+            return free
+        for event_id, new, outcome in zip(split_ids(part.ids), free, taken, strict=True):
+            if new and outcome:
+                self.counts[(record.project, record.environment, outcome, reason_of(outcome))] += 1
+                if outcome == "erased":
+                    self.erased.append((record.project, event_id))
+                if late:
+                    self.never_late.append((record.project, event_id))
+        return [new and not outcome for new, outcome in zip(free, taken, strict=True)]
 
     def _keep(self, group: Group, record: Record, lines: bytes, marks: list[bool]) -> None:
         rows = sum(marks)
