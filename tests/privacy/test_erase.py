@@ -18,7 +18,6 @@ from twintrack.clock import iso, month_of
 from twintrack.commands import command_app
 from twintrack.control.erasures import Erasures, State, Subject
 from twintrack.load.rollup import compare
-from twintrack.privacy.routes import able
 from twintrack.spool.local import LocalSpool
 from twintrack.spool.protocol import TakenLink
 from twintrack.testing import uuid7, wire_event
@@ -282,7 +281,7 @@ def test_erasure_that_stopped_with_rows_half_deleted_is_told_with_what_to_do_and
     for name, said in (("erasures", "nothing expires until it ends"), ("balance", "that erasure has stopped")):
         assert not checked[name]["ok"] and said in checked[name]["says"], checked[name]
         assert f"twintrack erase --resume {made.id}" in checked[name]["do"], checked[name]
-    able(s.eraser).resume(made.id)
+    s.eraser.resume(made.id)
     finished(service, made.id)
     assert people(service) == {"bob": 1} and state_of(service)["erased"] == 2
     assert service.get("/api/analytics/pipeline").json()["erasing"] is False
