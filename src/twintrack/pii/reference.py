@@ -11,11 +11,11 @@ _LOOK_BYTES = 40
 _MAY_REFER = re.compile(rb"""[\w.-]{0,32}[ \t]{0,2}(?:[\])}>%"'!<&|~]|=[=~])""")
 # `${DB_PASSWORD}`, `{{ token }}`, `<your-password>`, `%PASSWORD%`, `#{secret}`, `[password]`
 _OPENS = re2.compile(r"(?:[$#@]?\{{1,2}[^\n{}=:\"']{0,32}|<[^\n<>=\"'/ ]{0,32}|%[\w-]{0,32}|\[[\w -]{0,32})$")
-_CLOSES = re2.compile(r"^[\w.-]{0,32}(?:[ \t]?\}|[ \w-]{0,16}>|%|\](?:[^=:\w ]|[ ][^=:]|$))")
+_CLOSES = re2.compile(r"^[\w.-]{0,32}(?:[ \t]?\}|[ \w-]{0,16}>|%|\](?:[^=:\w ]|$))")
 _ELEMENT = re2.compile(r"^[\w.-]{0,32}>[^<>\n]{1,64}</")  # `<password>hunter22</password>`
 # `$PASSWORD`, where nothing is given to it
 _VARIABLE = re2.compile(r"\$[\w]*$")
-_IS_GIVEN = re2.compile(r"^[\w]*(?:\[[^\]\n]{0,32}\])?[ \t]{0,4}(?:[.+|?]{0,2}=[^=]|:=|=>|->[ ]?['\"])")
+_IS_GIVEN = re2.compile(r"^[\w]*(?:\[[^\]\n]{0,32}\])?[ \t]{0,4}(?:[.+|?]{0,2}=[^=]|:=|:[ ]|=>|->[ ]?['\"])")
 # `type="password"`, `"name": "pwd"`: the word is a value itself
 _NAMED_AS = re2.compile(r"""[=:][ \t]?["']$""")
 _ENDS_QUOTE = re2.compile(r"""^["'](?:[ \t]{0,2}[^:= \t]|$)""")
@@ -28,7 +28,7 @@ _YAML_VALUE = re2.compile(r"""^["']?[ \t]*\n[ \t]*value:""")
 # `config["SECRET_KEY"] = `
 _SUBSCRIPT = re2.compile(r"""^["']?[\])]{1,2}(?:[ \t]?(?::=|=>|=|:)|,)""")
 # Two that are compared, or one of a type: code
-_COMPARED = re2.compile(r"^[\])\"']{0,2}[ \t]*(?:===?|!==?|<=|>=|~=|=~|&&|\|\|)")
+_COMPARED = re2.compile(r"^[\])\"']{0,2}[ \t]*(?:===?|!==?|<=|>=|~=|=~|&&|\|\|)[ \t]*[^\"'` \t=]")
 _HASHES = re2.compile("(?i)" + "|".join(DATA["hashes"]))
 _LETTER, _NO_LETTER = r"[^\x00-@\[-`{-\x7f]", r"[\x00-\x09\x0b-@\[-`{-\x7f]"
 _HASH_GAP = re2.compile(rf"^{_LETTER}{{0,6}}{_NO_LETTER}{{0,4}}(?:{_LETTER}{{1,8}}{_NO_LETTER}{{1,3}})?$")

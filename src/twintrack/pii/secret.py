@@ -257,7 +257,9 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         if stopped and not has_digit(value):
             place = place._replace(near=False)
         hexadecimal = len(raw) >= 32 and (HEX.search(raw) is not None or raw[:3].lower() in (b"sha", b"md5"))
-        if hexadecimal and (between or not assigned) and (len(between) > 2 or is_hash(data, first)):
+        if hexadecimal and not (assigned and not between) and is_hash(data, first):
+            return None
+        if hexadecimal and not assigned and len(between) > 2:
             return None
         if holds(value, kind, place) and not (between and assigned and value.isdigit()):
             return first, last
