@@ -128,7 +128,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   });
   /** What the page wants, else the project, else we. */
   const limit = (least: number, own: unknown, name: keyof NonNullable<Config["batch"]>, otherwise: number): number => atLeast(least, own, configs.current().batch?.[name], otherwise);
-  const most = (): number => Math.min(halved, limit(1, configuration.batchSize, "events", 20));
+  const most = (): number => Math.min(halved, limit(1, configuration.batchSize, "events", 50));
   const batchBytes = (): number => limit(1, 0, "bytes", BATCH_BYTES);
 
   const stats = (): BackendStats & Counts => ({

@@ -108,7 +108,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   const page = configuration.enabled === false ? undefined : outside;
   const { now } = clockwork;
   const targets: Target[] = ["backend", ...new Set(destinations.map(({ vendor }) => vendor))];
-  const draw = uuid7(now, fill);
+  const draw = uuid7(fill);
   const consents = createConsents(configuration, page?.navigator);
   const { of } = consents;
   const may = (target: Target): boolean => of(target) === "granted";
@@ -195,8 +195,9 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   };
 
   const track = (call: Call): Tracked => {
-    const id = given?.() || draw();
-    const entry: Entry = { id, at: now(), call, person, place: around.place(), resets, to: call[5] ? ["backend"] : targets };
+    const at = now();
+    const id = given?.() || draw(at);
+    const entry: Entry = { id, at, call, person, place: around.place(), resets, to: call[5] ? ["backend"] : targets };
     call[1] = snapshot(call[1]);
     counts.tracked += 1;
     if (debug) say("tracked", id, eventName(...call[0]));

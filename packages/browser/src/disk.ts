@@ -12,7 +12,7 @@ import { within } from "./within";
 /** The events of one slice that are not settled. */
 export interface Slice {
   /** Its first event as it was stored, and the number of the slice in its page. */
-  id: [event: string, number: number];
+  id: string;
   /** A line for each event: one text costs a browser less than a list of them. */
   text: string;
 }

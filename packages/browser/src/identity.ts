@@ -42,7 +42,7 @@ export const SAVE_MS = 1_000;
  * another service on this page, is read before anything is made of what we know. Nothing here is
  * to be called while nothing may be kept, but `forget`. `signedOut`: the person whom we knew is gone, by another's word.
  */
-export function createIdentity(slot: Slot, draw: () => string, ticks: () => number, signedOut: () => void): Identity {
+export function createIdentity(slot: Slot, draw: (at: number) => string, ticks: () => number, signedOut: () => void): Identity {
   let memory: Known | undefined;
   /** Sign-outs taken in. */
   let taken = 0;
@@ -76,7 +76,7 @@ export function createIdentity(slot: Slot, draw: () => string, ticks: () => numb
     const same = resets === taken;
     taken = resets;
     if (!memory || !same || isOver(memory, at)) {
-      memory = { anonymous: memory && same ? memory.anonymous : draw(), session: draw(), started: at, seen: at, count: 0 };
+      memory = { anonymous: memory && same ? memory.anonymous : draw(at), session: draw(at), started: at, seen: at, count: 0 };
       save();
     }
     return memory;

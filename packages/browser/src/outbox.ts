@@ -164,7 +164,9 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
 
   /** Makes the events of the slice. */
   const make = (): Part => {
-    const part: Part = { id: ["", 0], rows: [] };
+    const part: Part = { id: "", rows: [] };
+    // As of the end of the slice: to ask in each call would cost it something.
+    const since = clockwork.ticks();
     const all = fresh;
     fresh = [];
     for (const [row, work] of all) {
@@ -173,7 +175,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
         return typeof what === "string" ? what : describe(what);
       }, "rejected");
       if (typeof made === "string") tell(row, made);
-      else part.rows.push(Object.assign(row, made, { part }));
+      else part.rows.push(Object.assign(row, made, { part, since }));
     }
     rows.push(...part.rows);
     composed();
@@ -185,7 +187,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     const part = make();
     const [first] = part.rows;
     if (!first) return;
-    part.id = [first.id, written++];
+    part.id = `${first.id} ${written++}`;
     changed.add(part);
     makeRoom();
     if (!opened) unsafe();
@@ -211,21 +213,21 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     begin: () => void disk?.begin().catch(() => undefined).then(() => (opened = true)),
     add(id, make, first) {
       timer ??= clockwork.after(tick, SLICE_MS);
-      const row = { id, since: clockwork.ticks() } as Row;
+      const row = { id } as Row;
       if (first) fresh.unshift([row, make]);
       else if (fresh.push([row, make]) >= MOST_EVENTS) void write();
       return row;
     },
     persist: write,
     merge(slices) {
-      const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => String(id)));
+      const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => id));
       const there = new Set<string>();
       let found: Row[] = [];
       for (const { id, text } of slices) {
         // What lies on disk was written by anyone who can run script here.
         const texts = String(text).split("\n");
         texts.forEach((text) => there.add(text));
-        if (known.has(String(id))) continue;
+        if (known.has(id)) continue;
         const part: Part = { id, rows: [], kept: true };
         part.rows = texts.map((text) => ({ since: clockwork.ticks(), fate: "disk", found: true, part, ...guard(() => describe(JSON.parse(text) as WireEvent, text)) }) as Row);
         found = found.concat(part.rows);

@@ -7,8 +7,8 @@ export const MOST_BYTES = 1 << 20;
 const encoder = new TextEncoder();
 export const encode = (text: string): Uint8Array<ArrayBuffer> => encoder.encode(text);
 
-/** Bytes of a text on the wire; the browser's limits count these, not characters. */
-export const byteLength = (text: string): number => encode(text).length;
+/** Bytes of a text on the wire; the browser's limits count these, not characters. Most texts need not be written anew for it. */
+export const byteLength = (text: string): number => (/[^\0-\x7f]/.test(text) ? encode(text) : text).length;
 
 export const weigh = (rows: readonly { weight: number }[]): number => rows.reduce((sum, { weight }) => sum + weight, 0);
 

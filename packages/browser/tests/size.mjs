@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
-const budgets = { "index.js": 8200, "react.js": 1000, "statsig.js": 750, "gtm.js": 750 };
+const budgets = { "index.js": 8350, "react.js": 1000, "statsig.js": 750, "gtm.js": 750 };
 let over = false;
 for (const [file, most] of Object.entries(budgets)) {
   const size = gzipSync(readFileSync(new URL(`../dist/${file}`, import.meta.url)), { level: 9 }).length;
