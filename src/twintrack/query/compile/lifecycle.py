@@ -145,7 +145,9 @@ def active(asked: Stickiness, scope: Scope, p: Parameters, found: list[Bucket]) 
     if asked.selection.names:
         where.insert(0, f"event_name IN {p.texts(asked.selection.names)}")
     rows = events(p, [f"{bucket} AS bucket"], where)
-    return f"SELECT person, arrayUniq(groupArray(toInt16(bucket))) AS n FROM ({rows}) WHERE person != '' GROUP BY person"
+    return (
+        f"SELECT person, arrayUniq(groupArray(toInt16(bucket))) AS n FROM ({rows}) WHERE person != '' GROUP BY person"
+    )
 
 
 def stick_buckets(asked: Stickiness, scope: Scope) -> list[Bucket]:
