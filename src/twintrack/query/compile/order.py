@@ -2,7 +2,8 @@
 
 Of two events the earlier moment comes first, then the smaller `sequence`, then the smaller `event_id`: no tie is left to
 the engine's mood. The three stand in one number of 256 bits, since the engine gathers, compares and sorts numbers several
-times as fast as tuples. Below them it has 20 bits to carry what is asked of the event along. An id counts by its number: the engine orders the type UUID by its second half.
+times as fast as tuples. Below them it has 20 bits to carry what is asked of the event along. An id counts by its number: the
+engine orders the type UUID by its second half.
 """
 
 from typing import Any, Literal

@@ -67,7 +67,7 @@ def walks(asked: Paths, scope: Scope, p: Parameters, *, whose: bool = False) -> 
         f"SELECT groupArray(name) FROM (SELECT event_name::String AS name FROM"
         f" ({events(p, ['event_name'], where, person=person)}) GROUP BY event_name ORDER BY count() DESC, event_name)"
     )
-    number = f"transform(event_name, known, range(1, length(known) + 1), 0)"
+    number = "transform(event_name, known, range(1, length(known) + 1), 0)"
     columns = [*(["session_id"] if by == "session_id" else []), f"{tagged(number)} AS place"]
     rows = events(p, columns, where, person=person or whose)
     gathered = (
