@@ -53,7 +53,8 @@ def _day(index: int, rows: int, people: int) -> str:
         " concat('{{\"plan\":\"', ['free','free','pro','team'][1 + who % 4], '\",\"price\":',"
         " toString(cityHash64(h, 3) % 20000 / 100),"
         " ',\"feature\":\"f', toString(cityHash64(h, 4) % 12), '\"',"
-        " if(name = 'message_sent', if(h % 2 = 0, ',\"role\":\"user\"', ',\"role\":\"assistant\"'), ''), '}}')::JSON, at, at,"
+        " if(name = 'message_sent', if(h % 2 = 0, ',\"role\":\"user\"', ',\"role\":\"assistant\"'), ''),"
+        " '}}')::JSON, at, at,"
         " if(said, concat('t-', toString(who), '-{i}'), NULL), if(name = 'message_sent', h % 400, NULL)"
         " FROM numbers({rows})"
     ).format(
@@ -104,7 +105,8 @@ def _fill_plan(store: ClickHouse) -> None:
             "INSERT INTO plan.events (event_id, event_name, event_timestamp, user_id, session_id, event_metadata,"
             " thread_id, message_length, client_timestamp, server_timestamp, ip_address, user_agent)"
             f" SELECT event_id, event_name, event_timestamp, {_PERSON}, session_id, event_metadata, thread_id,"
-            f" message_length, client_timestamp, server_timestamp, ip_address, user_agent FROM analytics.events WHERE toYYYYMM(date) = {month}"
+            f" message_length, client_timestamp, server_timestamp,"
+            f" ip_address, user_agent FROM analytics.events WHERE toYYYYMM(date) = {month}"
         )
 
 

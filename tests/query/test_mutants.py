@@ -22,6 +22,17 @@ MUTANTS = [
     Mutant("trends", "compile/trends.py", "bucket + {span.lead + 1}", "bucket + {span.lead + 2}"),
     Mutant("trends", "compile/trends.py", "if(bucket >= 0", "if(bucket > 0"),
     Mutant("trends", "compile/trends.py", 'uniqExact", "", f"person, in_{n}', 'uniqExact", "", f"session_id, in_{n}'),
+    Mutant("trends", "compile/trends.py", "notEmpty(of_{n}) AND ", ""),
+    Mutant(
+        "trends",
+        "compile/trends.py",
+        "arrayCompact(arraySort(groupArrayIf(bucket, in_{n})))",
+        "groupArrayIf(bucket, in_{n})",
+    ),
+    Mutant(
+        "trends", "compile/trends.py", "arrayDistinct(arrayFlatten(arrayMap(bucket", "(arrayFlatten(arrayMap(bucket"
+    ),
+    Mutant("trends", "compile/trends.py", "code % {_MOST_SERIES} = {n}", "code % {_MOST_SERIES} >= {n}"),
     Mutant("trends", "compile/trends.py", "DESC NULLS LAST", "ASC NULLS LAST"),
     Mutant("trends", "compile/trends.py", "main.unit, zone, -count", "main.unit, zone, 1 - count"),
     Mutant("trends", "compile/trends.py", "(0.5)", "(0.75)"),

@@ -144,6 +144,14 @@ CASES: list[dict[str, Any]] = [
     # Much happens on the evening of its last day, after that day has ended there.
     {"range": {"from": "2024-10-25", "to": "2024-10-26"}, "interval": "day", "zone": "Asia/Kathmandu", "series": [{}]},
     {"range": {"last": 40, "unit": "hour"}, "interval": "hour", "series": [{"measure": "persons"}]},
+    {
+        "range": {"from": "2024-10-26", "to": "2024-10-27"},
+        "interval": "hour",
+        "zone": "Asia/Kathmandu",
+        "series": [{"measure": "persons"}, {"event": "buy", "measure": "persons"}],
+        "rolling": 5,
+    },
+    {"range": _SPRING, "interval": "day", "series": [{"measure": "persons"}]},
 ]
 
 

@@ -21,8 +21,8 @@ class Cohorts(Question):
     def plan(self, scope: Scope) -> Plan:
         p = Parameters(scope.tenancy)
         counted = p.statement(
-            f"SELECT uniqExactIf(person, person != ''), uniqExactIf(person, {self._belongs(scope, p)})"
-            f" FROM ({events(p, ['event_name'], [])})"
+            f"SELECT countIf(person != ''), countIf({self._belongs(scope, p)})"
+            f" FROM (SELECT DISTINCT person FROM ({events(p, [], [])}))"
         )
 
         def shape(rows: Any) -> dict[str, Any]:

@@ -82,10 +82,10 @@ def page(
     # First the places alone, then the rows of one page: the other columns are dear, and most rows are on other pages.
     places = events(p, ["event_timestamp AS at", "event_id AS id"], where, person=by_person)
     kept = f"SELECT at, id FROM ({places}) ORDER BY at DESC, toString(id) DESC LIMIT {limit + 1}"
-    rows = events(p, shown, [*where, f"(event_timestamp, event_id) IN ({kept})"])
+    rows = events(p, [*shown, "event_timestamp", "event_id"], where)
     names = ", ".join(named("shown_" + c) for c in columns)
     return p.statement(
-        f"SELECT {names}, place_moment, place_id FROM ({rows})"
+        f"SELECT {names}, place_moment, place_id FROM ({rows}) WHERE (event_timestamp, event_id) IN ({kept})"
         f" ORDER BY place_moment DESC, place_id DESC LIMIT {limit + 1}"
     )
 

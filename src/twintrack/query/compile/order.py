@@ -2,7 +2,8 @@
 
 Of two events the earlier moment comes first, then the smaller `sequence`, then the smaller `event_id`: no tie is left to
 the engine's mood. The three stand in one number of 256 bits, since the engine gathers, compares and sorts numbers several
-times as fast as tuples. An id counts by its number: the engine orders the type UUID by its second half.
+times as fast as tuples. Below them it has 20 bits to carry what is asked of the event along. An id counts by its number: the
+engine orders the type UUID by its second half.
 """
 
 from typing import Any, Literal
@@ -17,9 +18,10 @@ from twintrack.query.scope import Scope, refused
 NEVER = 1 << 61
 AT = "toUnixTimestamp64Milli(event_timestamp)"
 PLACE = (
-    f"bitShiftLeft(toUInt256(toUInt64(greatest({AT}, 0))), 192) + bitShiftLeft(toUInt256(sequence), 128)"
-    " + toUInt128(event_id)"
+    f"bitShiftLeft(toUInt256(toUInt64(greatest({AT}, 0))), 212) + bitShiftLeft(toUInt256(sequence), 148)"
+    " + bitShiftLeft(toUInt256(toUInt128(event_id)), 20)"
 )
+MOST_TAGS = (1 << 20) - 1
 TOTAL, OTHER = ["+"], ["*"]
 
 Per = Literal["person", "session"]
@@ -27,7 +29,17 @@ Per = Literal["person", "session"]
 
 def moment(place: str) -> str:
     """The milliseconds in a place."""
-    return f"toInt64(bitShiftRight({place}, 192))"
+    return f"toInt64(bitShiftRight({place}, 212))"
+
+
+def tagged(number: str) -> str:
+    """A place that carries a number below 2**20."""
+    return f"({PLACE} + toUInt32({number}))"
+
+
+def tag(place: str) -> str:
+    """The number that a place carries."""
+    return f"toUInt32(bitAnd({place}, {MOST_TAGS}))"
 
 
 def hashed(column: str) -> str:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from twintrack.clock import iso
 from twintrack.query import words
-from twintrack.query.compile.order import PLACE, Per, check_floor, needs_person, sorted_by_place, unit
+from twintrack.query.compile.order import MOST_TAGS, Per, check_floor, hashed, needs_person, tag, tagged, unit
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import condition
 from twintrack.query.question import RangedQuestion
@@ -62,29 +62,31 @@ def walks(asked: Paths, scope: Scope, p: Parameters, *, whose: bool = False) -> 
 
     person = needs_person(asked.per, [], asked.filter)
     where.append(f"{by} != ''")
-    often = (
-        f"SELECT event_name FROM ({events(p, ['event_name'], where, person=person)})"
-        f" GROUP BY event_name ORDER BY count() DESC, event_name LIMIT {asked.top}"
+    # All names by how often they come: an event carries the number of its name, the first ones are shown.
+    known = (
+        f"SELECT groupArray(name) FROM (SELECT event_name::String AS name FROM"
+        f" ({events(p, ['event_name'], where, person=person)}) GROUP BY event_name ORDER BY count() DESC, event_name)"
     )
-    # Names and units as numbers: a list of texts takes several times the room, and the time.
-    columns = [*(["session_id"] if by == "session_id" else []), f"{PLACE} AS place", "cityHash64(event_name) AS name"]
+    number = "transform(event_name, known, range(1, length(known) + 1), 0)"
+    columns = [*(["session_id"] if by == "session_id" else []), f"{tagged(number)} AS place"]
+    rows = events(p, columns, where, person=person or whose)
     gathered = (
-        f"SELECT sipHash128({by}) AS unit, arrayCompact({sorted_by_place('name')}) AS names,"
-        f" {'argMin(person, place)' if whose else NOBODY} AS whose"
-        f" FROM ({events(p, columns, where, person=person or whose)}) GROUP BY unit"
+        f"SELECT arrayCompact(arrayMap(place -> {tag('place')}, arraySort(groupArray(place)))) AS names,"
+        f" {'argMin(person, place)' if whose else NOBODY} AS whose FROM ({rows}) GROUP BY {hashed(by)}"
     )
     anchor = asked.begin if asked.begin is not None else asked.end
-    kept, found, shown = "names", "true", "often"
+    kept, found, shown = "names", "true", f"arraySlice(known, 1, {asked.top})"
     if anchor is not None:
-        at = f"indexOf(names, cityHash64({p.text(anchor)}))"
+        at = f"indexOf(names, toUInt32(indexOf(known, {p.text(anchor)})))"
         kept = f"arraySlice(names, {at})" if asked.begin is not None else f"arraySlice(names, 1, {at})"
-        found, shown = f"{at} > 0", f"arrayPushBack(often, {p.text(anchor)})"
+        found, shown = f"{at} > 0", f"arrayPushBack({shown}, {p.text(anchor)})"
     cut = f"arraySlice(kept, 1, {asked.steps})"
     if asked.end is not None:
         cut = f"arraySlice(kept, greatest(length(kept) - {asked.steps}, 0) + 1)"
     return (
-        f"WITH (SELECT groupArray(event_name::String) FROM ({often})) AS often, {shown} AS shown,"
-        " arrayMap(name -> cityHash64(name), shown) AS numbers, arrayMap(name -> concat('=', name), shown) AS told"
+        f"WITH ({known}) AS known, {shown} AS shown,"
+        f" arrayMap(name -> throwIf(length(known) > {MOST_TAGS}, 'paths tell a million names apart at most')"
+        " + indexOf(known, name), shown) AS numbers, arrayMap(name -> concat('=', name), shown) AS told"
         f" SELECT whose AS person, arrayMap(name -> told[indexOf(numbers, name)], {cut}) AS places,"
         f" length(kept) <= {asked.steps} AS uncut"
         f" FROM (SELECT whose, {kept} AS kept FROM ({gathered}) WHERE {found})"

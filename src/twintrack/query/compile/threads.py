@@ -9,7 +9,7 @@ from twintrack.query import period, words
 from twintrack.query.catalog import PERSON, covered, hidden, property_of
 from twintrack.query.compile.order import PLACE, moment, place_of, selected
 from twintrack.query.compile.statement import Parameters, Plan, Statement
-from twintrack.query.filters import condition
+from twintrack.query.filters import asks_person, condition
 from twintrack.query.period import Period, Unit
 from twintrack.query.question import EventSelection, RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
@@ -71,6 +71,9 @@ def _kind(asked: Threads, scope: Scope, p: Parameters) -> str:
 
 def threads(asked: Threads, scope: Scope, p: Parameters, of: Period) -> str:
     """A SELECT of the threads that began in the period: a row each, moments in milliseconds."""
+    # Only a thread with an event in the range can begin there.
+    inside = [of.within(p), "ifNull(thread_id, '') != ''", condition(asked.filter, scope, p)]
+    there = events(p, ["thread_id"], inside, person=asks_person(asked.filter))
     rows = events(
         p,
         [
@@ -89,7 +92,8 @@ def threads(asked: Threads, scope: Scope, p: Parameters, of: Period) -> str:
         " max(gave_up) AS gave_up, countIf(kind = 1) AS questions, countIf(kind = 2) AS answers,"
         " groupArrayIf(assumeNotNull(message_length), kind > 0 AND message_length IS NOT NULL) AS lengths,"
         " arraySort(groupArrayIf((place, kind), kind > 0)) AS said"
-        f" FROM ({rows}) GROUP BY thread HAVING began >= {p.whole(of.start)} AND began < {p.whole(of.end)}"
+        f" FROM ({rows}) WHERE thread IN (SELECT assumeNotNull(thread_id) FROM ({there})) GROUP BY thread"
+        f" HAVING began >= {p.whole(of.start)} AND began < {p.whole(of.end)}"
     )
     # The first of each run of questions, and of each run of answers: a wait is from one to the other.
     turns = "arrayFilter((turn, before) -> turn.2 != before, said, arrayPopBack(arrayPushFront(said.2, 0)))"

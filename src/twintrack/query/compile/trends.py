@@ -47,6 +47,7 @@ _OF_PROPERTY: dict[str, tuple[str, str]] = {  # function with its -OrNull, and i
     "p99": ("quantileExactInclusiveOrNull", "(0.99)"),
 }
 _MOST_CELLS = 200_000
+_MOST_SERIES = 10
 
 
 class Series(EventSelection):
@@ -69,7 +70,9 @@ class Custom(BaseModel):
 class Trends(RangedQuestion):
     """How often, by how many, how much: over time, by up to three properties, beside another period."""
 
-    series: list[Series] = Field(default_factory=lambda: [Series.model_validate({})], min_length=1, max_length=10)
+    series: list[Series] = Field(
+        default_factory=lambda: [Series.model_validate({})], min_length=1, max_length=_MOST_SERIES
+    )
     formulas: list[Formula] = Field(default_factory=list, max_length=10)
     interval: Unit | None = Field(None, description="Default: what fits the range.")
     breakdown: list[str] = Field(default_factory=list, max_length=3)
@@ -192,6 +195,8 @@ def _hourly(asked: Trends, span: _Span) -> bool:
 
 def _statement(asked: Trends, scope: Scope, span: _Span, ranked_by: _Span, *, rolled: bool) -> Statement:
     p = Parameters(scope.tenancy)
+    if not asked.breakdown and not asked.floor and all(series.measure == "persons" for series in asked.series):
+        return _of_persons(asked, scope, span, p)
     columns, wanted = _columns(asked, scope, p)
     if rolled:
         columns[0] = "event_count"
@@ -208,13 +213,40 @@ def _statement(asked: Trends, scope: Scope, span: _Span, ranked_by: _Span, *, ro
         for m, s in enumerate(_states(asked, a, n, rolled=rolled))
     ]
     merged = [m for n, a in enumerate(asked.series) for m in _merges(asked, a, n, rolled=rolled)]
-    last = len(span.buckets)
-    end = f"{last}" if asked.cumulative else f"least(bucket + {span.lead + 1}, {last})"
-    steps = f"arrayConcat(if(bucket >= 0, [{TOTAL}], []), range(greatest(bucket, 0), {end}))"
+    steps = f"arrayConcat(if(bucket >= 0, [{TOTAL}], []), {_covering(asked, span)})"
     return p.statement(
         f"SELECT group, step, {', '.join(merged)} FROM"
         f" (SELECT {keys} AS group, bucket, {', '.join(states)} FROM ({rows}) GROUP BY group, bucket)"
         f" ARRAY JOIN {steps} AS step GROUP BY group, step ORDER BY group, step"
+    )
+
+
+def _covering(asked: Trends, span: _Span) -> str:
+    """The steps that a bucket belongs to."""
+    last = len(span.buckets)
+    end = f"{last}" if asked.cumulative else f"least(bucket + {span.lead + 1}, {last})"
+    return f"range(greatest(bucket, 0), {end})"
+
+
+def _of_persons(asked: Trends, scope: Scope, span: _Span, p: Parameters) -> Statement:
+    """Persons alone: the buckets of each person in a list, and the lists counted. A set of persons for each bucket takes
+    several times the room, and each row a look into another one."""
+    columns, wanted = _columns(asked, scope, p)
+    bucket = f"toInt16({period.index(p, span.unit, span.first, span.period.zone)} - {span.lead}) AS bucket"
+    rows = events(p, [*columns, bucket], [*_where(asked, scope, p, wanted, span.read), "person != ''"])
+    lists, codes = [], []
+    for n in range(len(asked.series)):
+        lists.append(f"arrayCompact(arraySort(groupArrayIf(bucket, in_{n}))) AS of_{n}")
+        steps = f"of_{n}"
+        if asked.cumulative or span.lead:
+            steps = f"arrayDistinct(arrayFlatten(arrayMap(bucket -> {_covering(asked, span)}, of_{n})))"
+        total = f"if(notEmpty(of_{n}) AND of_{n}[-1] >= 0, [{TOTAL}], [])"
+        codes.append(f"arrayMap(step -> toInt32(step + 1) * {_MOST_SERIES} + {n}, arrayConcat({total}, {steps}))")
+    told = ", ".join(f"sumIf(people, code % {_MOST_SERIES} = {n})" for n in range(len(asked.series)))
+    return p.statement(
+        f"SELECT []::Array(String) AS group, toInt64(intDiv(code, {_MOST_SERIES})) - 1 AS step, {told} FROM"
+        f" (SELECT code, count() AS people FROM (SELECT {', '.join(lists)} FROM ({rows}) GROUP BY person)"
+        f" ARRAY JOIN arrayConcat({', '.join(codes)}) AS code GROUP BY code) GROUP BY step ORDER BY step"
     )
 
 

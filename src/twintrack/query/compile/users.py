@@ -50,12 +50,19 @@ class Users(RangedQuestion):
         if self.after:
             last, person = cursor.read(self.after, int, str)
             after = f"HAVING (last, person) < ({p.whole(last)}, {p.text(person)})"
-        read = events(p, ["event_timestamp", "session_id", "event_name", "user_id"], where)
+        # First who is on the page, by their last events alone; then their numbers.
+        times = events(p, ["event_timestamp"], where)
+        shown = (
+            f"SELECT person FROM (SELECT person, toUnixTimestamp64Milli(max(event_timestamp)) AS last FROM ({times})"
+            f" GROUP BY person {after} ORDER BY last DESC, person DESC LIMIT {self.limit + 1})"
+        )
+        read = events(p, ["event_timestamp", "session_id", "user_id"], where)
         main = p.statement(
             "SELECT person, toUnixTimestamp64Milli(min(event_timestamp)) AS first,"
             " toUnixTimestamp64Milli(max(event_timestamp)) AS last, count() AS events,"
             " uniqExactIf(session_id, session_id != '') AS sessions, countIf(user_id != '') > 0 AS signed_in"
-            f" FROM ({read}) GROUP BY person {after} ORDER BY last DESC, person DESC LIMIT {self.limit + 1}"
+            f" FROM ({read}) WHERE person IN ({shown}) GROUP BY person"
+            f" ORDER BY last DESC, person DESC LIMIT {self.limit + 1}"
         )
         definition = f"People by their last event, the latest first; {words.conditions(self, period)}."
         return Plan({"main": main}, definition, self._people, reads=(period.start, period.end))
