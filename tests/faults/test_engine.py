@@ -74,7 +74,9 @@ def test_engine_gives_way_to_the_service_whether_or_not_sessions_are_groups(serv
     engine = engine_of(os.getpid())
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getpriority(os.PRIO_PROCESS, engine) == min(19, ours + 10)
-    group = Path(f"/proc/{engine}/autogroup")  # only some kernels have such groups; in them the value above counts nothing
+    group = Path(
+        f"/proc/{engine}/autogroup"
+    )  # only some kernels have such groups; in them the value above counts nothing
     assert not group.exists() or group.read_text().split()[-1] == "10"
 
 

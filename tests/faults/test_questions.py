@@ -1,4 +1,4 @@
-"""The engine dies of heavy questions while events come in: each acknowledged event is one row, and questions are answered again."""
+"""The engine dies of heavy questions while events come in: each acknowledged event is one row, and questions go on."""
 
 import json
 import os
@@ -56,7 +56,9 @@ def served(tmp_path: Path) -> Iterator[Running]:
         opened.process.wait()
 
 
-def test_engine_that_dies_under_heavy_questions_loses_and_doubles_no_event_that_comes_meanwhile(served: Running) -> None:
+def test_engine_that_dies_under_heavy_questions_loses_and_doubles_no_event_that_comes_meanwhile(
+    served: Running,
+) -> None:
     key = served.command("keys", "create", "--role", "owner", "--project", "p").strip()
 
     def ask(sql: str) -> httpx.Response:
