@@ -118,7 +118,7 @@ def _write_parquet(store: ClickHouse, folder: Path) -> None:
             f" WHERE toYYYYMM(date) = {month}) ORDER BY event_timestamp"
         )
         (folder / f"{month}.parquet").write_bytes(
-            store.export(sql, "Parquet", {"output_format_parquet_compression_method": "zstd"})
+            b"".join(store.blocks(sql, "Parquet", None, {"output_format_parquet_compression_method": "zstd"}))
         )
 
 

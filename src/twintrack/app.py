@@ -35,6 +35,7 @@ from twintrack.errors import DataFolderInUse, RequestError, SettingsError, Twint
 from twintrack.event import Tenancy
 from twintrack.ingest.openapi import describe_ingest
 from twintrack.ingest.receive import Receiver
+from twintrack.invalid import told
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.permissions import Permission
@@ -355,9 +356,10 @@ def _errors(app: FastAPI) -> None:
         return JSONResponse(body.body(), error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        return JSONResponse(RequestError(faults, hint="see /openapi.json", code="invalid").body(), 422)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        asked = request.url.path.startswith("/api/analytics/query/")
+        hint = "docs/questions.md has examples, /openapi.json every field" if asked else "see /openapi.json"
+        return JSONResponse(RequestError(told(error.errors()), hint=hint, code="invalid").body(), 422)
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> Response:

@@ -36,6 +36,7 @@ from twintrack.export import Piece, Wanted, columns_of, count_hours, parquet_of,
 from twintrack.ingest.decode import decode_one
 from twintrack.ingest.enrich import cut_address
 from twintrack.ingest.pipeline import Rules
+from twintrack.invalid import told
 from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Reason, Refusal
 from twintrack.privacy.audit import OPERATOR, SOCKET, Detail, Who, operator
@@ -131,8 +132,7 @@ def command_app(services: Services) -> Starlette:
         try:
             asked = model.model_validate(body["question"])
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-            raise RequestError(faults, hint="see docs/reference/http.md", code="invalid") from None
+            raise RequestError(told(error.errors()), hint="docs/questions.md has examples", code="invalid") from None
         tenancy = Tenancy(body["project"], body["environment"])
         operator_ = Principal("operator", Role.OWNER, tenancy)
         output = body.get("format", "answer")

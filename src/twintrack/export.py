@@ -79,8 +79,10 @@ def parquet_of(store: Store, wanted: Wanted, as_of_milliseconds: int, piece: Pie
     where += " AND cityHash64(event_id) % {shares:UInt32} = {share:UInt32}"
     parameters |= piece._asdict()
     parameters |= {"first_day": _day(piece.first), "last_day": _day(piece.last)}
-    return store.export(
-        f"SELECT {', '.join(_columns(store))} FROM {DATABASE}.events WHERE {where}", "Parquet", _PARQUET, parameters
+    return b"".join(
+        store.blocks(
+            f"SELECT {', '.join(_columns(store))} FROM {DATABASE}.events WHERE {where}", "Parquet", parameters, _PARQUET
+        )
     )
 
 

@@ -91,16 +91,17 @@ def test_parameters_are_values_never_sql(filled: Service) -> None:
         ("SELECT a.event_id FROM events AS a CROSS JOIN events AS b", "rows"),
         (
             "SELECT count() FROM events AS a CROSS JOIN events AS b CROSS JOIN events AS c CROSS JOIN events AS d",
-            "exceeded",
+            "query_seconds",
         ),
-        ("SELECT groupArray(arrayMap(x -> toString(x), range(1000000))) FROM events", "emory"),
+        ("SELECT groupArray(arrayMap(x -> toString(x), range(1000000))) FROM events", "query_memory_bytes"),
     ],
     ids=["rows", "time", "memory"],
 )
 def test_question_beyond_a_bound_fails_and_the_next_one_runs(filled: Service, sql: str, said: str) -> None:
     with pytest.raises(StoreError) as refused:
         ask(filled, sql)
-    assert said in refused.value.message
+    assert said in refused.value.message and refused.value.hint
+    assert (refused.value.code, refused.value.status) == ("query_limit", 400)
     assert ask(filled, "SELECT count() FROM events")["rows"] == [[EVENTS]]
 
 

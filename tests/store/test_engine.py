@@ -95,7 +95,7 @@ def test_quoted_value_has_no_end_inside(value: str) -> None:
 
 def test_empty_block_equals_what_the_engine_writes_for_no_rows(store: ClickHouse) -> None:
     """A Native block of one row, cut to its header, is the block of none but for the count."""
-    one = store.export("SELECT 1 AS a, 'x' AS b", "Native")
+    one = b"".join(store.blocks("SELECT 1 AS a, 'x' AS b", "Native"))
     ours = empty_block([("a", "UInt8"), ("b", "String")])
     assert one == b"\x02\x01" + b"\x01a\x05UInt8" + b"\x01" + b"\x01b\x06String" + b"\x01x"
     assert ours == b"\x02\x00" + b"\x01a\x05UInt8" + b"\x01b\x06String"

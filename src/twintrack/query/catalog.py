@@ -140,8 +140,8 @@ def property_of(name: str, scope: Scope, *, only_whether_set: bool = False) -> P
     if path == name or not path:
         raise refused(
             f"there is no property {name[:60]!r}",
-            "name a column of events, `person`, or `event_metadata.` and a path; POST /api/analytics/query/properties"
-            " lists them",
+            "write `event_metadata.` before a property of metadata; else it is a column of events, or `person`;"
+            " POST /api/analytics/query/properties lists them",
             "unknown_property",
         )
     if len(path) > _PATH_CHARACTERS or any(ord(c) < 32 for c in path) or "" in path.split("."):

@@ -78,6 +78,10 @@ class Executor:
                     # The turn is over when the engine has let go, not when nobody listens any more.
                     await self._end(mark, work)
                     raise
+        except StoreError as error:
+            told = self._told(error, self.most_rows)
+            result = told.code
+            raise told from error
         except TwintrackError as error:
             result = error.code
             raise
@@ -87,6 +91,31 @@ class Executor:
         finally:
             self._metrics.queries.labels(result).inc()
             self._metrics.query_seconds.observe(time.perf_counter() - started)
+
+    def _told(self, error: StoreError, rows: int) -> StoreError:
+        """The error in our words where it is a limit that was met: which one, how much, what to do."""
+        s, code = self._settings, error.reason.rpartition("(")[2].rstrip(")")
+        message, hint = {
+            "158": (f"the question reads or gives more than {rows:,} rows", "ask for less, or take it as a file"),
+            "396": (
+                f"the answer has more than {rows:,} rows"
+                f" ({'query_file_rows' if rows == self.most_file_rows else 'query_result_rows'})",
+                "add LIMIT, or take it as a file by `format`",
+            ),
+            "159": (
+                f"the question took longer than {s.query_seconds:g} s (query_seconds)",
+                "ask for a shorter range, or for fewer groups",
+            ),
+            "241": (
+                f"the question needs more memory than it may take: {s.query_memory_bytes / (1 << 30):.3g} GiB"
+                f" (query_memory_bytes), all at once {s.store_memory_bytes / (1 << 30):.3g} GiB (store_memory_bytes)",
+                "ask for a shorter range, fewer groups or fewer columns",
+            ),
+            "173": ("the machine has no memory left for this question", "ask for a shorter range, or in a moment"),
+        }.get(code, ("", ""))
+        if not message:
+            return error
+        return StoreError(message, hint=hint, code="query_limit", status=400, reason=error.reason)
 
     async def _end(self, mark: str, work: "asyncio.Future[Any]") -> None:
         """Ends a question in the engine and waits until it has ended; again, since it may only be about to begin."""
@@ -195,6 +224,8 @@ class Executor:
                     if head:
                         yield head
                     ended = True
+                except StoreError as error:
+                    raise self._told(error, self.most_file_rows) from error
                 finally:
                     if not ended:
                         with contextlib.suppress(TwintrackError):

@@ -10,7 +10,18 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import re2
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    Tag,
+    field_validator,
+)
 
 from twintrack.clock import milliseconds_of
 from twintrack.query.catalog import Property, property_of
@@ -70,7 +81,25 @@ class Not(BaseModel):
     negated: "Filter" = Field(alias="not")
 
 
-Filter = Condition | InCohort | All | Either | Not
+_BY_KEY: dict[str, type[BaseModel]] = {"cohort": InCohort, "all": All, "any": Either, "not": Not}
+
+
+def _meant(value: Any) -> str:
+    """Which of them it is meant to be, by its key: so that what is wrong with one is told of that one alone."""
+    if isinstance(value, BaseModel):
+        return type(value).__name__
+    keys = value if isinstance(value, dict) else ()
+    return next((model.__name__ for key, model in _BY_KEY.items() if key in keys), Condition.__name__)
+
+
+Filter = Annotated[
+    Annotated[Condition, Tag("Condition")]
+    | Annotated[InCohort, Tag("InCohort")]
+    | Annotated[All, Tag("All")]
+    | Annotated[Either, Tag("Either")]
+    | Annotated[Not, Tag("Not")],
+    Discriminator(_meant),
+]
 for _model in (All, Either, Not):
     _model.model_rebuild()
 
@@ -158,7 +187,9 @@ def _compared(asked: Condition, of: Property, p: Parameters) -> str:
     several = operator in ("in", "not in", "between")
     if value is None or isinstance(value, list) != several:
         raise refused(
-            f"`{operator}` takes {'a list' if several else 'one value'}", "see `value` of the condition", "bad_filter"
+            f"`{operator}` takes {'a list' if several else 'one value'}",
+            f'send "value": {"[...]" if several else "..."}; `is set` and `is not set` take none',
+            "bad_filter",
         )
     values: list[Any] = value if isinstance(value, list) else [value]
     if len(values) > _MOST_VALUES or (operator == "between" and len(values) != 2):

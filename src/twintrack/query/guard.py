@@ -21,6 +21,7 @@ from twintrack.query.vocabulary import NEVER, check_words, is_type, refused
 from twintrack.store.schema import DATABASE, HIDDEN, READABLE, READABLE_COLUMNS, REPLACING, SALT
 
 _MOST_CHARACTERS = 50_000
+_OUTFILE = re.compile(r"\bINTO\s+OUTFILE\b", re.IGNORECASE)
 _MOST_NODES = 5_000
 # A name of the asker: letters of any script, and what stands in paths and headings. No quotes, no backslash: what
 # the parser and the engine read differently there would let a name end early.
@@ -102,6 +103,10 @@ def _parsed(sql: str) -> exp.Query:
     try:
         statements = [s for s in sqlglot.parse(sql, read="clickhouse") if s is not None]
     except (SqlglotError, RecursionError, ValueError) as error:
+        if _OUTFILE.search(sql):
+            raise refused(
+                "INTO OUTFILE is not allowed: reading writes no files", "leave it out; `format` gives a file"
+            ) from error
         raise refused(
             "the statement cannot be read as one SELECT", "check the syntax; `LIMIT n BY x LIMIT m` is not read"
         ) from error

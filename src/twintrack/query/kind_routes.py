@@ -91,6 +91,12 @@ def kind_routes(
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(passed_on(first, messages), media_type="text/event-stream", headers=headers)
 
+    @router.api_route(f"{PATH}/{{kind}}", methods=["GET", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    async def only_post(kind: str) -> None:
+        raise RequestError(
+            "questions are sent by POST, as JSON", hint="docs/questions.md", code="method_not_allowed", status=405
+        )
+
     @router.post(f"{PATH}/{{kind}}", include_in_schema=False)
     async def unknown(kind: str, principal: asker) -> None:
         raise RequestError(

@@ -210,9 +210,15 @@ def _edge(text: str, here: ZoneInfo, *, last: bool) -> int:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=here)
         return milliseconds_of(moment)
-    except (ValueError, OverflowError):
+    except OverflowError:
         raise refused(
-            "`from` and `to` are days or instants", "write 2026-01-31 or 2026-01-31T09:00:00Z", "bad_range"
+            "the range reaches beyond the years that there are", "ask for a shorter one", "bad_range"
+        ) from None
+    except ValueError:
+        raise refused(
+            "`from` and `to` are days or instants that there are",
+            "write 2026-01-31 or 2026-01-31T09:00:00Z",
+            "bad_range",
         ) from None
 
 

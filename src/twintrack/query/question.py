@@ -1,5 +1,6 @@
 """What every kind of question has in common: range, zone, filter, and what an answer says of itself."""
 
+from abc import abstractmethod
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,12 +17,12 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
+    @abstractmethod
     def plan(self, scope: Scope) -> Plan:
         """What to ask the engine and how to read what it says. Pure.
 
         Raises: RequestError with a hint for a question that cannot be answered.
         """
-        raise NotImplementedError
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
         """A SELECT of one column `person`: each person behind one number of the answer, once.

@@ -187,30 +187,6 @@ class ClickHouse:
         columns = [(name, kind.name) for name, kind in zip(result.column_names, result.column_types, strict=True)]
         return Answer(columns, rows, int(result.summary.get("read_rows", 0) or 0))
 
-    def export(
-        self,
-        sql: str,
-        output_format: str,
-        settings: Mapping[str, Any] | None = None,
-        parameters: Mapping[str, Any] | None = None,
-    ) -> bytes:
-        client = self._client()
-        try:
-            # As a stream for its headers; the end is waited for so that a failure is one.
-            answer = client.raw_stream(
-                sql,
-                _bound(sql, parameters),
-                fmt=output_format,
-                settings={**(settings or {}), "wait_end_of_query": "1"},
-            )
-            assert isinstance(answer, HTTPResponse)
-            content = answer.read()
-        except Exception as error:
-            raise self._read_error(error) from error
-        if "X-ClickHouse-Format" not in answer.headers:
-            raise _cut()
-        return content
-
     def blocks(
         self,
         sql: str,

@@ -136,7 +136,7 @@ def read_error(code: int | None, name: str | None, words: str) -> StoreError:
         return StoreUnavailable(f"the store did not answer: {reason(code, name)}", hint="ask again in a moment")
     return StoreError(
         plain_words(words),
-        hint="the words are the engine's",
+        hint=_READ_ADVICE.get(code, "the words are the engine's"),
         code="query_failed",
         status=400,
         reason=reason(code, name),
@@ -148,6 +148,7 @@ def plain_words(words: str) -> str:
     return _DRIVERS_WORDS.sub("", words.split("\n")[0]).strip()[:_MOST_CHARACTERS]
 
 
+_READ_ADVICE = {427: "patterns are RE2's: no look-around", 456: "send its value in `parameters`"}
 _ADVICE = {
     60: "run `twintrack migrate`",
     81: "run `twintrack migrate`",

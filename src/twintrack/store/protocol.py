@@ -36,16 +36,6 @@ class Store(Protocol):
         """
         ...
 
-    def export(
-        self,
-        sql: str,
-        output_format: str,
-        settings: Mapping[str, Any] | None = None,
-        parameters: Mapping[str, Any] | None = None,
-    ) -> bytes:
-        """The answer as the engine formats it (CSVWithNames, JSON, Parquet)."""
-        ...
-
     def blocks(
         self,
         sql: str,
@@ -53,7 +43,8 @@ class Store(Protocol):
         parameters: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Iterator[bytes]:
-        """The answer as the engine formats it, in pieces as they come; a failure raises, also after some pieces."""
+        """The answer as the engine formats it (CSVWithNames, Parquet), in pieces as they come; a failure raises, also after
+        some pieces."""
         ...
 
     def stream(self, sql: str) -> Iterator[Sequence[Any]]:
