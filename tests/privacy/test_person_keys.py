@@ -87,15 +87,18 @@ def asked(service: Service, key: str | None = None, **question: Any) -> Any:
 
 
 def test_text_is_sealed_on_the_disk_and_opened_for_who_may_see_texts(service: Service) -> None:
-    service.send([message(event_metadata={"customer": {"name": "Zqx Moon", "plan": "pro"}, "n": 1})])
+    sent = f"{SECRET_WORDS}, says me@example.com"
+    service.send([message(sent, event_metadata={"customer": {"name": "Zqx Moon", "plan": "pro"}, "n": 1})])
     (token,) = stored(service)
     chunks = [row for _, _, row in service.services.spool.rows("loaded") if project_of(service).encode() in row]
     assert len(chunks) == 1 and token.encode() in chunks[0]
     assert b"zqx cheese" not in chunks[0] and b"Zqx Moon" not in chunks[0]
     assert token.startswith(MARK)
     (length,) = stored(service, "message_length")
-    assert length == len(SECRET_WORDS)
-    assert asked(service).json()["rows"] == [[SECRET_WORDS, {"customer": {"name": "Zqx Moon", "plan": "pro"}, "n": 1}]]
+    assert length == len(sent)
+    assert asked(service).json()["rows"] == [
+        [f"{SECRET_WORDS}, says [EMAIL]", {"customer": {"name": "Zqx Moon", "plan": "pro"}, "n": 1}]
+    ]
     (told,) = service.sql("SELECT message_content FROM events").json()["rows"]
     assert told == [token]  # SQL sees what is stored, whoever asks
     viewer = service.services.control.create_key(Role.VIEWER, project_of(service), "local")

@@ -2,10 +2,11 @@
 
 import pytest
 
+from twintrack.control.erasures import Subject
 from twintrack.control.tombstones import Marks, Tombstone, subject_hash
 from twintrack.errors import RequestError
 from twintrack.pii import pseudonym
-from twintrack.privacy.subject import Link, forms, named, owned, tombstones_of, typed
+from twintrack.privacy.subject import Link, forms, later_places, named, owned, tombstones_of, typed
 
 SECRET = b"k" * 32
 
@@ -68,3 +69,28 @@ def test_later_of_two_requests_counts() -> None:
     one = Tombstone("p", "", "user", subject_hash(SECRET, "ann"), 5)
     marks = Marks(SECRET, [one._replace(requested_at=9), one])
     assert marks.until("live", "ann", "") == marks.latest_milliseconds == 9
+
+
+def test_anonymous_id_is_refused_in_later_environments_and_not_in_those_that_were_there() -> None:
+    subject = Subject("user", "ann", ["ann"], [("live", "a")])
+    first = tombstones_of("p", subject, SECRET, 10) + later_places("p", subject, SECRET, 10, ["live", "test"], None)
+    marks = Marks(SECRET, first)
+    assert [marks.covers(place, "", "a", 10) for place in ("live", "test", "new")] == [True, False, True]
+    assert not marks.covers("new", "", "a", 11) and not marks.covers("new", "bob", "a", 10)
+    # The next request finds `new` there; for the first one it stays a later one. What is noted is not noted again.
+    other = Subject("user", "bob", ["bob"], [("live", "b")])
+    second = later_places("p", other, SECRET, 20, ["live", "test", "new"], marks)
+    assert [(row.environment, row.kind) for row in second] == [("new", "place"), ("", "anonymous")]
+    marks = Marks(SECRET, [*first, *second])
+    assert (
+        marks.covers("new", "", "a", 10) and not marks.covers("new", "", "b", 20) and marks.covers("newer", "", "b", 20)
+    )
+    # One that was asked for before and comes to its end behind it notes that `new` was there already.
+    late = later_places("p", subject, SECRET, 15, ["new"], marks)
+    assert [(row.environment, row.requested_at) for row in late] == [("new", 15), ("", 15)]
+    # Erased once more, when `new` was there and the id nobody's in it: the first request goes on holding there.
+    again = later_places("p", subject, SECRET, 30, ["live", "test", "new"], marks)
+    marks = Marks(SECRET, [*first, *second, *again])
+    assert (
+        marks.covers("new", "", "a", 10) and not marks.covers("new", "", "a", 11) and marks.covers("newer", "", "a", 30)
+    )

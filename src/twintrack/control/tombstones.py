@@ -54,12 +54,15 @@ class Marks:
     def __init__(self, secret: bytes, rows: Iterable[Tombstone] = ()) -> None:
         self._secret, self.rows = secret, list(rows)
         self._until: dict[tuple[str, str, str], int] = {}
+        self._later: dict[str, list[int]] = {}  # of anonymous ids in environments made behind these requests
         self._there_since: dict[str, int] = {}  # environments; others are younger than every request
         for row in self.rows:
             if row.kind == PLACE:
                 since = self._there_since.get(row.environment, row.requested_at)
                 self._there_since[row.environment] = min(row.requested_at, since)
                 continue
+            if row.kind == ANONYMOUS and not row.environment:
+                self._later.setdefault(row.hash, []).append(row.requested_at)
             key = (row.kind, row.environment, row.hash)
             self._until[key] = max(row.requested_at, self._until.get(key, 0))
         self.latest_milliseconds = max(self._until.values(), default=_NEVER)
@@ -73,15 +76,14 @@ class Marks:
             return self._until.get((USER, "", subject_hash(self._secret, user_id)), _NEVER)
         if anonymous_id:
             hash = subject_hash(self._secret, anonymous_id)
-            later = self._until.get((ANONYMOUS, "", hash), _NEVER)
-            if self.knows(environment) and self._there_since[environment] <= later:
-                later = _NEVER  # it was looked at, and the id may be somebody else's there
+            # Where an environment was there, it was looked at, and the id may be somebody else's in it.
+            later = max((at for at in self._later.get(hash, ()) if not self.knows(environment, at)), default=_NEVER)
             return max(later, self._until.get((ANONYMOUS, environment, hash), _NEVER))
         return _NEVER
 
-    def knows(self, environment: str) -> bool:
-        """Whether the environment was there at some request."""
-        return environment in self._there_since
+    def knows(self, environment: str, milliseconds: int) -> bool:
+        """Whether the environment was there at a request of that time."""
+        return environment in self._there_since and self._there_since[environment] <= milliseconds
 
     def covers(self, environment: str, user_id: str, anonymous_id: str, milliseconds: float) -> bool:
         """Whether an event of that time was erased. Costs nothing for what is newer than every request."""

@@ -88,7 +88,9 @@ def later_places(
     In those an id may have been linked to somebody else first; into a new one only older files can bring it.
     """
     there = [
-        Tombstone(project, place, PLACE, "", at) for place in environments if known is None or not known.knows(place)
+        Tombstone(project, place, PLACE, "", at)
+        for place in environments
+        if known is None or not known.knows(place, at)
     ]
     hashes = sorted({subject_hash(secret, anonymous_id) for _, anonymous_id in subject.anonymous})
     return [*there, *(Tombstone(project, "", ANONYMOUS, hash, at) for hash in hashes)]
