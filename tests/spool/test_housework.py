@@ -99,6 +99,20 @@ def test_quiet_waits_for_open_chunks_and_nobody_opens_one_meanwhile(tmp_path: Pa
         assert +Counter(other.verdicts.tallies()) == {(*place, "accepted", ""): 2, (*place, "stored", ""): 1}
 
 
+def test_quiet_that_is_asked_for_and_given_up_holds_up_nobody(tmp_path: Path) -> None:
+    with loaders(tmp_path, "one", "other") as (one, other), closing(other.partition()) as partition:
+        for offset in range(2):
+            (message,) = split(delivery(fresh()), bytes([offset + 1]) * 16, one.ledger, 1)
+            partition.take(Read(offset, decode(message.value)))
+        partition.decide(1)
+        assert not one.housework.quiet()
+        one.housework.release()  # a step that waits for it asks on
+        with pytest.raises(Hushed):
+            partition.decide(1)
+        one.housework.release()  # one that failed does not
+        assert partition.decide(1) == 1
+
+
 def test_quarantined_row_is_not_put_back_while_it_is_quiet(tmp_path: Path) -> None:
     with loaders(tmp_path, "one") as (one,), closing(one.partition()) as partition:
         (message,) = split(delivery(fresh()), bytes(16), one.ledger, 1)

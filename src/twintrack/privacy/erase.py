@@ -357,9 +357,9 @@ class Eraser:
         rolled = feeds(self._store)
         progress.months = sorted({*progress.months, *touched_months(self._store, found, rolled, first)})
         progress.copied = sorted({*progress.copied, *months_of_own_keys(self._store, events.where)})
-        # Taken out on their way from log to chunk, since the tombstone was written.
+        # Taken out on their way from log or topic to chunk, since the tombstone was written.
         taken = sum(project == request.project for project, _ in self._spool.erased_ids())
-        progress.removed.setdefault("spool/log", taken)
+        progress.removed.setdefault("spool/topic" if progress.topic else "spool/log", taken)
         made_again = {feed.table for feed in rolled if feed.month != "0"}
         for one in found:
             place = f"store/{one.table}" + (" (made again)" if one.table in made_again else "")

@@ -41,7 +41,7 @@ class Housework:
         self._seen, self._seen_at, self._looked_at = ("", 0), 0.0, -math.inf
         self._asked_at: float | None = None
         self._again_at = -math.inf
-        self._granted = False
+        self._granted = self._wanted = False
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         with contextlib.suppress(IntegrityError), ledger.begin() as db:
@@ -126,6 +126,7 @@ class Housework:
         """
         if not self.leads():
             return False
+        self._wanted = True
         now = self._clock.monotonic_seconds()
         if self._granted:
             return True
@@ -142,9 +143,10 @@ class Housework:
         return self._granted
 
     def release(self) -> None:
-        """The others may go on where it was quiet; what is only asked for is asked on. Raises: SQLAlchemyError."""
-        if self._granted:
+        """The others may go on, also where it was asked for and nobody waits for it any more. Raises: SQLAlchemyError."""
+        if self._granted or (self._asked_at is not None and not self._wanted):
             self._end_quiet()
+        self._wanted = False
 
     def _end_quiet(self) -> None:
         self._set(quiet=0)

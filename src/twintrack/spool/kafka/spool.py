@@ -8,35 +8,33 @@ everything before it is in the store.
 import contextlib
 import math
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import structlog
 
 from twintrack.clock import Clock
-from twintrack.errors import ChunkDamaged, SealBroken, SettingsError, TwintrackError, Unavailable
+from twintrack.errors import SettingsError, TwintrackError, Unavailable
 from twintrack.metrics import Metrics
 from twintrack.seal import DataKeys
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.claims import claim_key
-from twintrack.spool.kafka.broker import Broker, Member, Reader
+from twintrack.spool.kafka import look
+from twintrack.spool.kafka.broker import Broker, Member
 from twintrack.spool.kafka.door import Door
 from twintrack.spool.kafka.fallback import Fallback
 from twintrack.spool.kafka.fence import Fence, remains
 from twintrack.spool.kafka.housework import Housework
 from twintrack.spool.kafka.ledger import Hushed, Outdated, Overtaken, Verdicts
-from twintrack.spool.kafka.message import Message, decode, partition_of
-from twintrack.spool.kafka.partition import Fetch, Partition, Read, content_of, discard_indexes
+from twintrack.spool.kafka.message import partition_of
+from twintrack.spool.kafka.partition import Fetch, Partition, discard_indexes
 from twintrack.spool.kafka.removals import TopicRemovals
 from twintrack.spool.kafka.sieve import Rights, Sieve
-from twintrack.spool.kafka.verdict import Decided, Tally, kept
+from twintrack.spool.kafka.verdict import Decided, Tally
 from twintrack.spool.local import SpoolSizes
-from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes, TakenLink
-from twintrack.spool.segment import Record
+from twintrack.spool.protocol import Chunk, Delivery, Depth, Kind, Sizes
 
 log = structlog.get_logger()
 _SESSION_SECONDS = 10.0
@@ -72,8 +70,13 @@ class KafkaSpool:
         self.ledger = Verdicts(control_url, broker.address.topic, keys)
         ledger, self._partition_count = self.ledger.opened() or self.ledger.open(broker.partitions())
         self._ledger_id = ledger
-        self._housework = Housework(self.ledger, clock)
-        self.removals = TopicRemovals(self.ledger)
+        self.stale_months, self.month_rebuilt = self.ledger.stale_months, self.ledger.month_rebuilt
+        self._housework = work = Housework(self.ledger, clock)
+        self.leads, self.quiet, self.release, self.led = work.leads, work.quiet, work.release, work.led
+        self.removals = out = TopicRemovals(self.ledger)
+        self.remove, self.plan_erasure, self.settle_erasure = out.remove, out.plan, out.settle
+        self.erased_ids, self.forget_erased = out.erased_ids, out.forget_erased
+        self.taken_links, self.forget_links = out.taken_links, out.forget_links
         self._fence: Fence | None = None
         self._hushed_until = -math.inf  # monotonic seconds; another loader needs quiet
         self._clean = folder / "clean"
@@ -199,7 +202,7 @@ class KafkaSpool:
         messages = self._member.poll(most, seconds)
         for number, offset, value in messages:
             if number in self._partitions:
-                self._partitions[number].take(_read(number, offset, value, self._keys))
+                self._partitions[number].take(look.read(number, offset, value, self._keys))
         return len(messages)
 
     def _take_over(self) -> None:
@@ -235,7 +238,7 @@ class KafkaSpool:
                 self._partitions.pop(number).close()
 
     def _fetch(self, number: int) -> Fetch:
-        return _fetch(self._member.reader, number, self._keys)
+        return look.fetch(self._member.reader, number, self._keys)
 
     # -- decide and settle ---------------------------------------------------------------------------------------
 
@@ -383,24 +386,6 @@ class KafkaSpool:
         for partition in self._partitions.values():
             partition.suspect = False
 
-    def stale_months(self) -> list[int]:
-        return self.ledger.stale_months()
-
-    def leads(self) -> bool:
-        return self._housework.leads()
-
-    def quiet(self) -> bool:
-        return self._housework.quiet()
-
-    def release(self) -> None:
-        self._housework.release()
-
-    def led(self) -> bool:
-        return self._housework.led()
-
-    def month_rebuilt(self, month: int) -> None:
-        self.ledger.month_rebuilt(month)
-
     def sweep(self) -> None:
         """Deletes what has outlived its use, and is heard of by the group while the store is left alone."""
         now = self._clock.milliseconds()
@@ -441,27 +426,6 @@ class KafkaSpool:
     @property
     def erasing(self) -> bool:
         return self.removals.erasing()
-
-    def remove(self, gone: Callable[[Kind, bytes], bool], names: Iterable[str]) -> Counter[str]:
-        return self.removals.remove(gone, names)
-
-    def plan_erasure(self, request: str, events: Mapping[tuple[str, str], int]) -> None:
-        self.removals.plan(request, events)
-
-    def settle_erasure(self, request: str, months: Iterable[int]) -> int:
-        return self.removals.settle(request, months)
-
-    def erased_ids(self) -> list[tuple[str, bytes]]:
-        return self.removals.erased_ids()
-
-    def forget_erased(self, identities: Iterable[tuple[str, bytes]]) -> None:
-        self.removals.forget_erased(identities)
-
-    def taken_links(self) -> list[TakenLink]:
-        return self.removals.taken_links()
-
-    def forget_links(self, links: Iterable[TakenLink]) -> None:
-        self.removals.forget_links(links)
 
     # -- look ----------------------------------------------------------------------------------------------------
 
@@ -513,55 +477,17 @@ class KafkaSpool:
         return (project, event_id.bytes) in map(identity_of, self.ledger.quarantined(number))
 
     def rows(self, *states: str) -> Iterator[tuple[str, Kind, bytes]]:
-        """What the store refused is kept in the control data; what is decided and not loaded is read from the topic."""
-        for one in self.ledger.decided("quarantined") if "quarantined" in states else ():
-            with contextlib.suppress(ChunkDamaged):
-                yield from (("quarantined", one.chunk.kind, row) for row in kept(one).split(b"\n"))
-        waiting = self.ledger.decided("open") if "frozen" in states else []
-        if waiting:
-            with contextlib.closing(self._broker.reader()) as reader:
-                for one in waiting:
-                    with contextlib.suppress(ChunkDamaged):
-                        content = content_of(one, _fetch(reader, one.partition, self._keys))
-                        yield from (("frozen", one.chunk.kind, row) for row in content.split(b"\n"))
+        return look.rows(self.ledger, self._broker, self._keys, *states)
+
+    def unreadable(self) -> dict[str, TwintrackError]:
+        return look.unreadable(self.ledger, self._broker, self._keys)
 
     def replay(self, event_id: UUID | None = None) -> list[Chunk]:
-        """Opens quarantined chunks again; the loader of their partition finds them within a second.
-
-        What was kept of a row and has changed since stays where it is: `unreadable` names it. Raises: Unavailable.
-        """
-        back = []
-        for one in self.ledger.decided("quarantined"):
-            with contextlib.suppress(ChunkDamaged, Overtaken):
-                rows = kept(one).split(b"\n")
-                if event_id is None or any(identity_of(row)[1] == event_id.bytes for row in rows):
-                    try:
-                        self.ledger.replay(one)
-                    except Hushed as error:
-                        raise Unavailable(
-                            "rows are being taken out of the store just now", hint="ask again in some seconds"
-                        ) from error
-                    back.append(one.chunk)
+        """The loader of their partition finds them within a second. Raises: Unavailable."""
+        back = look.put_back(self.ledger, event_id)
         if back:
             self.wake()
         return back
-
-    def unreadable(self) -> dict[str, TwintrackError]:
-        """Chunks of all loaders that are open, in quarantine or damaged, and cannot be fetched."""
-        faults: dict[str, TwintrackError] = {}
-        away: Unavailable | None = None
-        with contextlib.closing(self._broker.reader()) as reader:  # the loader's is at work
-            for one in self.ledger.decided("open", "quarantined", "damaged"):
-                try:
-                    if not one.content:
-                        if away is not None:
-                            raise away
-                        reader.oldest(one.partition)  # a broker that is away is found out sooner than by reading
-                    content_of(one, _fetch(reader, one.partition, self._keys))
-                except (ChunkDamaged, Unavailable) as error:
-                    faults[one.chunk.chunk_id] = error
-                    away = error if isinstance(error, Unavailable) else away
-        return faults
 
     def waiting_for(self, import_id: str) -> bool:
         """Whether anything that this process appended for an import is not settled."""
@@ -570,16 +496,3 @@ class KafkaSpool:
             return True
         heads = self.ledger.heads()
         return any(heads[n] <= offset for n, offset in ends.items()) or self.ledger.open_imports(import_id)
-
-
-def _fetch(reader: Reader, number: int, keys: DataKeys | None) -> Fetch:
-    return lambda first, end: (_read(number, offset, value, keys) for offset, value in reader.fetch(number, first, end))
-
-
-def _read(partition: int, offset: int, value: bytes, keys: DataKeys | None) -> Read:
-    """A message as sent; where it is none of ours, one that holds nothing: it must not stop the others."""
-    try:
-        return Read(offset, decode(value, keys))
-    except (msgspec.DecodeError, SealBroken):
-        log.error("message_not_ours", partition=partition, offset=offset)
-        return Read(offset, Message("", b"", Record("", "", 0, "", {}, [], [])))
