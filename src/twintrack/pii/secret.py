@@ -96,6 +96,7 @@ _TAGS = frozenset(DATA["tags"])
 _ONTO = frozenset(DATA["onto"])
 _TYPES, _IS_SET = frozenset(DATA["types"]), re2.compile(r"[ \t]?=[ \t]?[\"'`]")
 _BECAME = frozenset(DATA["became"])
+_POSTAL = re2.compile(DATA["postal"])
 _UNLESS_CODE = re2.compile(DATA["unless_code"])
 _CODE_FIRST_PATTERN = re2.compile(_CODE_FIRST)
 _VALUE_FIRST_PATTERN = re2.compile(_VALUE_FIRST)
@@ -257,7 +258,8 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         ):
             groups = digits_end(data, first)
             if groups and (kind != "pin" or groups - first <= 12):
-                return first, groups
+                around = data[max(0, start - 40) : groups + 32]
+                return None if groups - first in (6, 7) and _POSTAL.search(around) else (first, groups)
         place = Place(near, assigned, marked, quoted and assigned, _ENDS.search(data[last : last + 8]) is not None)
         if kind == "password" and _tells_what_for(between) and place.ends and has_digit(value):
             place = place._replace(near=True, assigned=True)
