@@ -101,7 +101,7 @@ def _is_version(data: bytes, start: int, end: int, parts: list[str]) -> bool:
         told = _told_behind(behind, first)
     if told is not None:
         return told
-    if first >= 10 or any(int(part) > _MOST_SMALL for part in parts) or len(set(parts)) < 3:
+    if first >= 10 or any(int(part) > _MOST_SMALL for part in parts) or (parts[-1] != "0" and len(set(parts)) < 3):
         return False
     # Small numbers that nothing calls an address: a word that hints, two of them, or the end of a version.
     others = (*said, *_said(behind))

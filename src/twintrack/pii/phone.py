@@ -47,6 +47,9 @@ _DATE = re2.compile(
     r"(?:19|20)\d{2}-(?:19|20)\d{2})(?:[ \t]|$)"
 )
 _LIST = re2.compile(r"^(?:[1-9]\d(?:[ \t]\d\d){4,}|(?:19|20)\d\d(?:[ \t](?:19|20)\d\d)+)$")  # sizes, years
+_WIDTHS = frozenset(str(width).encode() for width in _DATA["widths"])
+_PART_BEHIND = re2.compile(r"^-[A-Za-z](?:[^A-Za-z]|$)")  # `04.72.118.06-B`
+_SHARE = re2.compile(r"^([1-9]\d{3,})/([1-9]\d{3,})$")
 _STAMP = re2.compile(r"^(?:1\d{12}|1[5-9]\d{8}|(?:19|20)\d{12})$")
 _LENGTHS = {str(code): (least, most) for least, most, codes in _DATA["lengths"] for code in codes}
 
@@ -74,6 +77,8 @@ def _numbers(data: bytes) -> Iterator[tuple[int, int]]:
     if words.ends or words.after:
         for match in candidates(_ANY_PATTERN, data, CHEAP_BYTES):
             first, last = match.span()
+            if _is_share(match.group()):
+                continue
             while first < last:
                 start, end = _shortened(data, first, last)
                 if words.beside(start, end) and not _unlike(data[start:end], 8):
@@ -159,11 +164,24 @@ def _unlike(part: bytes, least_with_zero: int = 9) -> bool:
         return True
     if _POSTAL.search(part) is not None:
         return True
+    if _WIDTHS.issuperset(_DIGIT.findall(part)):
+        return True
     return _DATE.search(part) is not None or _LIST.search(part) is not None or _STAMP.search(part) is not None
+
+
+def _is_share(run: bytes) -> bool:
+    """Whether it is so much of so much, as games count: `843000/1250000`."""
+    match = _SHARE.match(run)
+    if match is None:
+        return False
+    part, whole = match.group(1), match.group(2)
+    return part == whole or (part.endswith(b"00") and whole.endswith(b"00") and int(part) < int(whole))
 
 
 def _stands_alone(data: bytes, start: int, end: int) -> bool:
     before, behind = data[max(0, start - 1) : start], data[end : end + 2]
+    if _PART_BEHIND.search(data[end : end + 3]):
+        return False
     if _FOURS.search(data[start:end]) and _FOUR_BEFORE.search(data[max(0, start - 5) : start]):
         return False  # the rest of 16 digits
     if _PAIRS.search(data[start:end]) and (

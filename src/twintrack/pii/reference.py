@@ -6,9 +6,10 @@ import re2
 
 from twintrack.pii.value import DATA
 
-_LOOK_BYTES = 40
+_LOOK_BYTES, _OBJECT_BYTES = 40, 240
+_QUOTES = (b'"', b"'")
 # What any of the forms below needs; a call of `re` costs a third of one of RE2.
-_MAY_REFER = re.compile(rb"""[\w.-]{0,32}[ \t]{0,2}(?:[\])}>%"'!<&|~]|=[=~])""")
+_MAY_REFER = re.compile(rb"""[\w.-]{0,32}[ \t]{0,2}(?:[\])}>%"'!<&|~{]|=[=~]|[:=][ \t]{0,2}[{\n])""")
 # `${DB_PASSWORD}`, `{{ token }}`, `<your-password>`, `%PASSWORD%`, `#{secret}`, `[password]`
 _OPENS = re2.compile(r"(?:[$#@]?\{{1,2}[^\n{}=:\"']{0,32}|<[^\n<>=\"'/ ]{0,32}|%[\w-]{0,32}|\[[\w -]{0,32})$")
 _CLOSES = re2.compile(r"^[\w.-]{0,32}(?:[ \t]?\}|[ \w-]{0,16}>|%|\](?:[^=:\w ]|$))")
@@ -22,9 +23,20 @@ _ENDS_QUOTE = re2.compile(r"""^["'](?:[ \t]{0,2}[^:= \t]|$)""")
 _VALUE_OF = re2.compile(
     r"""(?i)^["'][^<>{}\n]{0,100}?[\s,"'](?:value|val|wert|valeur|valor|valore|content|text|data|secret)["']?[ \t]?[:=]"""
 )
+_NOTHING = re2.compile(r"""^[ \t]*(?:""|'')""")
+# `<string name="api_key">...</string>`
+_NAMED_ELEMENT, _CONTENT = re2.compile(r"""(?:name|key)=["']$"""), re2.compile(r"""^["']>[^\s<>]{6,110}</""")
+# `variable "db_password" { default = "..." }`, `"password": {"type": "string", "value": "..."}`, and the same in YAML
+_GIVEN_AS = r"(?:default(?:[ _]?value)?|value|plaintext|secret_?string)[\"']?[ \t]?[:=][ \t]*[\"']?[^\s\"'`,;{}\[\]]"
+_OBJECT = re2.compile(
+    rf"""(?i)^["']?[ \t]{{0,2}}(?::|=>?)?[ \t]{{0,2}}\{{(?:[^{{}}]*?[\s,;"'])??["']?{_GIVEN_AS}|"""
+    rf"""^["']?:[ \t]*\n[ \t]+(?:[\w-]+:[^\n]{{0,60}}\n[ \t]+){{0,2}}{_GIVEN_AS}"""
+)
+# `[Password] hunter22`
+_IN_BRACKETS, _BEHIND_BRACKET = re2.compile(r"\[[\w -]{0,16}$"), re2.compile(r"^\][ \t]?[:=]?[ \t]?[^\s:=\[(]")
 # `- name: DB_PASSWORD`, `  value: ...` in the next line
 _YAML_NAME = re2.compile(r"""(?:name|key):[ \t]*["']?[\w.-]{0,24}$""")
-_YAML_VALUE = re2.compile(r"""^["']?[ \t]*\n[ \t]*value:""")
+_YAML_VALUE = re2.compile(r"""^["']?[ \t]*\n[ \t]*(?:value|default):""")
 # `config["SECRET_KEY"] = `
 _SUBSCRIPT = re2.compile(r"""^["']?[\])]{1,2}(?:[ \t]?(?::=|=>|=|:)|,)""")
 # Two that are compared, or one of a type: code
@@ -32,7 +44,11 @@ _COMPARED = re2.compile(r"^[\])\"']{0,2}[ \t]*(?:===?|!==?|<=|>=|~=|=~|&&|\|\|)[
 _HASHES = re2.compile("(?i)" + "|".join(DATA["hashes"]))
 _LETTER, _NO_LETTER = r"[^\x00-@\[-`{-\x7f]", r"[\x00-\x09\x0b-@\[-`{-\x7f]"
 _HASH_GAP = re2.compile(rf"^{_LETTER}{{0,6}}{_NO_LETTER}{{0,4}}(?:{_LETTER}{{1,8}}{_NO_LETTER}{{1,3}})?$")
-_LABEL = re2.compile(r"(?i)(?:^|[^\pL\d])(?:" + "|".join(DATA["password"] + DATA["labels"]) + r")(?:$|[^\d])")
+_LABELS = "|".join(DATA["labels"])
+_LABEL = re2.compile(
+    r"(?i)(?:^|[^\pL\d])(?:" + "|".join(DATA["password"]) + r")(?:$|[^\d])|"
+    rf"^[^\pL]*(?:{_LABELS})(?:$|[^\d])|(?:^|[^\pL\d])(?:{_LABELS})[^\pL\d]*$"
+)
 
 
 def value_at(data: bytes, start: int, end: int) -> int:
@@ -47,13 +63,21 @@ def value_at(data: bytes, start: int, end: int) -> int:
     behind = data[end : end + 3 * _LOOK_BYTES]
     if _COMPARED.search(behind):
         return -1
+    given = _OBJECT.search(data[end : end + _OBJECT_BYTES])
+    if given is not None:
+        first = int(end + given.end() - 1)
+        return first - (data[first - 1 : first] in _QUOTES)
+    if _BEHIND_BRACKET.search(behind) and _IN_BRACKETS.search(before):
+        return end + 1
     if _OPENS.search(before) and _CLOSES.search(behind) and not _ELEMENT.search(behind):
         return -1
     if _VARIABLE.search(before) and _IS_GIVEN.search(behind) is None:
         return -1
     if _NAMED_AS.search(before) and _ENDS_QUOTE.search(behind):
+        if _NAMED_ELEMENT.search(before) and _CONTENT.search(behind):
+            return end
         told = _VALUE_OF.search(behind)
-        return end + told.end() - 1 if told else -1
+        return end + told.end() - 1 if told and not _NOTHING.search(behind[told.end() :]) else -1
     subscript = _SUBSCRIPT.search(behind)
     return end + subscript.end() - 1 if subscript else end
 
@@ -65,5 +89,6 @@ def is_hash(data: bytes, start: int) -> bool:
 
 
 def is_label(quoted: str) -> bool:
-    """Whether a quoted text is one that a page shows beside a field: it names a password or says what to do."""
+    """Whether a quoted text is one that a page shows beside a field: it names a password, or begins or ends with what
+    to do."""
     return not any(c.isdigit() for c in quoted) and _LABEL.search(quoted) is not None

@@ -93,7 +93,10 @@ _ASSIGNED = frozenset(DATA["assigned"])
 _TOKEN_BEFORE, _TOKEN_BEHIND = re2.compile(r"\[(?:[A-Z][A-Z0-9_]*)?$"), re2.compile(r"^[A-Z0-9_]*\]")
 _FOR_WHAT, _WHOSE = frozenset(DATA["for_what"]), frozenset(DATA["whose"])
 _TAGS = frozenset(DATA["tags"])
+_ONTO = frozenset(DATA["onto"])
+_TYPES, _IS_SET = frozenset(DATA["types"]), re2.compile(r"[ \t]?=[ \t]?[\"'`]")
 _BECAME = frozenset(DATA["became"])
+_POSTAL = re2.compile(DATA["postal"])
 _UNLESS_CODE = re2.compile(DATA["unless_code"])
 _CODE_FIRST_PATTERN = re2.compile(_CODE_FIRST)
 _VALUE_FIRST_PATTERN = re2.compile(_VALUE_FIRST)
@@ -179,6 +182,9 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
     end = value_at(data, start, end)
     if end < 0:
         return None
+    below = _BELOW.match(data, end) if b"\n" in data[end : end + 4] else None
+    if below is not None:
+        return below.span(1) if _stands_below(below.group(1).decode("utf-8", "ignore"), kind) else None
     near, steps, at = True, 0, end
     assigned = marked = stopped = False
     quote = -1
@@ -224,9 +230,11 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         small = value.casefold()
         if (value == "?" and first == end) or small in _TAGS:
             continue  # `the password? hunter22`, `password: !!str hunter22`
+        if small in _TYPES and _IS_SET.match(data, last):
+            continue  # `password: string = "hunter22"`
         if value[:1] == "@" and first == end:
             return None  # a host behind what was a password in a URL
-        if small in _ASSIGNED:
+        if small in _ASSIGNED or (assigned and small in _ONTO and kind in ("key", "plain_key")):
             assigned = near = True
             continue
         if small in _BECAME:
@@ -250,7 +258,8 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         ):
             groups = digits_end(data, first)
             if groups and (kind != "pin" or groups - first <= 12):
-                return first, groups
+                around = data[max(0, start - 40) : groups + 32]
+                return None if groups - first in (6, 7) and _POSTAL.search(around) else (first, groups)
         place = Place(near, assigned, marked, quoted and assigned, _ENDS.search(data[last : last + 8]) is not None)
         if kind == "password" and _tells_what_for(between) and place.ends and has_digit(value):
             place = place._replace(near=True, assigned=True)
@@ -274,6 +283,22 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
     return None
 
 
+_BELOW = re.compile(rb"[ \t]{0,4}\n{1,2}[ \t]{0,8}([\w+/=!@#$%^&*?~-]{8,100})[ \t]{0,4}(?:\n|$)", re.ASCII)
+_COMMIT, _UNBROKEN = re.compile("[0-9a-f]{40}"), re.compile("[A-Za-z0-9+=]{16}")
+
+
+def _stands_below(value: str, kind: str) -> bool:
+    """Whether this, alone on the line below its word, is a value: no word of a text is so random."""
+    if kind == "password":
+        made = made_of(value)
+        random = made.digit and made.kinds >= 3
+    elif kind in ("key", "plain_key"):
+        random = is_key(value, near=True, composite=kind == "key") and _UNBROKEN.search(value) is not None
+    else:
+        random = False
+    return random and _COMMIT.fullmatch(value) is None and PLACEHOLDER.search(value) is None
+
+
 def _quotation(data: bytes, first: int) -> str:
     """What stands in the quotes that were opened right before, as far as it is read."""
     match = _QUOTATION.match(data, first, min(len(data), first + _JUDGED_BYTES))
@@ -292,7 +317,7 @@ _UNLESS_BEFORE = {"plain_key": _UNLESS, "plain_code": _UNLESS_CODE}
 
 def _in_token(data: bytes, start: int, end: int) -> bool:
     """Whether this stands in a token such as `[API_KEY]`: what is masked is not read again."""
-    if data.rfind(b"[", max(0, start - 32), start) < 0:
+    if data.rfind(b"[", max(0, start - 32), start) < 0 or (end > start and not data[start:end].isupper()):
         return False
     before, behind = data[max(0, start - 32) : start], data[end : end + 48]
     if before[-1:] == b"[" and behind[:1].isdigit():

@@ -10,9 +10,9 @@ import re2
 DATA = tomllib.loads((resources.files("twintrack.pii") / "secrets.toml").read_text(encoding="utf-8"))
 _COMMON = frozenset(DATA["common"])
 PLACEHOLDER = re2.compile(DATA["placeholders"])
-_UUID = re2.compile(r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+_UUID = re.compile(r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 HEX = re2.compile(r"(?i)^(?:0x)?[0-9a-f]{16,}$")
-NUMBER_LIKE = re2.compile(r"^[\d.,:/%+-]+$")
+NUMBER_LIKE = re.compile(r"^[\d.,:/%+-]+$", re.ASCII)
 STATUSES, _STOPS, _PARTS = (frozenset(DATA[name]) for name in ("statuses", "stops", "parts"))
 # `order-1234567`, `user:1234:session`: a name with a number
 NUMBERED = re2.compile(r"^[a-z]{3,}(?:[-_:]\d{1,12}|(?::(?:[a-z_-]+|\d+))+)[,;]?$")
@@ -200,6 +200,8 @@ def several_words(data: bytes, first: int, kind: str, *, quoted: bool) -> int:
     words = match.group().decode("utf-8", "ignore").casefold().replace(",", " ").split()
     if not (2 if quoted else 4) <= len(words) <= (24 if kind == "phrase" else 5):
         return 0
-    if any(word.strip(".!?") in _STOPS or word.strip(".!?") in STATUSES for word in words):
-        return 0
+    bare = [word.strip(".!?") for word in words]
+    told = [word in STATUSES for word in bare]
+    if not _STOPS.isdisjoint(bare) or told[0] or told[-1] or sum(told) > (len(words) >= 4):
+        return 0  # a sentence, or what a page says
     return int(match.end()) if all(PLACEHOLDER.search(word) is None for word in words) else 0
