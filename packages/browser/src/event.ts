@@ -129,7 +129,7 @@ export function uuid7(fill: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array): Dra
   /** Time and counter in one, exact beyond the year 2200. */
   let last = 0;
   /** The first eight digits change once a minute. */
-  let minute = 0;
+  let minute = -1;
   let start = "";
   const prepare = (): void => {
     while (ends.length < READY) {
