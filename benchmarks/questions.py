@@ -1,9 +1,11 @@
-"""Every kind of question over a year of events, beside the same as plain SQL on the plan's own schema and in DuckDB.
+"""Every kind of question over a year of events, beside the same as SQL on the plan's own schema, in DuckDB, in pandas.
 
-`python -m benchmarks.questions --events 20000000 --people 200000 [--folder DIR]`: makes the year where the folder has none
-(benchmarks/year.py), then asks each question of a service whose result cache is off: cold is the first time in a fresh
-process, warm the third. The plan's schema and DuckDB get persons resolved already and are asked three times too, the
-last one counts. Numbers that mean the same are compared; a difference ends the run.
+`python -m benchmarks.questions --events 20000000 --people 200000 [--folder DIR] [--no-cold] [--only TEXT]` makes the
+year where the folder has none (benchmarks/year.py), then asks each question of a service whose result cache is off: cold is the first
+time in a fresh process, warm the third. The others get persons resolved already and are asked three times too, the last one
+counts. pandas holds the columns of a month in memory, so only questions of a month are put to it. Memory is the most that the
+engine held for one statement of the question, as it counts it itself. Numbers that mean the same are compared; a difference
+ends the run. How time grows: a quarter, a half and the whole of the year, nanoseconds for each row read.
 """
 
 import argparse
@@ -11,11 +13,13 @@ import os
 import platform
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import httpx2 as httpx
 
@@ -34,6 +38,7 @@ class Question(NamedTuple):
     name: str
     kind: str
     body: dict[str, Any]
+    span: dict[str, str]
     goal_milliseconds: int
     number: Callable[[dict[str, Any]], int] | None  # of our answer, where the others' SQL gives the same one
     sql: str  # of the others: {events} is their table, {person} their person, {since} and {until} the range
@@ -70,6 +75,36 @@ _PERSONS = "SELECT {day} AS day, count(DISTINCT {person}) AS n FROM {events} WHE
 _BY_PLAN = (
     "SELECT {day} AS day, {plan} AS plan, count(*) AS n FROM {events} WHERE {range} GROUP BY day, plan ORDER BY 1, 2"
 )
+_STICKINESS = (
+    "SELECT n, count(*) FROM (SELECT {person} AS who, count(DISTINCT {day}) AS n FROM {events} WHERE {range}"
+    " GROUP BY who) AS a GROUP BY n ORDER BY n"
+)
+_SESSIONS = (
+    "SELECT count(*), avg(n), sum(CASE WHEN n = 1 THEN 1 ELSE 0 END), max(last) FROM (SELECT session_id, count(*) AS n,"
+    " min(event_timestamp) AS began, max(event_timestamp) AS last FROM {events} WHERE {range} GROUP BY session_id) AS a"
+)
+_THREADS = (
+    "SELECT count(*), avg(n), avg(answers) FROM (SELECT thread_id, count(*) AS n,"
+    " sum(CASE WHEN {role} = 'assistant' THEN 1 ELSE 0 END) AS answers, min(event_timestamp) AS began,"
+    " max(event_timestamp) AS last FROM {events} WHERE {range} AND thread_id IS NOT NULL GROUP BY thread_id) AS a"
+)
+_USERS = (
+    "SELECT {person} AS who, min(event_timestamp), max(event_timestamp) AS last, count(*), count(DISTINCT session_id)"
+    " FROM {events} WHERE {range} GROUP BY who ORDER BY last DESC, who DESC LIMIT 101"
+)
+_EVENTS = (
+    "SELECT event_id, event_name, event_timestamp, {person}, session_id FROM {events} WHERE {range}"
+    " ORDER BY event_timestamp DESC, event_id DESC LIMIT 101"
+)
+_VALUES = "SELECT {feature} AS value, count(*) AS n FROM {events} WHERE {range} GROUP BY value ORDER BY n DESC LIMIT 50"
+_COHORT = (
+    "SELECT count(*) FROM (SELECT {person} AS who FROM {events} WHERE {range} AND event_name = 'conversion_purchase'"
+    " GROUP BY who HAVING count(*) >= 2) AS a"
+)
+_ACTORS = (
+    "SELECT {person} AS who, min(event_timestamp), max(event_timestamp), count(*) FROM {events} WHERE {range}"
+    " AND event_name = 'checkout' GROUP BY who ORDER BY who LIMIT 101"
+)
 
 
 def _trends(span: dict[str, str], **more: Any) -> dict[str, Any]:
@@ -80,20 +115,53 @@ def _steps(span: dict[str, str]) -> dict[str, Any]:
     return {"range": span, "steps": [{"event": name} for name in _STEPS], "window_seconds": 7 * 86_400}
 
 
-QUESTIONS = (
-    Question("events a day, 30 days", "trends", _trends(MONTH), 300, _total, _DAYS),
-    Question("events a day, a year", "trends", _trends(YEAR), 1_000, _total, _DAYS),
-    Question("persons a day, 30 days", "trends", _trends(MONTH, series=[{"measure": "persons"}]), 300, None, _PERSONS),
-    Question("persons a day, a year", "trends", _trends(YEAR, series=[{"measure": "persons"}]), 2_500, None, _PERSONS),
-    Question("by plan, a year", "trends", _trends(YEAR, breakdown=["event_metadata.plan"]), 2_500, None, _BY_PLAN),
-    Question("funnel, 30 days", "funnel", _steps(MONTH), 300, None, _FUNNEL),
-    Question("funnel, a year", "funnel", _steps(YEAR), 2_500, None, _FUNNEL),
-    Question("retention, 30 days", "retention", {"range": MONTH, "periods": 4}, 300, None, _RETENTION),
-    Question("retention, a year", "retention", {"range": YEAR, "periods": 52}, 2_500, None, _RETENTION),
-    Question("paths, 30 days", "paths", {"range": MONTH, "steps": 5}, 300, None, _PATHS),
-    Question("paths, a year", "paths", {"range": YEAR, "steps": 5}, 6_000, None, _PATHS),
-    Question("lifecycle, a year", "lifecycle", {"range": YEAR}, 2_500, None, _RETENTION),
-    Question("sessions, 30 days", "sessions", {"range": MONTH, "interval": "day"}, 300, None, ""),
+def _buyers(span: dict[str, str]) -> dict[str, Any]:
+    return {"definition": {"did": {"event": "conversion_purchase"}, "at_least": 2, "range": span}}
+
+
+def _people(span: dict[str, str]) -> dict[str, Any]:
+    of = {"kind": "trends", "range": span, "series": [{"event": "checkout", "measure": "persons"}]}
+    return {"of": of}
+
+
+# Kind, its body for a range, the goals in milliseconds for 30 days and a year, our number that the others' SQL also has.
+_KINDS: tuple[tuple[str, str, Callable[[dict[str, str]], dict[str, Any]], int, int, Any, str], ...] = (
+    ("events a day", "trends", _trends, 300, 1_000, _total, _DAYS),
+    ("persons a day", "trends", lambda s: _trends(s, series=[{"measure": "persons"}]), 300, 2_500, None, _PERSONS),
+    ("by plan", "trends", lambda s: _trends(s, breakdown=["event_metadata.plan"]), 300, 2_500, None, _BY_PLAN),
+    ("funnel", "funnel", _steps, 300, 2_500, None, _FUNNEL),
+    (
+        "retention",
+        "retention",
+        lambda s: {"range": s, "periods": 4 if s is MONTH else 52},
+        300,
+        2_500,
+        None,
+        _RETENTION,
+    ),
+    ("life cycle", "lifecycle", lambda s: {"range": s}, 300, 2_500, None, _RETENTION),
+    ("stickiness", "stickiness", lambda s: {"range": s}, 300, 2_500, None, _STICKINESS),
+    ("paths", "paths", lambda s: {"range": s, "steps": 5}, 300, 6_000, None, _PATHS),
+    ("sessions", "sessions", lambda s: {"range": s}, 300, 2_500, None, _SESSIONS),
+    ("threads", "threads", lambda s: {"range": s}, 300, 2_500, None, _THREADS),
+    ("users", "users", lambda s: {"range": s}, 300, 2_500, None, _USERS),
+    ("events", "events", lambda s: {"range": s}, 300, 2_500, None, _EVENTS),
+    ("values", "properties", lambda s: {"range": s, "property": "event_metadata.feature"}, 300, 2_500, None, _VALUES),
+    ("properties", "properties", lambda s: {"range": s}, 300, 2_500, None, ""),
+    ("cohort", "cohorts", _buyers, 300, 2_500, lambda answer: int(answer["persons"]), _COHORT),
+    ("actors", "actors", _people, 300, 2_500, None, _ACTORS),
+)
+QUESTIONS = tuple(
+    Question(f"{name}, {said}", kind, body(span), span, goal, number, sql)
+    for name, kind, body, month, year, number, sql in _KINDS
+    for span, said, goal in ((MONTH, "30 days", month), (YEAR, "a year", year))
+)
+# How time grows: kinds that read every row of their range.
+_GROWING = ("persons a day", "funnel", "retention", "stickiness")
+_PARTS = (
+    ("a quarter", {"from": "2026-08-01", "to": "2026-10-31"}),
+    ("a half", {"from": "2026-05-01", "to": "2026-10-31"}),
+    ("the year", YEAR),
 )
 
 
@@ -123,9 +191,34 @@ class Plan:
             day="toDate(event_timestamp)",
             week="toMonday(event_timestamp)",
             plan="event_metadata.plan::Nullable(String)",
-            range=_clickhouse_range(question.body["range"]),
+            feature="event_metadata.feature::Nullable(String)",
+            role="event_metadata.role::Nullable(String)",
+            range=_clickhouse_range(question.span),
         )
         return list(self._store.select(sql, settings={"max_threads": 2, "joined_subquery_requires_alias": 0}).rows)
+
+    def memory_bytes(self, answer: dict[str, Any]) -> int:
+        """The most that the engine held for one of the answer's statements; 0 where it was too short to be seen."""
+        return max((self._held(s["sql"], s["parameters"]) for s in answer.get("statements", [])), default=0)
+
+    def _held(self, sql: str, parameters: dict[str, Any]) -> int:
+        mark, held = f"memory-{uuid4().hex}", [0]
+        done = threading.Event()
+
+        def watch() -> None:
+            seen = f"SELECT max(peak_memory_usage) FROM system.processes WHERE Settings['log_comment'] = '{mark}'"
+            while not done.is_set():
+                held.append(int(self._store.select(seen).rows[0][0]))
+                done.wait(0.005)
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        try:
+            self._store.select(sql, parameters, {"max_threads": 2, "max_memory_usage": 1 << 30, "log_comment": mark})
+        finally:
+            done.set()
+            watching.join()
+        return max(held)
 
     def close(self) -> None:
         self._store.close()
@@ -146,12 +239,86 @@ class Duck:
             day="date_trunc('day', event_timestamp)",
             week="date_trunc('week', event_timestamp)",
             plan="plan",
-            range=_range(question.body["range"]),
+            feature="feature",
+            role="role",
+            range=_range(question.span),
         )
         return self._db.execute(sql).fetchall()
 
     def close(self) -> None:
         self._db.close()
+
+
+class Pandas:
+    """The columns of a month in memory; reading them in is not counted."""
+
+    def __init__(self, data: Path) -> None:
+        import pandas  # type: ignore[import-untyped,unused-ignore]
+
+        frame = pandas.read_parquet(data / "parquet" / "202610.parquet")
+        frame["day"] = frame["event_timestamp"].dt.floor("D")
+        self._frame = frame[frame["day"] <= pandas.Timestamp(MONTH["to"], tz=frame["day"].dt.tz)]
+
+    def ask(self, question: Question) -> list[Any]:
+        """Raises: KeyError for what is not written for pandas."""
+        asked: dict[str, Callable[[Any], Any]] = {
+            _DAYS: lambda f: f.groupby("day").size(),
+            _PERSONS: lambda f: f.groupby("day")["person"].nunique(),
+            _BY_PLAN: lambda f: f.groupby(["day", "plan"]).size(),
+            _FUNNEL: _funnel,
+            _RETENTION: _retention,
+            _STICKINESS: lambda f: f.groupby("person")["day"].nunique().value_counts(),
+            _PATHS: _paths,
+            _SESSIONS: lambda f: f.groupby("session_id")["event_timestamp"].agg(["count", "min", "max"]).mean(),
+            _THREADS: lambda f: (
+                f[f["thread_id"].notna()].groupby("thread_id")["event_timestamp"].agg(["count", "min", "max"])
+            ),
+            _USERS: lambda f: f.groupby("person").agg(
+                {"event_timestamp": ["min", "max", "count"], "session_id": "nunique"}
+            ),
+            _EVENTS: lambda f: f.nlargest(101, "event_timestamp"),
+            _VALUES: lambda f: f["feature"].value_counts(),
+            _COHORT: lambda f: (f[f["event_name"] == "conversion_purchase"].groupby("person").size() >= 2).sum(),
+            _ACTORS: lambda f: (
+                f[f["event_name"] == "checkout"].groupby("person")["event_timestamp"].agg(["min", "max", "count"])
+            ),
+        }
+        return [asked[question.sql](self._frame)]
+
+
+def _funnel(frame: Any) -> Any:
+    window = 7 * 86_400_000_000_000
+    began = frame[frame["event_name"] == _STEPS[0]].groupby("person")["event_timestamp"].min().rename("began")
+    last = began
+    counts = [len(began)]
+    for name in _STEPS[1:]:
+        step = (
+            frame[frame["event_name"] == name]
+            .join(began, on="person", how="inner")
+            .join(last.rename("last"), on="person")
+        )
+        inside = (step["event_timestamp"] - step["began"]).astype("int64") * (
+            10**6 if step["began"].dt.unit == "ms" else 1
+        )
+        step = step[(step["event_timestamp"] > step["last"]) & (inside <= window)]
+        last = step.groupby("person")["event_timestamp"].min()
+        began = began[began.index.isin(last.index)]
+        counts.append(len(last))
+    return counts
+
+
+def _retention(frame: Any) -> Any:
+    week = frame["day"] - (frame["day"].dt.day_of_week * 86_400).astype("timedelta64[s]")
+    active = frame.assign(week=week)[["person", "week"]].drop_duplicates()
+    active["cohort"] = active.groupby("person")["week"].transform("min")
+    return active.groupby(["cohort", "week"]).size()
+
+
+def _paths(frame: Any) -> Any:
+    walk = frame[["session_id", "event_timestamp", "event_name"]].sort_values(["session_id", "event_timestamp"])
+    walk["n"] = walk.groupby("session_id").cumcount()
+    walk["following"] = walk.groupby("session_id")["event_name"].shift(-1)
+    return walk[walk["n"] < 5].groupby(["n", "event_name", "following"]).size().nlargest(100)
 
 
 def third(ask: Callable[[Question], list[Any]], question: Question) -> tuple[float | None, list[Any]]:
@@ -164,35 +331,45 @@ def third(ask: Callable[[Question], list[Any]], question: Question) -> tuple[flo
         try:
             rows = ask(question)
         except Exception as error:
-            print(f"  {question.name}: {str(error)[:200]}")
+            print(f"  {question.name}: {str(error)[:200]}", flush=True)
             return None, []
         taken = (time.perf_counter() - started) * 1000
     return taken, rows
 
 
-def ours(data: Path) -> dict[str, tuple[float, float, dict[str, Any]]]:
-    """(cold, warm, answer) by question; cold ones in a process of their own each."""
-    os.environ["TWINTRACK_QUERY_CACHE_ANSWERS"] = "0"
-    cold: dict[str, float] = {}
-    found: dict[str, tuple[float, float, dict[str, Any]]] = {}
-    key = ""
-    for question in QUESTIONS:
-        served = Served(folder=data)
+def coldly(data: Path, key: str, questions: Sequence[Question]) -> dict[str, float]:
+    """Milliseconds of the first question in a process, by question."""
+    cold = {}
+    for question in questions:
+        served = Served(folder=data, keys=False)
         try:
-            key = key or served.key("owner", PROJECT)
             cold[question.name], _ = _asked(served, key, question)
         finally:
             served.stop()
-    served = Served(folder=data)
-    try:
-        for question in QUESTIONS:
-            _asked(served, key, question)
-            _asked(served, key, question)
-            warm, answer = _asked(served, key, question)
-            found[question.name] = (cold[question.name], warm, answer)
-    finally:
-        served.stop()
+    return cold
+
+
+def warmly(served: Served, key: str, questions: Sequence[Question]) -> dict[str, tuple[float, dict[str, Any]]]:
+    """Milliseconds of the third time, and the answer, by question."""
+    found = {}
+    for question in questions:
+        times = [_asked(served, key, question) for _ in range(3)]
+        found[question.name] = times[-1]
     return found
+
+
+def growing(served: Served, key: str) -> None:
+    print(f"{'nanoseconds a row read':<26}" + "".join(f"{said:>12}" for said, _ in _PARTS))
+    for name, kind, body, _, goal, number, sql in _KINDS:
+        if name not in _GROWING:
+            continue
+        cells = []
+        for said, span in _PARTS:
+            question = Question(f"{name}, {said}", kind, body(span), span, goal, number, sql)
+            taken, answer = warmly(served, key, [question])[question.name]
+            rows = answer.get("rows_read", 0)
+            cells.append(f"{taken * 1e6 / rows:12.0f}" if rows else f"{'refused':>12}")
+        print(f"{name:<26}{''.join(cells)}", flush=True)
 
 
 def _asked(served: Served, key: str, question: Question) -> tuple[float, dict[str, Any]]:
@@ -201,12 +378,12 @@ def _asked(served: Served, key: str, question: Question) -> tuple[float, dict[st
         f"http://127.0.0.1:{served.address[1]}/api/analytics/query/{question.kind}",
         json=question.body,
         headers={"Authorization": f"Bearer {key}"},
-        timeout=120,
+        timeout=300,
     )
     taken = (time.perf_counter() - started) * 1000
     body: dict[str, Any] = answer.json()
     if answer.status_code != 200:
-        print(f"  {question.name}: {body}")
+        print(f"  {question.name}: {body}", flush=True)
         return float("nan"), {}
     return taken, body
 
@@ -216,26 +393,45 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20_000_000)
     parser.add_argument("--people", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, help="Kept, and used again where the year is in it.")
+    parser.add_argument("--only", default="", help="Only questions whose name holds this.")
+    parser.add_argument("--no-cold", action="store_true", help="Without the restart for each question.")
     given = parser.parse_args()
+    os.environ["TWINTRACK_QUERY_CACHE_ANSWERS"] = "0"
     data = given.folder or Path(tempfile.mkdtemp()) / "data"
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, chdb {version('chdb')},"
-          f" duckdb {version('duckdb')}; {given.events:,} events, {given.people:,} people", flush=True)  # fmt: skip
+    questions = [question for question in QUESTIONS if given.only in question.name]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, chdb {version('chdb')}, duckdb"
+          f" {version('duckdb')}, pandas {version('pandas')}; {given.events:,} events, {given.people:,} people",
+          flush=True)  # fmt: skip
     try:
         if not (data / "parquet").exists():
             fill(data, given.events, given.people)
-        us = ours(data)
-        plan, duck = Plan(data), Duck(data)
-        print(f"{'milliseconds':<26}{'goal':>7}{'cold':>8}{'warm':>8}{'plan':>8}{'duckdb':>8}  read, from")
-        for question in QUESTIONS:
-            cold, warm, answer = us[question.name]
+        served = Served(folder=data, keys=False)
+        try:
+            key = served.key("owner", PROJECT)
+            warm = warmly(served, key, questions)
+            if not given.only:
+                growing(served, key)
+        finally:
+            served.stop()
+        cold = {} if given.no_cold else coldly(data, key, questions)
+        plan, duck, frame = Plan(data), Duck(data), Pandas(data)
+        print(
+            f"{'milliseconds':<24}{'goal':>7}{'cold':>8}{'warm':>8}{'plan':>8}{'duckdb':>8}{'pandas':>8}{'MB':>6}  read, from"
+        )
+        for question in questions:
+            taken, answer = warm[question.name]
+            held = plan.memory_bytes(answer)
             beside, rows = third(plan.ask, question)
             ducks, others = third(duck.ask, question)
+            pandas, _ = third(frame.ask, question) if question.span is MONTH else (None, [])
             if question.number is not None and answer:
-                counted = {question.number(answer), sum(r[1] for r in rows), sum(r[1] for r in others)}
+                counted = {question.number(answer), sum(r[-1] for r in rows), sum(r[-1] for r in others)}
                 if len(counted) != 1:
                     raise SystemExit(f"{question.name}: the answers differ: {counted}")
-            cells = [f"{x:8.0f}" if x is not None else f"{'':>8}" for x in (cold, warm, beside, ducks)]
-            print(f"{question.name:<26}{question.goal_milliseconds:>7}{''.join(cells)}"
+            figures = (cold.get(question.name), taken, beside, ducks, pandas)
+            cells = [f"{x:8.0f}" if x is not None else f"{'':>8}" for x in figures]
+            size = f"{held / 1e6:6.0f}" if held else f"{'':>6}"
+            print(f"{question.name:<24}{question.goal_milliseconds:>7}{''.join(cells)}{size}"
                   f"  {answer.get('rows_read', 0):,} {answer.get('source', '')}", flush=True)  # fmt: skip
         plan.close()
         duck.close()

@@ -21,7 +21,9 @@ CONNECTIONS = 8
 class Served:
     """A `twintrack serve` in a folder of its own; `within` are words in front of its command line."""
 
-    def __init__(self, *options: str, within: Iterable[str] = (), folder: Path | None = None) -> None:
+    def __init__(
+        self, *options: str, within: Iterable[str] = (), folder: Path | None = None, keys: bool = True
+    ) -> None:
         self._own = folder is None  # else the folder stays
         self.folder = folder or Path(tempfile.mkdtemp()) / "data"
         words = [sys.executable, "-m", "twintrack", "serve", "--port", "0", "--data", str(self.folder), *options]
@@ -29,8 +31,7 @@ class Served:
         assert self.process.stdout is not None
         port = int(self.process.stdout.readline().rstrip().rsplit(":", 1)[1])
         self.address = ("127.0.0.1", port)
-        self.write = self.key("write")
-        self.owner = self.key("owner")
+        self.write, self.owner = (self.key("write"), self.key("owner")) if keys else ("", "")
 
     def key(self, role: str, project: str = "default") -> str:
         words = [sys.executable, "-m", "twintrack", "keys", "create", "--role", role, "--project", project]

@@ -148,7 +148,10 @@ CASES: list[dict[str, Any]] = [
         "range": {"from": "2024-10-26", "to": "2024-10-27"},
         "interval": "hour",
         "zone": "Asia/Kathmandu",
-        "series": [{"measure": "persons"}, {"event": "buy", "measure": "persons"}],
+        "series": [
+            {"event": "buy", "measure": "persons", "filter": {"property": "person", "value": "not there"}},
+            {"measure": "persons"},
+        ],
         "rolling": 5,
     },
     {"range": _SPRING, "interval": "day", "series": [{"measure": "persons"}]},
