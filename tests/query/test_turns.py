@@ -107,6 +107,25 @@ def test_question_that_is_given_up_ends_in_the_engine_and_frees_its_turn(made: A
     asyncio.run(scene())
 
 
+def test_question_alone_has_two_threads_and_one_beside_another_has_one(made: Asked) -> None:
+    store, executor = made.stage.store, made.stage.executor
+    plan = "EXPLAIN PIPELINE SELECT count() FROM numbers_mt(100000000) GROUP BY number % 7"
+
+    async def scene() -> None:
+        async def threads() -> int:
+            return 2 if "\u00d7 2" in str((await executor.run(plan, None, "two"))["rows"]) else 1
+
+        assert await threads() == 2
+        endless = asyncio.ensure_future(executor.run(ENDLESS, None, "one"))
+        await until(lambda: len(running(store)) == 1)
+        assert await threads() == 1
+        endless.cancel()
+        await asyncio.gather(endless, return_exceptions=True)
+        assert await threads() == 2
+
+    asyncio.run(scene())
+
+
 def test_what_each_question_looks_up_first_waits_for_no_heavy_one(made: Asked) -> None:
     executor, answers = made.stage.executor, made.stage.answers
 
