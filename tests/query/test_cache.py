@@ -119,6 +119,65 @@ def test_question_that_fails_is_asked_again_and_one_leaver_takes_nobody_along() 
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("versions", [["1", "2", "3", "4"], ["", "", "", ""]], ids=["embedded", "server"])
+def test_who_asks_while_older_data_is_read_shares_the_next_reading(versions: list[str]) -> None:
+    """Of many who ask the same while events come in, each gets an answer begun after they asked, from few readings."""
+
+    async def scene() -> None:
+        cache, begun, release = Cache(10), 0, [asyncio.Event(), asyncio.Event()]
+
+        async def ask() -> Kept:
+            nonlocal begun
+            begun += 1
+            number = begun
+            await release[number - 1].wait()
+            return Kept([[number]], 1)
+
+        askers = [asyncio.ensure_future(cache.get("k", version, ask)) for version in versions[:1]]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        askers += [asyncio.ensure_future(cache.get("k", version, ask)) for version in versions[1:] for _ in range(5)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert begun == 1
+        release[0].set()
+        assert (await askers[0])[0].rows == [[1]]
+        release[1].set()
+        assert {answer[0].rows[0][0] for answer in await asyncio.gather(*askers[1:])} == {2} and begun == 2
+        if versions[-1]:
+            assert await cache.get("k", versions[-1], ask) == (Kept([[2]], 1), True)
+
+    asyncio.run(scene())
+
+
+def test_reading_that_fails_or_is_given_up_lets_the_next_one_begin() -> None:
+    async def scene() -> None:
+        cache, begun = Cache(10), 0
+
+        async def ask() -> Kept:
+            nonlocal begun
+            begun += 1
+            if begun == 1:
+                await asyncio.Event().wait()
+            if begun == 2:
+                raise ValueError("the engine ended")
+            return Kept([[begun]], 1)
+
+        first = asyncio.ensure_future(cache.get("k", "1", ask))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        second = asyncio.ensure_future(cache.get("k", "2", ask))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert begun == 1
+        first.cancel()
+        with pytest.raises(ValueError):
+            await asyncio.wait_for(second, 5)
+        assert (await cache.get("k", "2", ask))[0].rows == [[3]] and not cache._readings
+
+    asyncio.run(scene())
+
+
 def test_work_nobody_waits_for_any_more_is_given_up() -> None:
     async def scene() -> None:
         cache, given_up = Cache(10), asyncio.Event()

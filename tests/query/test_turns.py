@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import Service
 from tests.query.conftest import Asked
+from tests.query.stage import ASKER
 from twintrack.errors import TooMany
 from twintrack.query.turns import Turns
 
@@ -102,6 +103,40 @@ def test_question_that_is_given_up_ends_in_the_engine_and_frees_its_turn(made: A
         await asyncio.gather(*asked, return_exceptions=True)
         assert await asyncio.to_thread(running, store) == []
         assert (await executor.run("SELECT 1"))["rows"] == [[1]]
+
+    asyncio.run(scene())
+
+
+def test_question_alone_has_two_threads_and_one_beside_another_has_one(made: Asked) -> None:
+    store, executor = made.stage.store, made.stage.executor
+    plan = "EXPLAIN PIPELINE SELECT count() FROM numbers_mt(100000000) GROUP BY number % 7"
+
+    async def scene() -> None:
+        async def threads() -> int:
+            return 2 if "\u00d7 2" in str((await executor.run(plan, None, "two"))["rows"]) else 1
+
+        assert await threads() == 2
+        endless = asyncio.ensure_future(executor.run(ENDLESS, None, "one"))
+        await until(lambda: len(running(store)) == 1)
+        assert await threads() == 1
+        endless.cancel()
+        await asyncio.gather(endless, return_exceptions=True)
+        assert await threads() == 2
+
+    asyncio.run(scene())
+
+
+def test_what_each_question_looks_up_first_waits_for_no_heavy_one(made: Asked) -> None:
+    executor, answers = made.stage.executor, made.stage.answers
+
+    async def scene() -> None:
+        asked = [asyncio.ensure_future(executor.run(ENDLESS, None, "one")) for _ in range(2)]
+        await until(lambda: len(running(made.stage.store)) == 2)
+        scope = await asyncio.wait_for(answers.scope(ASKER), 20)
+        assert scope.first_milliseconds is not None and not any(question.done() for question in asked)
+        for question in asked:
+            question.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
 
     asyncio.run(scene())
 

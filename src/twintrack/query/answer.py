@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from twintrack.auth import Principal, permission_key
@@ -90,7 +91,9 @@ class Answers:
         version = await self._executor.version(_months(reads)) if self._kept else ""
         rows, rows_read, cached, asked = {}, 0, True, []
         for name, statement in plan.statements.items():
-            answer, known = await self._read(statement, version, principal)
+            answer, known = await self._read(
+                statement, version, principal, partial(self._executor.run, asker=principal.key_id)
+            )
             rows[name] = answer.rows
             rows_read += 0 if known else answer.rows_read
             cached = cached and known
@@ -108,9 +111,11 @@ class Answers:
             "cached": cached,
         }
 
-    async def _read(self, statement: Statement, version: str, principal: Principal) -> tuple[Kept, bool]:
+    async def _read(
+        self, statement: Statement, version: str, principal: Principal, run: Callable[..., Awaitable[dict[str, Any]]]
+    ) -> tuple[Kept, bool]:
         async def ask() -> Kept:
-            answer = await self._executor.run(statement.sql, statement.parameters, principal.key_id)
+            answer = await run(statement.sql, statement.parameters)
             return Kept(answer["rows"], answer["rows_read"])
 
         values = json.dumps(statement.parameters, sort_keys=True)
@@ -132,7 +137,7 @@ class Answers:
             f"SELECT count() = 0, toUnixTimestamp(min(hour)) * 1000 FROM {table('events_hourly')} WHERE {p.tenancy}"
         )
         version = await self._executor.version([]) if self._kept else ""
-        ((none, first),) = (await self._read(asked, version, principal))[0].rows
+        ((none, first),) = (await self._read(asked, version, principal, self._executor.aside))[0].rows
         return None if none else int(first)
 
 

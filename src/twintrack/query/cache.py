@@ -23,54 +23,84 @@ class Kept(NamedTuple):
         return sum(map(len, self.rows)) + 1
 
 
-class _Running:
-    def __init__(self, task: "asyncio.Task[Kept]") -> None:
-        self.task, self.waiting = task, 0
+class _Reading:
+    """One reading that askers share: it has begun, or waits for the one before it."""
+
+    def __init__(self, version: str) -> None:
+        self.version, self.begun, self.waiting = version, False, 0
+        self.task: asyncio.Task[Kept]
 
 
 class Cache:
-    """Shape: `most` answers are kept; 0 keeps none, and each question is asked for itself."""
+    """Shape: `most` answers are kept; 0 keeps none, and each question is asked for itself.
+
+    A question is read by at most one reading at a time. Who asks while it is read from older data waits for the next one,
+    with all others who came meanwhile: so an answer is never older than its question, and however many ask the same, each
+    waits for two readings at most.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._kept: OrderedDict[Hashable, tuple[str, Kept]] = OrderedDict()
         self._cells = 0
-        self._running: dict[Hashable, _Running] = {}
+        self._readings: dict[Hashable, list[_Reading]] = {}
 
     async def get(self, key: Hashable, version: str, ask: Callable[[], Awaitable[Kept]]) -> tuple[Kept, bool]:
-        """The answer, and whether it was there. Who asks what is being asked waits for that answer.
+        """The answer, and whether it was there. Without a version nothing is kept, but readings are shared.
 
         Raises: what `ask` raises, to each who waits; nothing of a failure is kept.
         """
-        if not self._most or not version:
+        if not self._most:
             return await ask(), False
         found = self._kept.get(key)
-        if found is not None and found[0] == version:
+        if version and found is not None and found[0] == version:
             self._kept.move_to_end(key)
             return found[1], True
-        asked = (key, version)
-        running = self._running.get(asked)
-        if running is None:
-            running = self._running[asked] = _Running(asyncio.ensure_future(self._ask(asked, ask)))
-        running.waiting += 1
+        line = self._readings.setdefault(key, [])
+        joined = next((r for r in line if not r.begun or (version and r.version == version)), None)
+        if joined is None:
+            joined = _Reading(version)
+            joined.task = asyncio.ensure_future(self._read(key, joined, line[-1].task if line else None, ask))
+            line.append(joined)
+        elif not joined.begun:
+            joined.version = version  # what it will read is at least as new
+        joined.waiting += 1
         try:
-            return await asyncio.shield(running.task), False
+            return await asyncio.shield(joined.task), False
         finally:
-            running.waiting -= 1
-            if not running.waiting:
-                self._running.pop(asked, None)
-                running.task.cancel()  # nobody waits any more; of one that is done it means nothing
+            joined.waiting -= 1
+            if not joined.waiting:
+                self._leave(key, joined)
+                joined.task.cancel()  # nobody waits any more; of one that is done it means nothing
 
-    async def _ask(self, asked: tuple[Hashable, str], ask: Callable[[], Awaitable[Kept]]) -> Kept:
-        answer = await ask()
-        key, version = asked
-        if answer.cells <= _MOST_CELLS_OF_ONE:
+    async def _read(
+        self,
+        key: Hashable,
+        reading: _Reading,
+        before: "asyncio.Task[Kept] | None",
+        ask: Callable[[], Awaitable[Kept]],
+    ) -> Kept:
+        if before is not None:
+            await asyncio.wait([before])
+        reading.begun = True
+        try:
+            answer = await ask()
+        finally:
+            self._leave(key, reading)
+        if reading.version and answer.cells <= _MOST_CELLS_OF_ONE:
             self._drop(key)
-            self._kept[key] = (version, answer)
+            self._kept[key] = (reading.version, answer)
             self._cells += answer.cells
             while len(self._kept) > self._most or self._cells > _MOST_CELLS:
                 self._drop(next(iter(self._kept)))
         return answer
+
+    def _leave(self, key: Hashable, reading: _Reading) -> None:
+        line = self._readings.get(key, [])
+        if reading in line:
+            line.remove(reading)
+            if not line:
+                del self._readings[key]
 
     def _drop(self, key: Hashable) -> None:
         gone = self._kept.pop(key, None)

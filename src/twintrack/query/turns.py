@@ -15,8 +15,12 @@ class Turns:
     """Shape: `at_once` questions run, `waiting` of one asker wait; a further one is refused."""
 
     def __init__(self, at_once: int, waiting: int) -> None:
-        self._free, self._most = at_once, waiting
+        self._at_once, self._free, self._most = at_once, at_once, waiting
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @property
+    def running(self) -> int:
+        return self._at_once - self._free
 
     @asynccontextmanager
     async def turn(self, asker: str) -> AsyncIterator[None]:

@@ -440,23 +440,11 @@ def _lock(folder: Path) -> int:
             time.sleep(0.02)
 
 
-def give_way() -> None:
-    """Leaves the processor to the service where both want it.
-
-    A process with a session of its own, as this one has, is in a group of its own where the kernel groups processes by
-    session: there it is the group's nice value that counts beside others, and its own only inside.
-    Source: sched(7), "The autogroup feature".
-    """
-    with suppress(OSError):
-        os.nice(_NICE)
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(_NICE))
-
-
 def main(folder: Path, descriptor: int, options: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides, by closing our standard input
-    give_way()
+    with suppress(OSError):
+        os.nice(_NICE)
     _Handler.password = sys.stdin.buffer.readline().strip()
     if disk_key := sys.stdin.buffer.readline().strip():
         # The name is store/disk.py's. The engine reads it by its configuration; /proc does not show it.
