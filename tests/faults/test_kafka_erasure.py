@@ -8,17 +8,20 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.broker import TestBroker, running_broker
-from tests.conftest import Service
+from tests.conftest import Service, running
 from tests.faults.proxy import Fault, FaultProxy
-from tests.faults.test_kafka import PARTITIONS, Cluster, doctor, ids_of, spool_of, until
-from tests.privacy.kit import ask
+from tests.faults.test_kafka import PARTITIONS, SESSION, Cluster, doctor, ids_of, spool_of, until
+from tests.load.test_expiry import everything_in
+from tests.privacy.kit import ask, erase
 from tests.server import Server
 from twintrack.clock import iso
 from twintrack.control.erasures import Erasures, Subject
@@ -199,6 +202,35 @@ def test_fallback_is_sent_without_who_was_erased_meanwhile_and_her_browser_is_fo
     reader.close()
     assert b"zqx-ann" not in sent and b"bob" in sent
     healthy(node)
+
+
+def test_certificate_names_what_the_topic_keeps_and_nothing_of_ours_keeps_a_byte(
+    broker: TestBroker, tmp_path: Path
+) -> None:
+    name = uuid4().hex
+    admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{broker.port}"})
+    admin.create_topics([NewTopic(name, 1, 1, config={"retention.ms": str(2 * DAY)})])[name].result(10)
+    with running(tmp_path / "data", spool=broker.url(name, 1), kafka_options=SESSION) as service:
+        service.send([wire_event(user_id="zqx-ann") for _ in range(3)] + [wire_event(user_id="bob")])
+        service.make_the_store_refuse_text_values()
+        service.send([wire_event(user_id="zqx-ann", event_value="text")])
+        until(lambda: fates(service)["quarantined", "store_refused_data"] == 1, "the quarantine")
+        assert b"zqx-ann" in everything_in(tmp_path)
+        certificate = erase(service, user_id="zqx-ann").certificate
+        assert certificate is not None
+        held = certificate["topic"]
+        assert (held["name"], held["retention_milliseconds"], held["offsets_before"]) == (name, 2 * DAY, {"0": 2})
+        days = date.fromisoformat(held["gone_by"]) - date.fromisoformat(certificate["finished_at"][:10])
+        assert days.days == 10  # two of the topic, seven of a segment, one for the rest of a day
+        assert any(held["gone_by"] in words for words in certificate["remains"])
+        removed = certificate["removed_rows"]
+        assert (removed["store/events"], removed["spool/quarantined"]) == (3, 1)
+        assert b"zqx-ann" not in everything_in(tmp_path)  # of ours; the topic is the broker's
+        genuine = ask(service, "POST", "certificates/verify", {"certificate": certificate}).json()["genuine"]
+        altered = {**certificate, "topic": {**held, "gone_by": "2020-01-01"}}
+        assert genuine and not ask(service, "POST", "certificates/verify", {"certificate": altered}).json()["genuine"]
+        assert service.rows("SELECT user_id FROM analytics.events") == [["bob"]]
+        healthy(service)
 
 
 def test_doctor_says_that_a_request_waits_for_a_loader(cluster: Cluster) -> None:

@@ -48,7 +48,6 @@ def rested(service: Service) -> bool:
     """Whether every pass that was due is done."""
     spool = service.services.spool
     removals, policies = spool.removals, service.services.control.retention.policies()
-    assert removals is not None
     return not removals.pending() and not removals.rewrites() and removals.version() == policies.version
 
 
@@ -221,7 +220,6 @@ def test_crash_between_count_and_deletion_ends_in_one_deletion_and_one_count(tmp
         service.settle()
         service.services.loader.stop()
         removals = service.services.spool.removals
-        assert removals is not None
         service.services.store.command(
             "ALTER TABLE analytics.events UPDATE expires_at = toDateTime(event_timestamp) + 172800 WHERE 1"
             " SETTINGS mutations_sync = 2"

@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 
 from tests.spool.kit import MONTH, PLACE, fresh
-from tests.spool.test_erase import ANN, NOW, row
+from tests.spool.test_erase import ANN, NOW, SECRET, row
 from tests.spool.test_partition import adopted
 from twintrack.control.retention import NONE, Policies, policies_of
-from twintrack.control.tombstones import Marks, Tombstone, tombstones, write
+from twintrack.control.tombstones import Marks, Tombstone, subject_hash, tombstones, write
 from twintrack.control.upgrade import make_tables
 from twintrack.spool.chunks import identity_of
 from twintrack.spool.kafka.fence import remains
@@ -89,6 +89,19 @@ def test_late_event_of_who_was_erased_is_not_looked_up(topic: Topic) -> None:
     topic.partition.decide(100, by(ANN))
     assert topic.decided() == [] and not topic.partition.has_late()
     assert topic.tallies() == {(*WHERE, "accepted", ""): 2, (*WHERE, "erased", "topic"): 2}
+
+
+def test_message_that_waited_is_judged_by_a_tombstone_for_a_time_before_it_was_received(topic: Topic) -> None:
+    """An anonymous id is known as the person's only when what came before the request is loaded."""
+    hour = 3_600_000
+    earlier = Marks(SECRET, [Tombstone("demo", "", "user", subject_hash(SECRET, "ann"), NOW - hour)])
+    ids = fresh(count=2)
+    topic.take([ids[0]], "ann", at=(NOW - 2 * hour) / 1000)
+    assert topic.partition.decide(100, by(earlier)) == 1  # just received: the door knew the tombstone
+    assert topic.decided() == [ids[0].bytes]
+    topic.take([ids[1]], "ann", at=(NOW - 2 * hour) / 1000)
+    topic.partition.decide(100, by(earlier, now=NOW + hour))
+    assert topic.tallies()[(*WHERE, "erased", "topic")] == 1 and topic.decided() == [ids[0].bytes]
 
 
 def test_verdict_from_before_a_tombstone_is_replayed_as_it_was(topic: Topic, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from twintrack.clock import Clock
 from twintrack.control import subjects
@@ -149,10 +149,11 @@ class Eraser:
         for project in sorted({link.project for link in taken}):
             mine = [link for link in taken if link.project == project]
             marks = self._control.tombstones(project)
+            if marks is None:
+                return  # the control data were away; they are read again
             known = self._links(project, Subject(RESTORED, "", [], []), mine)
             found: dict[int, list[tuple[str, str]]] = {}
             for user in sorted({link.user_id for link in mine}):
-                assert marks is not None  # they were taken out by these
                 until = marks.until("", user, "")
                 for environment, anonymous_id in owned(known, [user]):
                     if marks.until(environment, "", anonymous_id) < until:
@@ -206,7 +207,7 @@ class Eraser:
         except MovedOn:
             self._work = None
             return False
-        except StoreError:
+        except (StoreError, OperationalError):
             self._work = None
             raise
 
@@ -235,7 +236,7 @@ class Eraser:
             before = request.state
             try:
                 yield from steps[before](request)
-            except (StoreError, GeneratorExit, MovedOn):
+            except (StoreError, OperationalError, GeneratorExit, MovedOn):
                 raise
             except Unavailable:  # the disk; its own trouble is told elsewhere
                 yield False

@@ -157,7 +157,7 @@ class Door:
 
     def _sifted(self, message: Outgoing) -> Outgoing:
         links: set[TakenLink] = set()
-        sieve = Sieve(self._rights.tombstones, NO_RULES, None, 0)
+        sieve = Sieve(self._rights.tombstones, NO_RULES, None, self._clock.milliseconds())
         message = sifted(message, lambda record: sieve.sifted(record, links), self._keys)
         if links:
             self._note_links(links)

@@ -17,7 +17,8 @@ from twintrack.spool.erase import link_of, may_be_erased, told
 from twintrack.spool.protocol import Kind, TakenLink
 from twintrack.spool.segment import Part, Record
 
-# What the door saw so short a time ago has passed its rules; a later pass over the store takes the rest.
+# What the door saw so short a time ago has passed what holds now; a pass over the store takes what has expired since. A
+# message that waited longer, in a fallback say, may be older than a tombstone that came late for a time before.
 _FRESH_MILLISECONDS = 60_000
 ERASED = "erased"  # the kind of a part whose rows are gone already: ids alone
 _FATES = {"erased": "topic", "expired": "retention"}
@@ -52,12 +53,11 @@ class Sieve(NamedTuple):
         """
         if part.kind == ERASED:
             return ["erased"] * part.rows
+        waited = record.received <= self.now_milliseconds - _FRESH_MILLISECONDS
         marks = self.marks_of(record.project)
-        if marks is not None and not may_be_erased(record, marks):
+        if marks is not None and not (waited or may_be_erased(record, marks)):
             marks = None
-        lives = self.policies.of(record.project)
-        if record.import_id or record.received > self.now_milliseconds - _FRESH_MILLISECONDS:
-            lives = None
+        lives = self.policies.of(record.project) if waited and not record.import_id else None
         if part.kind != Kind.EVENTS or (marks is None and lives is None):
             return None
         return [self._fate(line, marks, lives, links) for line in part.lines.split(b"\n")]
