@@ -1,11 +1,12 @@
 """Every kind of question over a year of events, beside the same as SQL on the plan's own schema, in DuckDB, in pandas.
 
 `python -m benchmarks.questions --events 20000000 --people 200000 [--folder DIR] [--no-cold] [--only TEXT]` makes the
-year where the folder has none (benchmarks/year.py), then asks each question of a service whose result cache is off: cold is
-the first time in a fresh process, warm the third. The others get persons resolved already and are asked three times too,
-the last one counts. pandas holds the columns of a month in memory, so only questions of a month are put to it. Memory is the most that the
-engine held for one statement of the question, as it counts it itself. Numbers that mean the same are compared; a difference
-ends the run. How time grows: a quarter, a half and the whole of the year, nanoseconds for each row read.
+year where the folder has none (benchmarks/year.py), then asks each question of a service whose result cache is off:
+cold is the first time in a fresh process, warm the third. The others get persons resolved already and are asked three
+times too, the last one counts. pandas holds the columns of a month in memory, so only questions of a month are put to
+it. Memory is the most that the engine held for one statement of the question, as it counts it itself. Numbers that
+mean the same are compared; a difference ends the run. How time grows: a quarter, a half and the whole of the year,
+nanoseconds for each row read.
 """
 
 import argparse
