@@ -48,6 +48,7 @@ _DATE = re2.compile(
 )
 _LIST = re2.compile(r"^(?:[1-9]\d(?:[ \t]\d\d){4,}|(?:19|20)\d\d(?:[ \t](?:19|20)\d\d)+)$")  # sizes, years
 _WIDTHS = frozenset(str(width).encode() for width in _DATA["widths"])
+_APART = re2.compile(r"^\d+(?:[ \t]\d+){2,}$")
 _PART_BEHIND = re2.compile(r"^-[A-Za-z](?:[^A-Za-z]|$)")  # `04.72.118.06-B`
 _SHARE = re2.compile(r"^([1-9]\d{3,})/([1-9]\d{3,})$")
 _STAMP = re2.compile(r"^(?:1\d{12}|1[5-9]\d{8}|(?:19|20)\d{12})$")
@@ -164,7 +165,7 @@ def _unlike(part: bytes, least_with_zero: int = 9) -> bool:
         return True
     if _POSTAL.search(part) is not None:
         return True
-    if _WIDTHS.issuperset(_DIGIT.findall(part)):
+    if _APART.search(part) and _WIDTHS.issuperset(part.split()):
         return True
     return _DATE.search(part) is not None or _LIST.search(part) is not None or _STAMP.search(part) is not None
 

@@ -45,6 +45,8 @@ _HASHES = re2.compile("(?i)" + "|".join(DATA["hashes"]))
 _LETTER, _NO_LETTER = r"[^\x00-@\[-`{-\x7f]", r"[\x00-\x09\x0b-@\[-`{-\x7f]"
 _HASH_GAP = re2.compile(rf"^{_LETTER}{{0,6}}{_NO_LETTER}{{0,4}}(?:{_LETTER}{{1,8}}{_NO_LETTER}{{1,3}})?$")
 _LABELS = "|".join(DATA["labels"])
+_STOPS = frozenset(DATA["stops"])
+_SAYS = re2.compile(rf"(?i)(?:^|[^\pL\d])(?:{_LABELS})(?:$|[^\d])")
 _LABEL = re2.compile(
     r"(?i)(?:^|[^\pL\d])(?:" + "|".join(DATA["password"]) + r")(?:$|[^\d])|"
     rf"^[^\pL]*(?:{_LABELS})(?:$|[^\d])|(?:^|[^\pL\d])(?:{_LABELS})[^\pL\d]*$"
@@ -89,6 +91,10 @@ def is_hash(data: bytes, start: int) -> bool:
 
 
 def is_label(quoted: str) -> bool:
-    """Whether a quoted text is one that a page shows beside a field: it names a password, or begins or ends with what
-    to do."""
-    return not any(c.isdigit() for c in quoted) and _LABEL.search(quoted) is not None
+    """Whether a quoted text is one that a page shows beside a field: it names a password or says what to do, which four
+    words and more that are no sentence may hold in their midst."""
+    if any(c.isdigit() for c in quoted):
+        return False
+    words = quoted.casefold().split()
+    may_be_phrase = len(words) >= 4 and _STOPS.isdisjoint(words)
+    return _LABEL.search(quoted) is not None or (not may_be_phrase and _SAYS.search(quoted) is not None)

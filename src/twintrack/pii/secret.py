@@ -234,7 +234,7 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
             continue  # `password: string = "hunter22"`
         if value[:1] == "@" and first == end:
             return None  # a host behind what was a password in a URL
-        if small in _ASSIGNED or (assigned and small in _ONTO and kind in ("key", "plain_key")):
+        if small in _ASSIGNED or (assigned and quote != first and small in _ONTO and kind in ("key", "plain_key")):
             assigned = near = True
             continue
         if small in _BECAME:
