@@ -1,11 +1,12 @@
 """Every kind of question over a year of events, beside the same as SQL on the plan's own schema, in DuckDB, in pandas.
 
 `python -m benchmarks.questions --events 20000000 --people 200000 [--folder DIR] [--no-cold] [--only TEXT]` makes the
-year where the folder has none (benchmarks/year.py), then asks each question of a service whose result cache is off: cold is the first
-time in a fresh process, warm the third. The others get persons resolved already and are asked three times too, the last one
-counts. pandas holds the columns of a month in memory, so only questions of a month are put to it. Memory is the most that the
-engine held for one statement of the question, as it counts it itself. Numbers that mean the same are compared; a difference
-ends the run. How time grows: a quarter, a half and the whole of the year, nanoseconds for each row read.
+year where the folder has none (benchmarks/year.py), then asks each question of a service whose result cache is off: cold
+is the first time in a fresh process, warm the third. The others get persons resolved already and are asked three times
+too, the last one counts. pandas holds the columns of a month in memory, so only questions of a month are put to it. Memory
+is the most that the engine held for one statement of the question, as it counts it itself. Numbers that mean the same are
+compared; a difference ends the run. How time grows: a quarter, a half and the whole of the year, nanoseconds for each row
+read.
 """
 
 import argparse
@@ -415,9 +416,8 @@ def main() -> None:
             served.stop()
         cold = {} if given.no_cold else coldly(data, key, questions)
         plan, duck, frame = Plan(data), Duck(data), Pandas(data)
-        print(
-            f"{'milliseconds':<24}{'goal':>7}{'cold':>8}{'warm':>8}{'plan':>8}{'duckdb':>8}{'pandas':>8}{'MB':>6}  read, from"
-        )
+        heads = "".join(f"{head:>8}" for head in ("cold", "warm", "plan", "duckdb", "pandas"))
+        print(f"{'milliseconds':<24}{'goal':>7}{heads}{'MB':>6}  read, from")
         for question in questions:
             taken, answer = warm[question.name]
             held = plan.memory_bytes(answer)
