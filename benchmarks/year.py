@@ -37,19 +37,21 @@ _PARQUET_COLUMNS = (
 
 
 def _day(index: int, rows: int, people: int) -> str:
-    """The events of one day as a SELECT. A person's share of events falls with the square of a number in [0, 1)."""
+    """The events of one day as a SELECT: visits of six events within ten minutes, each visit of a person whose share falls
+    with the square of a number in [0, 1)."""
     names = [name for name, share in NAMES.items() for _ in range(share)]
     start = f"toDateTime64('{FIRST_DAY + timedelta(days=index)} 00:00:00', 3, 'UTC')"
     chunk = f"toUUID('0190a1b2-0000-7000-8000-{index:012d}')"
     return (
-        "WITH cityHash64(number, {i}) AS h, toUInt64(pow((h % 1000003) / 1000003, 2) * {people}) AS who,"
-        " {start} + toIntervalMillisecond(cityHash64(h, 1) % 86400000) AS at,"
+        "WITH cityHash64(number, {i}) AS h, intDiv(number, 6) AS visit, cityHash64(visit, {i}, 7) AS v,"
+        " toUInt64(pow((v % 1000003) / 1000003, 2) * {people}) AS who,"
+        " {start} + toIntervalMillisecond(cityHash64(v, 1) % 85800000 + cityHash64(h, 1) % 600000) AS at,"
         " {names}[1 + cityHash64(h, 2) % 100] AS name, name IN ('message_sent', 'thread_completed') AS said,"
         " who % 10 = 0 AND {i} < 30 AS unknown"
         " SELECT {chunk}, '{project}', '{environment}', generateUUIDv7(number),"
         " name, at,"
         " if(unknown, '', concat('user-', toString(who))), concat('anon-', toString(who)),"
-        " concat('s-', toString(who), '-{i}-', toString(intDiv(toHour(at), 6))), number,"
+        " concat('s-', toString(who), '-{i}-', toString(visit)), number,"
         " concat('{{\"plan\":\"', ['free','free','pro','team'][1 + who % 4], '\",\"price\":',"
         " toString(cityHash64(h, 3) % 20000 / 100),"
         " ',\"feature\":\"f', toString(cityHash64(h, 4) % 12), '\"',"

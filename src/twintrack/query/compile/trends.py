@@ -206,7 +206,8 @@ def _statement(asked: Trends, scope: Scope, span: _Span, ranked_by: _Span, *, ro
     keys = "keys"
     if asked.breakdown:
         largest = _largest(asked, scope, p, columns, wanted, ranked_by.period, rolled=rolled)
-        keys = f"if(keys IN ({largest}), keys, {OTHER})"
+        other = f"'{OTHER[0]}'" if len(asked.breakdown) == 1 else f"{OTHER}"
+        keys = f"if(keys IN ({largest}), keys, {other})"
     states = [
         f"{s} AS state_{n}_{m}"
         for n, a in enumerate(asked.series)
@@ -215,10 +216,16 @@ def _statement(asked: Trends, scope: Scope, span: _Span, ranked_by: _Span, *, ro
     merged = [m for n, a in enumerate(asked.series) for m in _merges(asked, a, n, rolled=rolled)]
     steps = f"arrayConcat(if(bucket >= 0, [{TOTAL}], []), {_covering(asked, span)})"
     return p.statement(
-        f"SELECT group, step, {', '.join(merged)} FROM"
+        f"SELECT {_told(asked)}, step, {', '.join(merged)} FROM"
         f" (SELECT {keys} AS group, bucket, {', '.join(states)} FROM ({rows}) GROUP BY group, bucket)"
         f" ARRAY JOIN {steps} AS step GROUP BY group, step ORDER BY group, step"
     )
+
+
+def _told(asked: Trends) -> str:
+    """The group as a list of its values: while rows are gathered one value stands for itself, and none is a number, since
+    the engine groups by those several times as fast as by lists."""
+    return {0: "[]::Array(String)", 1: "[group]"}.get(len(asked.breakdown), "group")
 
 
 def _covering(asked: Trends, span: _Span) -> str:
@@ -268,7 +275,9 @@ def _actors(asked: Trends, scope: Scope, p: Parameters, point: Any) -> str:
         where[2] = f"bucket BETWEEN {least} AND {point.step}"
     if asked.breakdown and (point.group is not None or point.other):
         if not point.other:
-            where.append(f"keys = {p.texts(['' if key is None else '=' + key for key in point.group])}")
+            group = ["" if key is None else "=" + key for key in point.group]
+            single = len(asked.breakdown) == 1 and len(group) == 1
+            where.append(f"keys = {p.text(group[0]) if single else p.texts(group)}")
         else:
             where.append(f"keys NOT IN ({_largest(asked, scope, p, columns, wanted, main.period)})")
     return f"SELECT DISTINCT person FROM ({rows}) WHERE {' AND '.join(where)}"
@@ -327,8 +336,9 @@ def _columns(asked: Trends, scope: Scope, p: Parameters) -> tuple[list[str], lis
         if series.property is not None:
             columns.append(f"{property_of(series.property, scope).number} AS value_{n}")
     # A value is told from one that is not set, and both from the rest.
-    keys = [property_of(name, scope).text for name in asked.breakdown]
-    columns.append("[" + ", ".join(f"ifNull(concat('=', {text}), '')" for text in keys) + "] AS keys")
+    keys = [f"ifNull(concat('=', {property_of(name, scope).text}), '')" for name in asked.breakdown]
+    several = "[" + ", ".join(keys) + "]"
+    columns.append(f"{keys[0] if len(keys) == 1 else several if keys else '0'} AS keys")
     return columns, [f"in_{n}" for n in range(len(asked.series))]
 
 
