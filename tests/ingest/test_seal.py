@@ -52,6 +52,9 @@ def plain(value: Any) -> Any:
         ("a.b", {"a": "x", "b": None}, {"a": "x", "b": None}),
         ("a", {"a": None}, {"a": None}),
         ("a", {"a": False}, {"a": ("sealed", "false")}),
+        ("a", {"a.b": "x", "a.c": None, "ab": "x"}, {"a.b": ("sealed", "x"), "a.c": None, "ab": "x"}),
+        ("a.b", {"a.b.c": {"d": "x"}}, {"a.b.c": ("sealed", '{"d":"x"}')}),
+        ("a.b", {"a": {"b.c": "x"}}, {"a": {"b.c": ("sealed", "x")}}),
     ],
 )
 def test_path_of_metadata_is_sealed_however_it_is_written(path: str, metadata: Any, wanted: Any) -> None:

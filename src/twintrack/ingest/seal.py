@@ -84,7 +84,13 @@ def _reaches(members: dict[str, Any], path: tuple[str, ...]) -> bool:
             continue
         if not path[n:] or isinstance(value, list) or (isinstance(value, dict) and _reaches(value, path[n:])):
             return True
-    return False
+    return any(True for _ in _below(members, path))
+
+
+def _below(members: dict[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    """Names with dots in them that lie below the path, as `customer.name` does below `customer`."""
+    start = ".".join(path) + "."
+    return (name for name, value in members.items() if value is not None and name.startswith(start))
 
 
 def _with_sealed(
@@ -101,4 +107,6 @@ def _with_sealed(
             copy[name] = sealed(key, value, next(nonces), project)
         elif isinstance(value, dict):
             copy[name] = _with_sealed(value, path[n:], key, nonces, project)
+    for name in _below(members, path):
+        copy[name] = sealed(key, members[name], next(nonces), project)
     return copy
