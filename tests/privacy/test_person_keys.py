@@ -229,6 +229,15 @@ def test_key_is_on_disk_before_its_event_is_and_without_one_nothing_is_kept(serv
     assert [opened(service, token) for token in stored(service)] == ["kept"]
 
 
+def test_answer_as_a_file_holds_tokens(service: Service) -> None:
+    service.send([message()])
+    service.settle()
+    (token,) = stored(service)
+    for kind in ("csv", "json"):
+        assert asked(service, format=kind).text.count(token) == 1
+    assert b"zqx cheese" not in asked(service, format="parquet").content
+
+
 def test_condition_on_a_sealed_field_is_refused_and_whether_it_is_set_is_not(service: Service) -> None:
     service.send([message(), wire_event(user_id="ann")])
     service.settle()
@@ -280,6 +289,18 @@ def test_imported_token_is_opened_and_sealed_again_and_one_without_a_key_says_so
     imported = stored(service)[1:]
     assert token not in imported and [opened(service, one) for one in imported] == [SECRET_WORDS, NO_KEY]
     assert stored(service, "message_length") == [len(SECRET_WORDS)] * 2 + [len(NO_KEY)]
+
+
+def test_token_in_a_field_that_is_not_sealed_is_imported_as_it_is(service: Service) -> None:
+    service.send([message()])
+    (token,) = stored(service)
+    event = {k: v for k, v in message("hello").items() if k not in ("event_id", "source") and v is not None}
+    event["event_metadata"] = {"note": token}
+    rows = [{"milliseconds": 0, "occurrence": 0, "event": event}]
+    with TestClient(command_app(service.services)) as socket:
+        body = {"import_id": project_of(service), "project": project_of(service), "environment": "local", "rows": rows}
+        assert socket.post("/import", json=body).json()["accepted"] == 1
+    assert stored(service, "event_metadata.note")[1] == token
 
 
 def test_nodes_that_meet_a_person_at_once_both_seal_and_after_an_erasure_neither_key_does(service: Service) -> None:
