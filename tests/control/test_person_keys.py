@@ -74,3 +74,18 @@ def test_key_that_was_made_before_the_clock_went_back_is_destroyed_too(
     node.rows.append(mark)
     assert node.keys.destroy([mark]) == 1
     assert node.keys.missing("shop", {key.id}) == 1
+
+
+def test_batch_of_people_whose_keys_are_the_next_to_be_forgotten_asks_for_them_once(
+    nodes: tuple[Node, Node],
+) -> None:
+    keys = nodes[0].keys
+    people = [person_of("live", f"u{n}", "") for n in range(50_000)]
+    keys.known("shop")
+    asyncio.run(keys.make("shop", people))
+    known = list(keys.known("shop"))
+    batch, asked = {*known[:20], ANN}, 0
+    while missing := batch - keys.known("shop").keys():
+        asyncio.run(keys.make("shop", missing))
+        asked += 1
+    assert len(keys.known("shop")) <= 50_000 and asked <= 2

@@ -45,6 +45,7 @@ from twintrack.sealed_text import ID_BYTES, NO_KEY, PersonKey, key_of, opened
 log = structlog.get_logger()
 _ALWAYS = 1 << 62
 _MOST_KNOWN = 50_000  # of a project; 20 MB
+_FORGOTTEN = 5_000  # of those, when it is full
 _AT_ONCE = 500  # values of one statement
 _AHEAD_MILLISECONDS = 60_000  # farther than clocks of nodes differ: made before the clock was set back
 _tables = MetaData()
@@ -154,8 +155,9 @@ class PersonKeys:
                     continue  # judged by tombstones that others have followed; whoever wants them asks again
                 known = self._known.setdefault(project, {})
                 known.update(found)
-                for person in list(islice(known, max(0, len(known) - _MOST_KNOWN))):
-                    del known[person]
+                if len(known) > _MOST_KNOWN:  # many at once: one by one, a batch would push out its own people
+                    for person in list(islice(known, len(known) - _MOST_KNOWN + _FORGOTTEN)):
+                        del known[person]
 
     def _found_or_made(self, project: str, people: Iterable[Person], marks: Marks | None) -> dict[Person, Known]:
         secret, now = self._secret_of(project), self._clock.milliseconds()
