@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 
 from tests.backup.test_backup import back_up
 from tests.conftest import Service, running
-from tests.load.test_expiry import everything_in
+from tests.load.test_expiry import everything_in, until
 from tests.privacy.kit import ask, erase, finished, served
 from tests.test_balance import doctor
 from twintrack.auth import Role
@@ -27,6 +28,7 @@ from twintrack.backup.person_keys import read_keys, write_keys
 from twintrack.backup.restore import restore
 from twintrack.clock import SystemClock
 from twintrack.commands import command_app
+from twintrack.control.erasures import Erasures
 from twintrack.control.person_keys import Kept, PersonKeys, person_keys, person_of
 from twintrack.control.tombstones import FENCE_MILLISECONDS, subject_hash
 from twintrack.errors import EncryptionKeyRefused, RequestError, SettingsError
@@ -357,3 +359,18 @@ def test_doctor_tells_of_texts_whose_keys_were_lost(service: Service) -> None:
         db.execute(person_keys.delete().where(person_keys.c.project == project_of(service)))
     checked = doctor(service)["person_keys"]
     assert not checked["ok"] and "cannot be read" in checked["says"] and "restore --keys" in checked["do"]
+
+
+def test_request_whose_keys_took_long_to_destroy_is_answered_when_a_loader_has_gone_on_with_it(service: Service) -> None:
+    service.send([message()])
+    s, erasures = service.services, Erasures(service.services.control.engine)
+    database = create_engine(s.settings.person_keys_url)
+    with ThreadPoolExecutor(1) as pool, database.connect() as db:
+        db.exec_driver_sql("BEGIN IMMEDIATE")  # the database is busy
+        answer = pool.submit(ask, service, "POST", "erasures", {"user_id": "ann"})
+        until(lambda: any(one.project == project_of(service) for one in erasures.open()))
+        (made,) = (one for one in erasures.open() if one.project == project_of(service))
+        erasures.keep(made, s.clock.milliseconds())  # as a loader of another node does
+        db.rollback()
+        assert answer.result().status_code == 202, answer.result().text
+    database.dispose()
