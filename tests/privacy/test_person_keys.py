@@ -340,6 +340,21 @@ def test_nothing_of_it_is_there_where_no_field_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "data" / "person_keys.db").exists()
 
 
+def test_node_that_seals_nothing_destroys_keys_that_another_one_has_made_since_it_started(tmp_path: Path) -> None:
+    shared = f"sqlite:///{tmp_path / 'control.db'}"
+    with running(tmp_path / "data", encryption_key=KEY, control=shared) as service:
+        s, project, ann = service.services, project_of(service), person_of("local", "ann", "")
+        assert s.control.data_keys is not None
+        secret_of = lambda name: s.control.project(name).secret  # noqa: E731
+        url, data_keys, marks = s.settings.person_keys_url, s.control.data_keys, s.control.tombstones
+        other = PersonKeys(url, data_keys, s.clock, Metrics(), secret_of, marks)
+        asyncio.run(other.make(project, {ann}))
+        assert other.count() == 1
+        assert ask(service, "POST", "erasures", {"user_id": "ann"}).status_code == 202
+        assert other.count() == 0
+        other.close()
+
+
 @pytest.mark.parametrize("fields", ["user_id", "event_name", "event_metadata.", "event_metadata.a..b"])
 def test_field_that_cannot_be_sealed_is_refused_at_the_start(fields: str) -> None:
     with pytest.raises(SettingsError, match="fields that may be sealed"):
@@ -361,7 +376,9 @@ def test_doctor_tells_of_texts_whose_keys_were_lost(service: Service) -> None:
     assert not checked["ok"] and "cannot be read" in checked["says"] and "restore --keys" in checked["do"]
 
 
-def test_request_whose_keys_took_long_to_destroy_is_answered_when_a_loader_has_gone_on_with_it(service: Service) -> None:
+def test_request_whose_keys_took_long_to_destroy_is_answered_when_a_loader_has_gone_on_with_it(
+    service: Service,
+) -> None:
     service.send([message()])
     s, erasures = service.services, Erasures(service.services.control.engine)
     database = create_engine(s.settings.person_keys_url)
