@@ -99,7 +99,7 @@ class Services:
     spans: Spans | None
     started_milliseconds: int
     audit: Audit
-    person_keys: PersonKeys | None  # None where no field is sealed under keys of people, nor ever was
+    person_keys: PersonKeys | None  # None where nobody seals under keys of people, nor ever did
     sealed: Sealed  # what readers must know of texts under keys of people, also where only older ones are
 
     def close(self) -> None:
@@ -198,7 +198,8 @@ def build(
         migrate(store)
     reached = crash_at(settings.crash_point)
     person_keys = None
-    if control.data_keys is not None and (settings.sealed or are_there(settings.person_keys_url)):
+    # Over a control database of several nodes another one may seal, or begin to: then we open and destroy all the same.
+    if control.data_keys is not None and (settings.sealed or settings.control or are_there(settings.person_keys_url)):
         person_keys = PersonKeys(
             settings.person_keys_url,
             control.data_keys,

@@ -36,6 +36,7 @@ from twintrack.export import Piece, Wanted, columns_of, count_hours, parquet_of,
 from twintrack.ingest.decode import decode_one
 from twintrack.ingest.enrich import cut_address
 from twintrack.ingest.pipeline import Rules
+from twintrack.ingest.seal import open_where_sealed
 from twintrack.invalid import told
 from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Reason, Refusal
@@ -337,8 +338,10 @@ async def _import(services: Services, batch: ImportBatch) -> dict[str, Any]:
     # The pipeline takes what is true of every event of a request: an exported file holds those of many.
     senders: dict[Sender, tuple[list[str], list[WireEvent | Refusal]]] = {}
     events = [row.event for row in batch.rows]
-    if services.person_keys is not None:  # what `export` wrote is sealed, and is sealed again behind the masking
-        events = await asyncio.to_thread(services.person_keys.opened, batch.project, events)
+    fields = services.settings.sealed
+    if services.person_keys is not None and fields is not None:  # `export` wrote tokens; they are sealed again below
+        opened = partial(services.person_keys.opened, batch.project)
+        events = await asyncio.to_thread(open_where_sealed, events, fields, opened)
     for row, event in zip(batch.rows, events, strict=True):
         content = msgspec.json.encode(row.event, order="sorted")
         event_id = str(row.event_id or import_id_of(project.secret, row.milliseconds, content, row.occurrence))

@@ -9,7 +9,7 @@ import pytest
 from twintrack.control.person_keys import Known, person_of
 from twintrack.event import RequestContext, Row, Tenancy, WireEvent
 from twintrack.ingest.enrich import enrich
-from twintrack.ingest.seal import KeysMissing, Sealing, seal
+from twintrack.ingest.seal import KeysMissing, Sealing, open_where_sealed, seal
 from twintrack.sealed_text import MARK, PersonKey, key_of, opened, parse_fields
 from twintrack.testing import wire_event
 
@@ -52,6 +52,9 @@ def plain(value: Any) -> Any:
         ("a.b", {"a": "x", "b": None}, {"a": "x", "b": None}),
         ("a", {"a": None}, {"a": None}),
         ("a", {"a": False}, {"a": ("sealed", "false")}),
+        ("a", {"a.b": "x", "a.c": None, "ab": "x"}, {"a.b": ("sealed", "x"), "a.c": None, "ab": "x"}),
+        ("a.b", {"a.b.c": {"d": "x"}}, {"a.b.c": ("sealed", '{"d":"x"}')}),
+        ("a.b", {"a": {"b.c": "x"}}, {"a": {"b.c": ("sealed", "x")}}),
     ],
 )
 def test_path_of_metadata_is_sealed_however_it_is_written(path: str, metadata: Any, wanted: Any) -> None:
@@ -79,3 +82,22 @@ def test_batch_with_a_person_whose_key_may_not_seal_is_not_changed_at_all(until:
     ann, bob = person_of("live", "ann", ""), person_of("live", "bob", "")
     assert missing.value.people == ({bob} if until == ALWAYS else {ann, bob})
     assert [row.message_content for row in rows] == ["x", "x"]
+
+
+def test_token_is_opened_only_where_it_is_sealed_again() -> None:
+    token = f"{MARK}{'a' * 60}"
+    event = {
+        "event_name": token,
+        "message_content": token,
+        "event_metadata": {"note": token, "a": token, "a.b": token, "c": {"d": token, "e": token}},
+        "context": {"page": {"url": token, "title": token}, "referrer": token},
+    }
+    fields = parse_fields("message_content,page_title,event_metadata.a.b,event_metadata.c.d")
+    assert fields is not None
+    (made,) = open_where_sealed([event], fields, lambda tokens: ["text" for _ in tokens])
+    assert made == {
+        "event_name": token,
+        "message_content": "text",
+        "event_metadata": {"note": token, "a": token, "a.b": "text", "c": {"d": "text", "e": token}},
+        "context": {"page": {"url": token, "title": "text"}, "referrer": token},
+    }

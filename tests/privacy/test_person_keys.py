@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 
 from tests.backup.test_backup import back_up
 from tests.conftest import Service, running
-from tests.load.test_expiry import everything_in
+from tests.load.test_expiry import everything_in, until
 from tests.privacy.kit import ask, erase, finished, served
 from tests.test_balance import doctor
 from twintrack.auth import Role
@@ -27,6 +28,7 @@ from twintrack.backup.person_keys import read_keys, write_keys
 from twintrack.backup.restore import restore
 from twintrack.clock import SystemClock
 from twintrack.commands import command_app
+from twintrack.control.erasures import Erasures
 from twintrack.control.person_keys import Kept, PersonKeys, person_keys, person_of
 from twintrack.control.tombstones import FENCE_MILLISECONDS, subject_hash
 from twintrack.errors import EncryptionKeyRefused, RequestError, SettingsError
@@ -229,6 +231,15 @@ def test_key_is_on_disk_before_its_event_is_and_without_one_nothing_is_kept(serv
     assert [opened(service, token) for token in stored(service)] == ["kept"]
 
 
+def test_answer_as_a_file_holds_tokens(service: Service) -> None:
+    service.send([message()])
+    service.settle()
+    (token,) = stored(service)
+    for kind in ("csv", "json"):
+        assert asked(service, format=kind).text.count(token) == 1
+    assert b"zqx cheese" not in asked(service, format="parquet").content
+
+
 def test_condition_on_a_sealed_field_is_refused_and_whether_it_is_set_is_not(service: Service) -> None:
     service.send([message(), wire_event(user_id="ann")])
     service.settle()
@@ -282,6 +293,18 @@ def test_imported_token_is_opened_and_sealed_again_and_one_without_a_key_says_so
     assert stored(service, "message_length") == [len(SECRET_WORDS)] * 2 + [len(NO_KEY)]
 
 
+def test_token_in_a_field_that_is_not_sealed_is_imported_as_it_is(service: Service) -> None:
+    service.send([message()])
+    (token,) = stored(service)
+    event = {k: v for k, v in message("hello").items() if k not in ("event_id", "source") and v is not None}
+    event["event_metadata"] = {"note": token}
+    rows = [{"milliseconds": 0, "occurrence": 0, "event": event}]
+    with TestClient(command_app(service.services)) as socket:
+        body = {"import_id": project_of(service), "project": project_of(service), "environment": "local", "rows": rows}
+        assert socket.post("/import", json=body).json()["accepted"] == 1
+    assert stored(service, "event_metadata.note")[1] == token
+
+
 def test_nodes_that_meet_a_person_at_once_both_seal_and_after_an_erasure_neither_key_does(service: Service) -> None:
     s, project, person = service.services, project_of(service), person_of("local", "ann", "")
     assert s.person_keys is not None and s.control.data_keys is not None
@@ -317,6 +340,21 @@ def test_nothing_of_it_is_there_where_no_field_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "data" / "person_keys.db").exists()
 
 
+def test_node_that_seals_nothing_destroys_keys_that_another_one_has_made_since_it_started(tmp_path: Path) -> None:
+    shared = f"sqlite:///{tmp_path / 'control.db'}"
+    with running(tmp_path / "data", encryption_key=KEY, control=shared) as service:
+        s, project, ann = service.services, project_of(service), person_of("local", "ann", "")
+        assert s.control.data_keys is not None
+        secret_of = lambda name: s.control.project(name).secret  # noqa: E731
+        url, data_keys, marks = s.settings.person_keys_url, s.control.data_keys, s.control.tombstones
+        other = PersonKeys(url, data_keys, s.clock, Metrics(), secret_of, marks)
+        asyncio.run(other.make(project, {ann}))
+        assert other.count() == 1
+        assert ask(service, "POST", "erasures", {"user_id": "ann"}).status_code == 202
+        assert other.count() == 0
+        other.close()
+
+
 @pytest.mark.parametrize("fields", ["user_id", "event_name", "event_metadata.", "event_metadata.a..b"])
 def test_field_that_cannot_be_sealed_is_refused_at_the_start(fields: str) -> None:
     with pytest.raises(SettingsError, match="fields that may be sealed"):
@@ -336,3 +374,20 @@ def test_doctor_tells_of_texts_whose_keys_were_lost(service: Service) -> None:
         db.execute(person_keys.delete().where(person_keys.c.project == project_of(service)))
     checked = doctor(service)["person_keys"]
     assert not checked["ok"] and "cannot be read" in checked["says"] and "restore --keys" in checked["do"]
+
+
+def test_request_whose_keys_took_long_to_destroy_is_answered_when_a_loader_has_gone_on_with_it(
+    service: Service,
+) -> None:
+    service.send([message()])
+    s, erasures = service.services, Erasures(service.services.control.engine)
+    database = create_engine(s.settings.person_keys_url)
+    with ThreadPoolExecutor(1) as pool, database.connect() as db:
+        db.exec_driver_sql("BEGIN IMMEDIATE")  # the database is busy
+        answer = pool.submit(ask, service, "POST", "erasures", {"user_id": "ann"})
+        until(lambda: any(one.project == project_of(service) for one in erasures.open()))
+        (made,) = (one for one in erasures.open() if one.project == project_of(service))
+        erasures.keep(made, s.clock.milliseconds())  # as a loader of another node does
+        db.rollback()
+        assert answer.result().status_code == 202, answer.result().text
+    database.dispose()

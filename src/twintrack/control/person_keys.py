@@ -45,7 +45,9 @@ from twintrack.sealed_text import ID_BYTES, NO_KEY, PersonKey, key_of, opened
 log = structlog.get_logger()
 _ALWAYS = 1 << 62
 _MOST_KNOWN = 50_000  # of a project; 20 MB
+_FORGOTTEN = 5_000  # of those, when it is full
 _AT_ONCE = 500  # values of one statement
+_AHEAD_MILLISECONDS = 60_000  # farther than clocks of nodes differ: made before the clock was set back
 _tables = MetaData()
 
 person_keys = Table(
@@ -108,7 +110,7 @@ class PersonKeys:
         self._data_keys, self._clock, self._metrics = data_keys, clock, metrics
         self._secret_of, self._marks_of = secret_of, marks_of
         self._known: dict[str, dict[Person, Known]] = {}
-        self._latest: dict[str, int] = {}  # time of the newest tombstone by which these were judged
+        self._judged: dict[str, int] = {}  # by how many tombstones; one that comes later may be of an earlier time
         self._lock = threading.Lock()
         self._wanted: defaultdict[str, set[Person]] = defaultdict(set)
         self._maker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="person-keys")
@@ -121,11 +123,11 @@ class PersonKeys:
 
     def known(self, project: str) -> Mapping[Person, Known]:
         """Keys that may seal now, as far as they are in memory."""
-        latest = _latest(self._marks_of(project))
+        tombstones = _count(self._marks_of(project))
         with self._lock:
-            if self._latest.get(project, 0) != latest:  # somebody was erased: each key is judged anew
+            if self._judged.get(project, 0) != tombstones:  # somebody was erased: each key is judged anew
                 self._known.pop(project, None)
-                self._latest[project] = latest
+                self._judged[project] = tombstones
             return self._known.setdefault(project, {})
 
     async def make(self, project: str, people: Iterable[Person]) -> None:
@@ -149,12 +151,13 @@ class PersonKeys:
             marks = self._marks_of(project)
             found = self._found_or_made(project, people, marks)
             with self._lock:
-                if self._latest.get(project, 0) != _latest(marks):
+                if self._judged.get(project, 0) != _count(marks):
                     continue  # judged by tombstones that others have followed; whoever wants them asks again
                 known = self._known.setdefault(project, {})
                 known.update(found)
-                for person in list(islice(known, max(0, len(known) - _MOST_KNOWN))):
-                    del known[person]
+                if len(known) > _MOST_KNOWN:  # many at once: one by one, a batch would push out its own people
+                    for person in list(islice(known, len(known) - _MOST_KNOWN + _FORGOTTEN)):
+                        del known[person]
 
     def _found_or_made(self, project: str, people: Iterable[Person], marks: Marks | None) -> dict[Person, Known]:
         secret, now = self._secret_of(project), self._clock.milliseconds()
@@ -224,6 +227,7 @@ class PersonKeys:
         Raises: SQLAlchemyError; then none is.
         """
         gone, projects = 0, set()
+        ahead = self._clock.milliseconds() + _AHEAD_MILLISECONDS
         with self._engine.begin() as db:
             for mark in marks:
                 projects.add(mark.project)
@@ -231,7 +235,8 @@ class PersonKeys:
                     person_keys.c[name] == getattr(mark, name) for name in ("project", "environment", "kind", "hash")
                 ]
                 until = mark.requested_at + FENCE_MILLISECONDS
-                gone += db.execute(delete(person_keys).where(*whose, person_keys.c.made_at <= until)).rowcount
+                old = (person_keys.c.made_at <= until) | (person_keys.c.made_at > ahead)
+                gone += db.execute(delete(person_keys).where(*whose, old)).rowcount
         with self._lock:
             for project in projects:
                 self._known.pop(project, None)
@@ -284,8 +289,8 @@ class PersonKeys:
         return PersonKey(row.id, self._data_keys.open(row.wrapped, _bound(row.project, row.id)), row.made_at)
 
 
-def _latest(marks: Marks | None) -> int:
-    return marks.latest_milliseconds if marks else 0
+def _count(marks: Marks | None) -> int:
+    return len(marks.rows) if marks else 0
 
 
 def _bound(project: str, key_id: bytes) -> str:

@@ -5,17 +5,26 @@ Next: spool/local.py.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from twintrack.control.person_keys import Known, Person, person_of
 from twintrack.event import Row
-from twintrack.sealed_text import NONCE_BYTES, Fields, PersonKey, sealed
+from twintrack.sealed_text import NONCE_BYTES, Fields, PersonKey, key_of, sealed
 
 _ENCODER = msgspec.json.Encoder()
 _DRAWN = 64
+# Where the columns stand in an event as sent.
+_SENT: dict[str, tuple[str, ...]] = {
+    "message_content": ("message_content",),
+    "event_value": ("event_value",),
+    "page_url": ("context", "page", "url"),
+    "page_path": ("context", "page", "path"),
+    "page_title": ("context", "page", "title"),
+    "referrer": ("context", "referrer"),
+}
 
 
 class Sealing(NamedTuple):
@@ -67,13 +76,41 @@ def _nonces(at_once: int) -> Iterator[bytes]:
 
 
 def _seal_row(row: Row, key: PersonKey, fields: Fields, nonces: Iterator[bytes], project: bytes) -> None:
+    def change(value: Any) -> str:
+        return sealed(key, value, next(nonces), project)
+
     for name in fields.columns:
         value = getattr(row, name)
         if value:
-            setattr(row, name, sealed(key, value, next(nonces), project))
+            setattr(row, name, change(value))
     for path in fields.paths:
         if _reaches(row.event_metadata, path):
-            row.event_metadata = _with_sealed(row.event_metadata, path, key, nonces, project)
+            row.event_metadata = _changed(row.event_metadata, path, change)
+
+
+def open_where_sealed(
+    events: Sequence[dict[str, Any]], fields: Fields, opened: Callable[[list[str]], list[Any]]
+) -> list[dict[str, Any]]:
+    """Events as sent, with the tokens opened that stand where `seal` seals again. Any other stays what it is: opened, its
+    text would lie on the disk."""
+    paths = [*(_SENT[name] for name in fields.columns), *(("event_metadata", *path) for path in fields.paths)]
+    texts: dict[Any, Any] = {}
+
+    def note(value: Any) -> Any:
+        if isinstance(value, str) and key_of(value) is not None:
+            texts[value] = value
+        return value
+
+    for event in events:
+        for path in paths:
+            _changed(event, path, note)
+    texts = dict(zip(texts, opened(list(texts)), strict=True))
+    made = []
+    for event in events:
+        for path in paths:
+            event = _changed(event, path, lambda value: texts.get(value, value) if isinstance(value, str) else value)
+        made.append(event)
+    return made
 
 
 def _reaches(members: dict[str, Any], path: tuple[str, ...]) -> bool:
@@ -84,13 +121,17 @@ def _reaches(members: dict[str, Any], path: tuple[str, ...]) -> bool:
             continue
         if not path[n:] or isinstance(value, list) or (isinstance(value, dict) and _reaches(value, path[n:])):
             return True
-    return False
+    return any(True for _ in _below(members, path))
 
 
-def _with_sealed(
-    members: dict[str, Any], path: tuple[str, ...], key: PersonKey, nonces: Iterator[bytes], project: bytes
-) -> dict[str, Any]:
-    """A copy of the metadata: the event that it came with is not changed. A list on the way is sealed whole."""
+def _below(members: dict[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    """Names with dots in them that lie below the path, as `customer.name` does below `customer`."""
+    start = ".".join(path) + "."
+    return (name for name, value in members.items() if value is not None and name.startswith(start))
+
+
+def _changed(members: dict[str, Any], path: tuple[str, ...], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """A copy of what is sent, with what stands at the path changed. A list on the way is changed whole."""
     copy = dict(members)
     for n in range(1, len(path) + 1):
         name = ".".join(path[:n])
@@ -98,7 +139,9 @@ def _with_sealed(
         if value is None:
             continue
         if not path[n:] or isinstance(value, list):
-            copy[name] = sealed(key, value, next(nonces), project)
+            copy[name] = change(value)
         elif isinstance(value, dict):
-            copy[name] = _with_sealed(value, path[n:], key, nonces, project)
+            copy[name] = _changed(value, path[n:], change)
+    for name in _below(members, path):
+        copy[name] = change(members[name])
     return copy

@@ -86,7 +86,7 @@ class Eraser:
         now = self._clock.milliseconds()
         marks = tombstones_of(project, subject, secret, now)
         made = self._erasures.create(project, subject, subject_hash(secret, identifier), marks, now)
-        with contextlib.suppress(SQLAlchemyError):  # the request is durable, and its next step does it too
+        with contextlib.suppress(SQLAlchemyError, MovedOn):  # the request is durable, and its next step does it too
             self._destroy_keys(made)
             self._erasures.keep(made, now)
         log.info("erasure_requested", request=made.id, project=project)

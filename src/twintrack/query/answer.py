@@ -46,13 +46,13 @@ class Answers:
 
         Raises: RequestError for what cannot be asked, StoreError with the engine's words or the limit met.
         """
-        return await self._answer(question, principal, await self.scope(principal))
+        return await self._answer(question, principal, await self.scope(principal), shown=True)
 
     async def pages(self, question: Question, principal: Principal) -> AsyncIterator[dict[str, Any]]:
         """The answer for a file: of a list without a `limit` all of its pages, of anything else the one answer.
 
         A list ends where it was begun: what happens while it is read is not in, so that nobody moves from a page that is to
-        come to one that was. Further pages hold `columns` and `rows` alone.
+        come to one that was. Further pages hold `columns` and `rows` alone. What is sealed stays so.
         Raises: as `ask`; RequestError where the list is longer than a file may be.
         """
         scope = await self.scope(principal)
@@ -83,7 +83,9 @@ class Answers:
             following, count = answer["next"], count + len(answer["rows"])
             page = {"columns": answer["columns"], "rows": answer["rows"]}
 
-    async def _answer(self, question: Question, principal: Principal, scope: Scope) -> dict[str, Any]:
+    async def _answer(
+        self, question: Question, principal: Principal, scope: Scope, *, shown: bool = False
+    ) -> dict[str, Any]:
         started = time.perf_counter()
         plan = question.plan(scope)
         # Who is of a cohort may change with events of any time, whatever the question itself reads.
@@ -100,7 +102,7 @@ class Answers:
             asked.append({"name": name, "sql": statement.sql, "parameters": statement.parameters})
         shaped = plan.shape(rows)
         return {
-            **await self._sealed.shown(shaped, principal),
+            **(await self._sealed.shown(shaped, principal) if shown else shaped),
             "limits": limits_of(question, shaped),
             "definition": plan.definition,
             "statements": asked,
