@@ -81,7 +81,8 @@ class Verdicts:
         self.topic, self._keys = topic, keys
         self.loader = uuid4().hex  # this process, among those of the topic
         sqlite = url.startswith("sqlite")
-        self._engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
+        # Values stay out of messages of errors, and so of logs: ids of people are among them.
+        self._engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {}, hide_parameters=True)
         if sqlite:
 
             @event.listens_for(self._engine, "connect")
