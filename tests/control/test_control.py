@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, select, text
+from sqlalchemy.exc import OperationalError
 
 from twintrack.auth import Role
 from twintrack.bounds import Bounds, bounds_of
 from twintrack.clock import iso
 from twintrack.control.access import signins
 from twintrack.control.control import Control
+from twintrack.control.erasures import Erasures, Subject
 from twintrack.control.rollout import Rollout
 from twintrack.control.sessions import Session
 from twintrack.control.tables import keys
@@ -317,3 +319,12 @@ def test_last_use_is_kept_over_a_stop(here: Control, url: str, clock: ManualCloc
     other.principal(here.create_key(Role.WRITE, *SHOP))
     other.close()
     assert here.list_keys()[0]["used_at"] == iso(clock.milliseconds())
+
+
+def test_failed_statement_tells_the_log_no_value(here: Control) -> None:
+    """A request to erase has its person in one of them."""
+    with here.engine.begin() as db:
+        db.execute(text("DROP TABLE erasures"))
+    with pytest.raises(OperationalError) as failed:
+        Erasures(here.engine).create("demo", Subject("user", "zqx-ann", ["zqx-ann"], []), "", (), 0)
+    assert "erasures" in str(failed.value) and "zqx-ann" not in str(failed.value)

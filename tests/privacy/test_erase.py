@@ -1,12 +1,15 @@
 """An erased person is nowhere, and stays so; everybody else is as they were."""
 
+import contextlib
 import io
 import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from tests.conftest import Service
@@ -17,9 +20,14 @@ from twintrack.auth import Role
 from twintrack.clock import iso, month_of
 from twintrack.commands import command_app
 from twintrack.control.erasures import Erasures, State, Subject
+from twintrack.control.tombstones import Tombstone
+from twintrack.errors import StoreError
 from twintrack.load.rollup import compare
+from twintrack.privacy.erase import Eraser
+from twintrack.privacy.vendors import WAITING
 from twintrack.spool.local import LocalSpool
 from twintrack.spool.protocol import TakenLink
+from twintrack.store.protocol import Store
 from twintrack.testing import uuid7, wire_event
 
 DAY = 86_400_000
@@ -107,9 +115,90 @@ def test_browser_that_comes_to_light_as_hers_when_she_is_erased_goes_then(servic
     late = [TakenLink(project_of(service), "local", name, "ann", time.time()) for name in ("hers", "his")]
     spool = service.services.spool
     assert isinstance(spool, LocalSpool)
-    spool.ledger.note_links(late)  # as of an event that waited on a node that was down
+    requests, s = Erasures(service.services.control.engine), service.services
+    with s.loader.still():  # another person's waits for a vendor meanwhile, which may take days
+        subject, now = Subject("user", "eve", ["eve"], []), s.clock.milliseconds()
+        waits = requests.create(project_of(service), subject, "", (), now, {"slow": {"status": WAITING}})
+        waits.state = State.VENDORS
+        requests.keep(waits, now)
+        spool.ledger.note_links(late)  # as of an event that waited on a node that was down
     until(lambda: people(service) == {"": 1, "bob": 1})  # his browser was linked to him first
-    assert spool.taken_links() == []
+    until(lambda: spool.taken_links() == [])
+    with s.loader.still():
+        waits = requests.get(waits.id)
+        waits.progress.vendors = {}
+        requests.keep(waits, s.clock.milliseconds())
+    s.eraser.resume(waits.id)
+    finished(service, waits.id)
+
+
+class WokenUp:
+    """The store, which a loader that slept in another erasure's step empties of whom it is about, once for each of these
+    statements."""
+
+    def __init__(self, store: Store, *before: str) -> None:
+        self._store, self.before = store, list(before)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def select(self, sql: str, *more: Any) -> Any:
+        self._wake(sql)
+        return self._store.select(sql, *more)
+
+    def command(self, sql: str) -> None:
+        self._wake(sql)
+        self._store.command(sql)
+
+    def _wake(self, sql: str) -> None:
+        for statement in [one for one in self.before if one in sql]:
+            self.before.remove(statement)
+            self._store.command("TRUNCATE TABLE analytics.erasing")
+
+
+def test_erasure_whose_person_another_loader_wiped_away_or_whose_database_was_away_takes_every_row(
+    service: Service,
+) -> None:
+    """Its answers would be that the person has no links, no rows to count and none left; an open step is begun again."""
+    service.send([wire_event(user_id="ann", anonymous_id="hers") for _ in range(3)])
+    service.send([wire_event(user_id=None, anonymous_id="hers"), wire_event(user_id="bob")])
+    service.settle()
+    s = service.services
+    store = WokenUp(s.store, "FROM analytics.identities", "GROUP BY project, environment", "events DELETE WHERE")
+    away = {"erasure_planned", "erasure_deleted"}
+
+    def reached(point: str) -> None:
+        if point in away:
+            away.remove(point)
+            raise OperationalError("", {}, Exception())
+
+    with s.loader.still():
+        eraser = Eraser(s.control, s.spool, store, s.clock, [], 7, reached)
+        request = eraser.request(project_of(service), "ann", None).id
+
+        def out_of_store() -> bool:
+            s.spool.freeze()
+            with contextlib.suppress(StoreError):
+                eraser.step()
+            state = eraser.get(request).state
+            assert state is not State.FAILED
+            return state is State.STORE_DONE
+
+        until(out_of_store)
+    assert not store.before and not away
+    assert people(service) == {"bob": 1} and state_of(service)["erased"] == 4
+    finished(service, request)
+
+
+def test_request_for_somebody_who_is_known_by_tombstones_alone_is_whole_from_the_start(service: Service) -> None:
+    """One that began as another would take what came since they were erased, where its maker is killed."""
+    requests, s = Erasures(service.services.control.engine), service.services
+    marks = [Tombstone(project_of(service), "", "user", "00", 5)]
+    with s.loader.still():
+        made = requests.create(project_of(service), Subject("restored", "", ["ann"], []), "", marks, 5, fenced_at=7)
+        found = requests.get(made.id)
+        assert (found.state, found.requested_at, found.changed_at) == (State.FENCED, 5, 7)
+    finished(service, made.id)
 
 
 def test_person_who_never_signed_in_is_erased_by_the_anonymous_id(service: Service) -> None:

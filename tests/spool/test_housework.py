@@ -1,18 +1,22 @@
 """One loader of a topic leads, another takes its place when it falls silent, and quiet means that no chunk is open."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from tests.spool.kit import delivery, fresh
 from tests.spool.test_partition import adopted
+from twintrack.errors import StoreUnavailable
 from twintrack.spool.kafka.housework import Housework
 from twintrack.spool.kafka.ledger import Hushed, Verdicts
 from twintrack.spool.kafka.message import decode, split
 from twintrack.spool.kafka.partition import Partition, Read
+from twintrack.spool.kafka.removals import TopicRemovals
 from twintrack.testing import ManualClock
 
 SILENCE = 10.1  # seconds
@@ -141,3 +145,58 @@ def test_chunk_that_does_not_settle_holds_up_loading_for_seconds_only(tmp_path: 
         assert not one.housework.quiet()
         assert partition.decide(1) == 1
         assert not one.housework.quiet()  # and it is not asked for again at once
+
+
+def test_silent_one_that_wakes_notes_down_nothing_more_of_its_work(tmp_path: Path) -> None:
+    with loaders(tmp_path, "one", "other") as (one, other):
+        place = ("demo", "local")
+        late, removals = TopicRemovals(one.verdicts), TopicRemovals(other.verdicts)
+        assert one.housework.quiet()  # it counts, and falls asleep
+        stopped(one.housework)
+        assert not other.housework.leads()
+        other.clock.advance(SILENCE)
+        assert other.housework.leads()
+        removals.begin(202601, 100, {place: 2}, {}, [], lambda line: line)
+        removals.done(202601)
+        removals.plan("r-1", {place: 3})
+        removals.settle("r-1", [202601])
+        steps: list[Callable[[], None]] = [
+            lambda: late.begin(202601, 100, {place: 2}, {}, [], lambda line: line),
+            lambda: late.plan("r-1", {place: 3}),
+            lambda: late.begin_rewrite(1, [202601]),
+            lambda: one.verdicts.month_rebuilt(202601),
+        ]
+        for step in steps:
+            with pytest.raises(StoreUnavailable):
+                step()
+        assert not removals.pending() and not removals.erasing() and removals.version() == 0
+        assert other.verdicts.stale_months() == [202601]
+        assert other.verdicts.tallies()[(*place, "stored", "")] == -5
+
+
+def test_beat_that_is_answered_late_is_as_old_as_when_it_was_sent(tmp_path: Path) -> None:
+    with loaders(tmp_path, "one", "other") as (one, other):
+        event.listen(one.verdicts._engine, "commit", lambda _: one.clock.advance(SILENCE))
+        assert one.housework.leads()
+        stopped(one.housework)
+        assert not other.housework.leads()
+        other.clock.advance(SILENCE)
+        assert other.housework.leads()
+        assert not one.housework.leads()
+
+
+def test_quiet_whose_end_was_not_written_down_is_looked_at_again(tmp_path: Path) -> None:
+    with loaders(tmp_path, "one") as (one,), closing(one.partition()) as partition:
+        assert one.housework.quiet()
+
+        def away(*_: object) -> None:
+            event.remove(one.verdicts._engine, "begin", away)
+            raise OperationalError("", {}, Exception())
+
+        event.listen(one.verdicts._engine, "begin", away)
+        with pytest.raises(OperationalError):
+            one.housework.release()
+        (message,) = split(delivery(fresh()), bytes(16), one.ledger, 1)
+        partition.take(Read(0, decode(message.value)))
+        assert partition.decide(1) == 1  # its own
+        assert not one.housework.quiet()

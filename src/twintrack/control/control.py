@@ -59,7 +59,8 @@ class Project(NamedTuple):
 class Control:
     def __init__(self, url: str, clock: Clock, ring: KeyRing | None = None) -> None:
         """Raises: EncryptionKeyRefused, before anything is changed."""
-        self._engine: Engine = create_engine(url)
+        # Values stay out of messages of errors, and so of logs: who is to be erased is among them.
+        self._engine: Engine = create_engine(url, hide_parameters=True)
         self._clock = clock
         if self._engine.dialect.name == "sqlite":
 

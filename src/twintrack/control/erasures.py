@@ -120,10 +120,15 @@ class Erasures:
         marks: Iterable[Tombstone],
         now: int,
         vendors: dict[str, dict[str, str]] | None = None,
+        fenced_at: int | None = None,
     ) -> Request:
-        """A new request and its tombstones, in one transaction. Shape: `vendors` have been told already."""
+        """A new request of that time and its tombstones, in one transaction.
+
+        Shape: `vendors` have been told already; `fenced_at`: its anonymous ids are known, and it goes on from there.
+        """
         progress = Progress(hash, vendors=vendors or {})
-        request = Request(uuid4().hex, project, State.REQUESTED, now, now, subject, progress, None)
+        state, changed_at = (State.REQUESTED, now) if fenced_at is None else (State.FENCED, fenced_at)
+        request = Request(uuid4().hex, project, state, now, changed_at, subject, progress, None)
         with self._engine.begin() as db:
             write(db, marks)
             db.execute(insert(erasures).values(id=request.id, **_columns(request)))

@@ -97,7 +97,7 @@ class PersonKeys:
         secret_of: Callable[[str], bytes],
         marks_of: Callable[[str], Marks | None],
     ) -> None:
-        self._engine = create_engine(url)
+        self._engine = create_engine(url, hide_parameters=True)  # values stay out of logs
         if self._engine.dialect.name == "sqlite":
 
             @event.listens_for(self._engine, "connect")

@@ -12,7 +12,7 @@ Each step may be cut short anywhere and is then run again from the last state th
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -38,7 +38,7 @@ from twintrack.privacy.deletion import (
     purge,
     touched_months,
 )
-from twintrack.privacy.held import Held, about, environments, held, identifiers, links
+from twintrack.privacy.held import Held, environments, held, identifiers, links, meaning
 from twintrack.privacy.subject import Link, later_places, named, owned, tombstones_of, typed
 from twintrack.privacy.vendors import WAITING, Vendor
 from twintrack.spool.chunks import identity_of
@@ -137,11 +137,8 @@ class Eraser:
 
     def _once_more(self, project: str, subject: Subject, until: int) -> Request:
         """A request about somebody who is known by tombstones alone, for what is older than that time."""
-        request = self._erasures.create(project, subject, "", (), self._clock.milliseconds())
-        request.requested_at, request.state = until, State.FENCED
         marks = tombstones_of(project, subject, self._control.project(project).secret, until)
-        self._erasures.keep(request, self._clock.milliseconds(), marks)
-        return request
+        return self._erasures.create(project, subject, "", marks, until, fenced_at=self._clock.milliseconds())
 
     def _follow(self, taken: list[TakenLink]) -> None:
         """An anonymous id may come to light as an erased person's when their erasure has passed: by an event that waited
@@ -217,7 +214,8 @@ class Eraser:
             return None
         self._looked_at = now
         requests = self._erasures.open()
-        if not requests and (taken := self._spool.taken_links()) and self._spool.leads():
+        under_way = any(one.state is not State.VENDORS for one in requests)
+        if not under_way and (taken := self._spool.taken_links()) and self._spool.leads():
             self._follow(taken)
         # One that only waits for a vendor stands back behind the others.
         waiting = [one for one in requests if one.state is not State.VENDORS or now >= self._vendors_at]
@@ -238,7 +236,7 @@ class Eraser:
                 yield from steps[before](request)
             except (StoreError, OperationalError, GeneratorExit, MovedOn):
                 raise
-            except Unavailable:  # the disk; its own trouble is told elsewhere
+            except (Unavailable, OperationalError):  # the disk, the control database; their trouble is told elsewhere
                 yield False
                 return
             except Exception as error:  # one request that cannot go on must not stop the loader
@@ -291,9 +289,8 @@ class Eraser:
     def _links(self, project: str, subject: Subject, taken: list[TakenLink]) -> list[Link]:
         """Links of the anonymous ids that a subject has any link to, those among them that the store never saw."""
         ids = sorted({*subject.anonymous, *((one.environment, one.anonymous_id) for one in taken)})
-        about(self._store, Subject(subject.kind, "", subject.users, ids))
-        known = [Link(*row) for row in links(self._store, project)]
-        about(self._store, None)
+        with self._meaning(Subject(subject.kind, "", subject.users, ids)):
+            known = [Link(*row) for row in links(self._store, project)]
         return known + [Link(one.environment, one.anonymous_id, one.user_id, one.at) for one in taken]
 
     def _everywhere(self, project: str, subject: Subject) -> list[tuple[str, str]]:
@@ -353,39 +350,47 @@ class Eraser:
 
     def _plan(self, request: Request) -> None:
         """Writes down what the store will lose while all of it is there: what is cut short later is counted by this."""
-        found, first = self._held(request), first_whole_month(self._spool.complete_since())
-        events, progress = _events(found), request.progress
-        rolled = feeds(self._store)
-        progress.months = sorted({*progress.months, *touched_months(self._store, found, rolled, first)})
-        progress.copied = sorted({*progress.copied, *months_of_own_keys(self._store, events.where)})
+        first, progress, rolled = first_whole_month(self._spool.complete_since()), request.progress, feeds(self._store)
         # Taken out on their way from log or topic to chunk, since the tombstone was written.
         taken = sum(project == request.project for project, _ in self._spool.erased_ids())
         progress.removed.setdefault("spool/topic" if progress.topic else "spool/log", taken)
         made_again = {feed.table for feed in rolled if feed.month != "0"}
-        for one in found:
-            place = f"store/{one.table}" + (" (made again)" if one.table in made_again else "")
-            progress.most(place, count(self._store, one.table, one.where))
-        self._spool.plan_erasure(request.id, events_by_place(self._store, events.where))
+        with self._held(request) as found:
+            events = _events(found)
+            progress.months = sorted({*progress.months, *touched_months(self._store, found, rolled, first)})
+            progress.copied = sorted({*progress.copied, *months_of_own_keys(self._store, events.where)})
+            for one in found:
+                place = f"store/{one.table}" + (" (made again)" if one.table in made_again else "")
+                progress.most(place, count(self._store, one.table, one.where))
+            places = events_by_place(self._store, events.where)
+        self._spool.plan_erasure(request.id, places)
         self._erasures.keep(request, self._clock.milliseconds())
-        about(self._store, None)
         self._reached("erasure_planned")
 
-    def _held(self, request: Request) -> list[Held]:
-        """Where the store holds the person, who is named in it from now on."""
+    @contextlib.contextmanager
+    def _held(self, request: Request) -> Iterator[list[Held]]:
+        """Where the store holds the person, who is named in it as long."""
         ids = [_text(event_id) for project, event_id in self._spool.erased_ids() if project == request.project]
-        about(self._store, _subject(request), ids)
-        return held(self._store, request.project, request.requested_at)
+        with self._meaning(_subject(request), ids):
+            yield held(self._store, request.project, request.requested_at)
+
+    @contextlib.contextmanager
+    def _meaning(self, subject: Subject, event_ids: Iterable[str] = ()) -> Iterator[None]:
+        """Raises: MovedOn where another loader has taken the work over: whom it means is its business."""
+        if not self._spool.leads():
+            raise MovedOn
+        with meaning(self._store, subject, event_ids):
+            yield
 
     def _out_of_store(self, request: Request) -> Iterator[bool]:
         never_loaded = self._spool.erased_ids()
-        found = self._held(request)
-        for one in found:
-            if one.by_event:
-                request.progress.most(f"store/{one.table}", count(self._store, one.table, one.where))
-        yield from delete(self._store, found, first_whole_month(self._spool.complete_since()))
-        if count(self._store, "events", _events(found).where):
-            raise RuntimeError("rows of the person came back while they were deleted")
-        about(self._store, None)
+        with self._held(request) as found:
+            for one in found:
+                if one.by_event:
+                    request.progress.most(f"store/{one.table}", count(self._store, one.table, one.where))
+            yield from delete(self._store, found, first_whole_month(self._spool.complete_since()))
+            if count(self._store, "events", _events(found).where):
+                raise RuntimeError("rows of the person came back while they were deleted")
         for month in request.progress.copied:
             while not self._spool.quiet():
                 yield False

@@ -5,13 +5,15 @@ person is asked about stands in `analytics.erasing`, so that no statement, and n
 names anybody.
 """
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from twintrack.clock import iso
 from twintrack.control.erasures import Subject
+from twintrack.errors import StoreUnavailable
 from twintrack.store.protocol import Store
 from twintrack.store.schema import DATABASE
 
@@ -121,17 +123,29 @@ def _where(names: Sequence[str], project: str, until: int | None, who: Who) -> s
     return where
 
 
-def about(store: Store, subject: Subject | None, event_ids: Iterable[str] = ()) -> None:
-    """Whom the next questions mean; nobody from now on without a subject. Raises: StoreError."""
+@contextlib.contextmanager
+def meaning(store: Store, subject: Subject, event_ids: Iterable[str] = ()) -> Iterator[None]:
+    """Whom the questions inside mean.
+
+    Raises: StoreUnavailable at its end where somebody else has changed that meanwhile: another loader that slept, or a
+    server that began anew. Then no answer counts, and the step is begun again. StoreError.
+    """
+    meant = _about(store, subject, event_ids)
+    yield
+    if {tuple(row) for row in store.select(f"SELECT kind, environment, id FROM {ABOUT}").rows} != meant:
+        raise StoreUnavailable("whom an erasure is about was changed meanwhile", hint="its step is begun again")
     store.command(f"TRUNCATE TABLE {ABOUT}")
-    if subject is None:
-        return
+
+
+def _about(store: Store, subject: Subject, event_ids: Iterable[str]) -> set[tuple[str, ...]]:
+    store.command(f"TRUNCATE TABLE {ABOUT}")
     rows = [("user", "", user) for user in subject.users]
     rows += [("anonymous", environment, anonymous_id) for environment, anonymous_id in subject.anonymous]
     rows += [("event", "", event_id) for event_id in event_ids]
     for start in range(0, len(rows), _BATCH):
         data = msgspec.json.Encoder().encode_lines(rows[start : start + _BATCH]).decode()
         store.command(f"INSERT INTO {ABOUT} (kind, environment, id) FORMAT JSONCompactEachRow\n{data}")
+    return set(rows)
 
 
 def environments(store: Store, project: str) -> list[str]:

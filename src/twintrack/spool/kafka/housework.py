@@ -91,7 +91,7 @@ class Housework:
             values["seen_milliseconds"] = self._clock.milliseconds()
             if db.execute(update(housework).where(same).values(values)).rowcount != 1:
                 return False
-        self._beat_at = self._clock.monotonic_seconds()
+        self._beat_at = now
         if row.holder != _NOBODY:
             log.warning("housework_taken_over")
         if self._thread is None:
@@ -107,8 +107,9 @@ class Housework:
 
     def _beat(self) -> bool:
         """Says that we live; whether the place is ours still."""
+        now = self._clock.monotonic_seconds()  # others may see it before we know that it is written
         if self._set(beat=housework.c.beat + 1, seen_milliseconds=self._clock.milliseconds()):
-            self._beat_at = self._clock.monotonic_seconds()
+            self._beat_at = now
             return True
         log.warning("housework_lost")
         self._beat_at, self._asked_at, self._granted = None, None, False
@@ -149,5 +150,6 @@ class Housework:
         self._wanted = False
 
     def _end_quiet(self) -> None:
+        self._granted = False  # also where the next line fails: it is tried again as long as it is asked for
         self._set(quiet=0)
-        self._granted, self._asked_at = False, None
+        self._asked_at = None

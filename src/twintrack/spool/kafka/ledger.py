@@ -32,7 +32,7 @@ from sqlalchemy.exc import IntegrityError
 
 from twintrack.control.tombstones import tombstones
 from twintrack.control.upgrade import make_tables
-from twintrack.errors import SealBroken
+from twintrack.errors import ChunkDamaged, SealBroken, StoreUnavailable
 from twintrack.seal import DataKeys
 from twintrack.spool.chunks import next_token
 from twintrack.spool.kafka.tables import (
@@ -50,7 +50,7 @@ from twintrack.spool.kafka.tables import (
     topics,
 )
 from twintrack.spool.kafka.tables import erased as erased_ids
-from twintrack.spool.kafka.verdict import Decided, Refusal, Tally
+from twintrack.spool.kafka.verdict import Decided, Refusal, Tally, kept
 from twintrack.spool.protocol import Chunk, Kind, TakenLink
 
 _MOST_REFUSED = 100_000
@@ -81,7 +81,8 @@ class Verdicts:
         self.topic, self._keys = topic, keys
         self.loader = uuid4().hex  # this process, among those of the topic
         sqlite = url.startswith("sqlite")
-        self._engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
+        # Values stay out of messages of errors, and so of logs: ids of people are among them.
+        self._engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {}, hide_parameters=True)
         if sqlite:
 
             @event.listens_for(self._engine, "connect")
@@ -132,14 +133,15 @@ class Verdicts:
             return {row[0]: row[1] for row in found}
 
     def quarantined(self, partition: int | None = None) -> list[bytes]:
-        """The rows in quarantine."""
-        where = (chunks.c.topic == self.topic) & (chunks.c.state == "quarantined")
-        where &= chunks.c.kind == Kind.EVENTS.value
+        """The rows in quarantine that are what was put there; of others nobody can tell which event they are."""
+        where = (chunks.c.state == "quarantined") & (chunks.c.kind == Kind.EVENTS.value)
         if partition is not None:
             where &= chunks.c.partition == partition
-        with self._engine.connect() as db:
-            found = db.execute(select(chunks.c.content, chunks.c.chunk_id).where(where))
-            return [self._opened(row.content, row.chunk_id) for row in found]
+        rows = []
+        for one in self._decided(where):
+            with contextlib.suppress(ChunkDamaged):
+                rows.append(kept(one))
+        return rows
 
     def _sealed(self, content: bytes | None, chunk_id: str) -> bytes | None:
         return content if content is None or self._keys is None else self._keys.seal(content, chunk_id)
@@ -253,6 +255,22 @@ class Verdicts:
         if row is not None and row.quiet and (whoever or row.holder != self.loader):
             raise Hushed
 
+    def check_leads(self, db: Connection) -> None:
+        """To be called behind a transaction's first change: nobody takes the housework over before it ends.
+
+        Raises: StoreUnavailable where another loader has: then nothing of it is written.
+        """
+        asked = select(housework.c.holder).where(housework.c.topic == self.topic)
+        row = db.execute(asked.with_for_update(read=True)).first()
+        if row is not None and row.holder != self.loader:
+            raise StoreUnavailable("another loader has taken this work over", hint="it goes on with it")
+
+    def is_open(self, chunk: Chunk) -> bool:
+        """Whether a chunk is still to be loaded, under this token."""
+        with self._engine.connect() as db:
+            where = (chunks.c.chunk_id == chunk.chunk_id) & (chunks.c.state == "open") & (chunks.c.token == chunk.token)
+            return db.execute(select(chunks.c.chunk_id).where(where)).first() is not None
+
     def replay(self, one: Decided) -> None:
         """Opens a chunk that is in quarantine. Its ids may have come again since, so they are looked up.
 
@@ -299,6 +317,7 @@ class Verdicts:
         with self._engine.begin() as db:
             where = (stale_months.c.topic == self.topic) & (stale_months.c.month == month)
             db.execute(delete(stale_months).where(where))
+            self.check_leads(db)
 
     def complete_since(self) -> dict[str, int]:
         """From when on, milliseconds, raw has every event of a project."""
@@ -461,9 +480,27 @@ def note_erased(db: Connection, topic: str, identities: Iterable[tuple[str, byte
 
 
 def note_links(db: Connection, topic: str, links: Iterable[TakenLink]) -> None:
-    values = [{"topic": topic, **link._asdict()} for link in links]
-    if values:
-        db.execute(insert(erased_links), values)
+    """Once each: a message of a fallback is tried again until the broker takes it."""
+    for link in links:
+        if db.execute(select(erased_links.c.number).where(is_link(topic, link))).first() is None:
+            db.execute(insert(erased_links).values(topic=topic, **_columns(link)))
+
+
+def is_link(topic: str, link: TakenLink) -> ColumnElement[bool]:
+    where: ColumnElement[bool] = erased_links.c.topic == topic
+    for name, value in _columns(link).items():
+        where &= erased_links.c[name] == value
+    return where
+
+
+def link_in(row: Any) -> TakenLink:
+    anonymous_id, user_id = bytes(row.anonymous_id).decode(), bytes(row.user_id).decode()
+    return TakenLink(row.project, row.environment, anonymous_id, user_id, row.at)
+
+
+def _columns(link: TakenLink) -> dict[str, Any]:
+    # As bytes: an identifier may have a NUL, which a text of PostgreSQL may not.
+    return {**link._asdict(), "anonymous_id": link.anonymous_id.encode(), "user_id": link.user_id.encode()}
 
 
 def _places(one: Decided) -> str:

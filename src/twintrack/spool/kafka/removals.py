@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from twintrack.errors import ChunkDamaged
 from twintrack.spool.chunks import identity_of, next_token
-from twintrack.spool.kafka.ledger import Overtaken, Verdicts, note_links
+from twintrack.spool.kafka.ledger import Overtaken, Verdicts, is_link, link_in, note_links
 from twintrack.spool.kafka.tables import complete, erased, erased_links, erasures, policies, removals, rewrites
 from twintrack.spool.kafka.verdict import Decided, Place, Tally, kept
 from twintrack.spool.protocol import Kind, TakenLink
@@ -25,7 +25,10 @@ Change = Callable[[bytes], bytes | None]  # a row as it shall be, None where it 
 
 
 class TopicRemovals:
-    """Shape: the protocol `Removals`, and what an erasure asks of a spool."""
+    """Shape: the protocol `Removals`, and what an erasure asks of a spool.
+
+    Raises: StoreUnavailable, with nothing written, where a step of the work is noted down and another loader leads.
+    """
 
     def __init__(self, ledger: Verdicts) -> None:
         self._ledger, self._topic = ledger, ledger.topic
@@ -46,6 +49,7 @@ class TopicRemovals:
             known = set(self._months(db, rewrites))
             for month in sorted(set(months) - known):
                 db.execute(insert(rewrites).values(topic=self._topic, month=month))
+            self._ledger.check_leads(db)
 
     def rewrites(self) -> list[int]:
         with self._ledger.begin() as db:
@@ -77,6 +81,7 @@ class TopicRemovals:
             self._ledger.tally(db, counts)
             for project, milliseconds in complete.items():
                 self._raise_watermark(db, project, milliseconds)
+            self._ledger.check_leads(db)
 
     def _raise_watermark(self, db: Connection, project: str, milliseconds: int) -> None:
         where = (complete.c.topic == self._topic) & (complete.c.project == project)
@@ -144,6 +149,7 @@ class TopicRemovals:
             for (project, environment), number in events.items():
                 values = {"project": project, "environment": environment, "events": number}
                 db.execute(insert(erasures).values(topic=self._topic, request=request, **values))
+            self._ledger.check_leads(db)
 
     def settle(self, request: str, months: Iterable[int]) -> int:
         """The rows of the plan are gone from the store: they move from stored to erased, once; how many."""
@@ -178,7 +184,7 @@ class TopicRemovals:
     def taken_links(self) -> list[TakenLink]:
         with self._ledger.begin() as db:
             found = db.execute(select(erased_links).where(erased_links.c.topic == self._topic))
-            return [TakenLink(*(getattr(row, name) for name in TakenLink._fields)) for row in found]
+            return [link_in(row) for row in found]
 
     def note_links(self, links: Iterable[TakenLink]) -> None:
         """Of messages that this node took somebody out of before they were sent."""
@@ -188,10 +194,7 @@ class TopicRemovals:
     def forget_links(self, links: Iterable[TakenLink]) -> None:
         with self._ledger.begin() as db:
             for link in links:
-                where = erased_links.c.topic == self._topic
-                for name, value in link._asdict().items():
-                    where &= erased_links.c[name] == value
-                db.execute(delete(erased_links).where(where))
+                db.execute(delete(erased_links).where(is_link(self._topic, link)))
 
     # -- quarantine ----------------------------------------------------------------------------------------------
 
@@ -230,6 +233,7 @@ class TopicRemovals:
     def _forget_month(self, table: Table, month: int) -> None:
         with self._ledger.begin() as db:
             db.execute(delete(table).where((table.c.topic == self._topic) & (table.c.month == month)))
+            self._ledger.check_leads(db)
 
 
 def _may_stay(one: Decided, names: list[bytes]) -> bool:

@@ -207,10 +207,11 @@ class KafkaSpool:
 
     def _take_over(self) -> None:
         """Gives up what the group took from us and adopts what it gave."""
-        gained = self._member.gained
         self._drop(self._partitions.keys() - self._member.owned)
-        if not gained:
+        if not self._member.gained:
             return
+        # What the topic got later holds nothing of ours.
+        gained = {number for number in self._member.gained if number < self._partition_count}
         for number in sorted(gained):
             if number not in self._partitions:
                 index = self._folder / "indexes" / str(number)
@@ -268,7 +269,9 @@ class KafkaSpool:
         try:
             return partition.decide(self._chunk_rows, Sieve.of(self._rights, now))
         except Outdated:
-            return partition.decide(self._chunk_rows, Sieve.of(self._rights, now, anew=True))
+            with contextlib.suppress(Outdated):  # erasures come one behind another; the next turn knows them
+                return partition.decide(self._chunk_rows, Sieve.of(self._rights, now, anew=True))
+            return 0
 
     def _hushed(self) -> bool:
         return self._clock.monotonic_seconds() < self._hushed_until
@@ -294,13 +297,22 @@ class KafkaSpool:
         return None
 
     def content(self, chunk: Chunk) -> bytes:
-        found = self._owner(chunk)
-        if found is None:
-            raise Unavailable("the chunk was given up", hint="its new owner loads it")
-        return found[0].content(chunk.chunk_id, self._fetch(found[0].number))
+        """For an insert: who has slept must not insert what another loader has settled, since its rows may have been
+        erased, and its token forgotten. Raises: Unavailable."""
+        content = self._content(chunk)
+        if not self.ledger.is_open(chunk):
+            self._settle(chunk, _was_settled)
+            raise _given_up()
+        return content
+
+    def _content(self, chunk: Chunk) -> bytes:
+        owner = self._owner(chunk)
+        if owner is None:
+            raise _given_up()
+        return owner[0].content(chunk.chunk_id, self._fetch(owner[0].number))
 
     def identities(self, chunk: Chunk) -> list[tuple[str, bytes]]:
-        return [identity_of(row) for row in self.content(chunk).split(b"\n")]
+        return [identity_of(row) for row in self._content(chunk).split(b"\n")]
 
     def _settle(self, chunk: Chunk, step: Callable[[Partition, Decided], None]) -> None:
         """Takes a step with a chunk, unless another loader has taken it: then that one's is adopted."""
@@ -315,11 +327,11 @@ class KafkaSpool:
         self._commit(owner[0])
 
     def settle_lookup(self, chunk: Chunk, found: set[tuple[str, bytes]]) -> None:
-        content = self.content(chunk)
+        content = self._content(chunk)
         self._settle(chunk, lambda partition, one: partition.settle_lookup(one, content, found))
 
     def bisect(self, chunk: Chunk, why: str) -> None:
-        content, now = self.content(chunk), self._clock.milliseconds()
+        content, now = self._content(chunk), self._clock.milliseconds()
         self._settle(chunk, lambda partition, one: partition.bisect(one, content, why, now))
 
     def damaged(self, chunk: Chunk) -> None:
@@ -498,3 +510,11 @@ class KafkaSpool:
             return True
         heads = self.ledger.heads()
         return any(heads[n] <= offset for n, offset in ends.items()) or self.ledger.open_imports(import_id)
+
+
+def _given_up() -> Unavailable:
+    return Unavailable("the chunk was given up", hint="its new owner loads it")
+
+
+def _was_settled(_: Partition, __: Decided) -> None:
+    raise Overtaken

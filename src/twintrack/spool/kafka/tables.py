@@ -112,8 +112,8 @@ erased_links = Table(
     Column("topic", String(249), nullable=False),
     Column("project", String(100), nullable=False),
     Column("environment", String(100), nullable=False),
-    Column("anonymous_id", Text, nullable=False),
-    Column("user_id", Text, nullable=False),
+    Column("anonymous_id", LargeBinary, nullable=False),  # UTF-8
+    Column("user_id", LargeBinary, nullable=False),
     Column("at", Float(53), nullable=False),  # seconds
 )
 complete = Table(
