@@ -234,9 +234,9 @@ class Eraser:
             before = request.state
             try:
                 yield from steps[before](request)
-            except (StoreError, OperationalError, GeneratorExit, MovedOn):
+            except (StoreError, GeneratorExit, MovedOn):
                 raise
-            except Unavailable:  # the disk; its own trouble is told elsewhere
+            except (Unavailable, OperationalError):  # the disk, the control database; their trouble is told elsewhere
                 yield False
                 return
             except Exception as error:  # one request that cannot go on must not stop the loader
