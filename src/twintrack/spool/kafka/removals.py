@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from twintrack.errors import ChunkDamaged
 from twintrack.spool.chunks import identity_of, next_token
-from twintrack.spool.kafka.ledger import Overtaken, Verdicts, is_link, link_in, note_links
+from twintrack.spool.kafka.ledger import Overtaken, Verdicts
 from twintrack.spool.kafka.tables import complete, erased, erased_links, erasures, policies, removals, rewrites
+from twintrack.spool.kafka.taken import is_link, link_in, note_links
 from twintrack.spool.kafka.verdict import Decided, Place, Tally, kept
 from twintrack.spool.protocol import Kind, TakenLink
 

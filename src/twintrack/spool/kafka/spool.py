@@ -68,8 +68,7 @@ class KafkaSpool:
         self._folder, self._catch_up_messages = folder, catch_up_messages
         self._keys, self._rights = keys, rights
         self.ledger = Verdicts(control_url, broker.address.topic, keys)
-        ledger, self._partition_count = self.ledger.opened() or self.ledger.open(broker.partitions())
-        self._ledger_id = ledger
+        self._ledger_id, self._partition_count = self.ledger.opened() or self.ledger.open(broker.partitions())
         self.stale_months, self.month_rebuilt = self.ledger.stale_months, self.ledger.month_rebuilt
         self._housework = work = Housework(self.ledger, clock)
         self.leads, self.quiet, self.release, self.led = work.leads, work.quiet, work.release, work.led
@@ -96,7 +95,7 @@ class KafkaSpool:
             broker.sender(timeout_seconds),
             clock,
             metrics,
-            ledger=ledger,
+            ledger=self._ledger_id,
             partitions=self._partition_count,
             rights=rights,
             note_links=self.removals.note_links,
@@ -167,10 +166,8 @@ class KafkaSpool:
             self._take_over()
         if self._has_open():
             return 0
-        if returned := self._take_back():
+        if (returned := self._take_back()) or hushed:
             return returned
-        if hushed:
-            return 0
         while sum(p.rows_waiting for p in self._partitions.values()) < 2 * self._chunk_rows:
             if not self._receive(_READ_MESSAGES, 0):
                 break
@@ -266,12 +263,10 @@ class KafkaSpool:
 
     def _judge(self, partition: Partition) -> int:
         now = self._clock.milliseconds()
-        try:
-            return partition.decide(self._chunk_rows, Sieve.of(self._rights, now))
-        except Outdated:
+        for anew in (False, True):
             with contextlib.suppress(Outdated):  # erasures come one behind another; the next turn knows them
-                return partition.decide(self._chunk_rows, Sieve.of(self._rights, now, anew=True))
-            return 0
+                return partition.decide(self._chunk_rows, Sieve.of(self._rights, now, anew=anew))
+        return 0
 
     def _hushed(self) -> bool:
         return self._clock.monotonic_seconds() < self._hushed_until
@@ -301,14 +296,15 @@ class KafkaSpool:
         erased, and its token forgotten. Raises: Unavailable."""
         content = self._content(chunk)
         if not self.ledger.is_open(chunk):
-            self._settle(chunk, _was_settled)
-            raise _given_up()
+            if owner := self._owner(chunk):
+                self._overtaken(owner[0])
+            raise Unavailable("the chunk was given up", hint="its new owner loads it")
         return content
 
     def _content(self, chunk: Chunk) -> bytes:
         owner = self._owner(chunk)
         if owner is None:
-            raise _given_up()
+            raise Unavailable("the chunk was given up", hint="its new owner loads it")
         return owner[0].content(chunk.chunk_id, self._fetch(owner[0].number))
 
     def identities(self, chunk: Chunk) -> list[tuple[str, bytes]]:
@@ -428,14 +424,9 @@ class KafkaSpool:
 
     def remains(self) -> dict[str, Any]:
         """Of the topic: until which offsets it was looked at, and by when these messages are gone."""
-        keeps = self._broker.keeps()
-        return remains(
-            self._broker.address.topic,
-            (self._fence.ends if self._fence else None) or {},
-            keeps.get("retention.ms"),
-            keeps.get("segment.ms"),
-            self._clock.milliseconds(),
-        )
+        keeps, ends = self._broker.keeps(), (self._fence.ends if self._fence else None) or {}
+        topic, now = self._broker.address.topic, self._clock.milliseconds()
+        return remains(topic, ends, keeps.get("retention.ms"), keeps.get("segment.ms"), now)
 
     @property
     def erasing(self) -> bool:
@@ -468,8 +459,7 @@ class KafkaSpool:
         with self._lock:
             indexes = [partition.index_size() for partition in list(self._partitions.values())]
         entries, size = sum(one[0] for one in indexes), sum(one[1] for one in indexes)
-        quarantined = sum(len(content) for content in self.ledger.quarantined())
-        return Sizes(self._door.fallback.size_bytes(), 0, quarantined, entries, size)
+        return Sizes(self._door.fallback.size_bytes(), 0, sum(map(len, self.ledger.quarantined())), entries, size)
 
     def tallies(self) -> dict[Tally, int]:
         """Events by (project, environment, outcome, reason) of all nodes, since the topic was opened."""
@@ -510,11 +500,3 @@ class KafkaSpool:
             return True
         heads = self.ledger.heads()
         return any(heads[n] <= offset for n, offset in ends.items()) or self.ledger.open_imports(import_id)
-
-
-def _given_up() -> Unavailable:
-    return Unavailable("the chunk was given up", hint="its new owner loads it")
-
-
-def _was_settled(_: Partition, __: Decided) -> None:
-    raise Overtaken
