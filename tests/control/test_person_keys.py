@@ -5,14 +5,20 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from twintrack.control.person_keys import Person, PersonKeys, person_of
+from twintrack.control.rollout import Rollout
 from twintrack.control.tombstones import ANONYMOUS, FENCE_MILLISECONDS, USER, Marks, Tombstone, subject_hash
+from twintrack.errors import Unavailable
+from twintrack.event import RequestContext, Tenancy, WireEvent, limits
+from twintrack.ingest.pipeline import Rules
+from twintrack.ingest.prepared import Preparing
 from twintrack.metrics import Metrics
 from twintrack.seal import DataKeys
-from twintrack.sealed_text import PersonKey
-from twintrack.testing import ManualClock
+from twintrack.sealed_text import PersonKey, parse_fields
+from twintrack.testing import ManualClock, wire_event
 
 SECRET = b"s" * 32
 ANN, BROWSER = person_of("live", "ann", ""), person_of("live", "", "a-1")
@@ -89,3 +95,16 @@ def test_batch_of_people_whose_keys_are_the_next_to_be_forgotten_asks_for_them_o
         asyncio.run(keys.make("shop", missing))
         asked += 1
     assert len(keys.known("shop")) <= 50_000 and asked <= 2
+
+
+def test_request_that_came_before_the_clock_went_back_is_sent_away(
+    nodes: tuple[Node, Node], clock: ManualClock
+) -> None:
+    node, now = nodes[0], clock.milliseconds()
+    node.rows.append(tombstone(ANN, now))  # none of her keys may seal at the time of the request
+    context = RequestContext(Tenancy("shop", "live"), True, None, now + 10_000, 0, "::", "", False)
+    event = msgspec.convert(wire_event(now + 9_000, user_id="ann", message_content="hello"), WireEvent)
+    rules = Rules(limits(), SECRET, Rollout(), require_verified_ids=False, masker=None, id_window_days=10)
+    preparing = Preparing(parse_fields("message_content"), node.keys)
+    with pytest.raises(Unavailable, match="clock"):
+        asyncio.run(asyncio.wait_for(preparing.prepared([event], context, rules), 10))

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 from twintrack.control.person_keys import PersonKeys
+from twintrack.errors import Unavailable
 from twintrack.event import RequestContext, WireEvent
 from twintrack.ingest.pipeline import Prepared, Rules, prepare
 from twintrack.ingest.seal import KeysMissing, Sealing
 from twintrack.outcomes import Refusal
 from twintrack.sealed_text import Fields
+
+_MOST_ROUNDS = 20  # one is the rule; others where somebody is erased just then
 
 
 class Preparing:
@@ -23,9 +26,13 @@ class Preparing:
         if self._fields is None or self._keys is None:
             return prepare(elements, context, rules)
         project = context.tenancy.project
-        while True:
+        for _ in range(_MOST_ROUNDS):
             sealing = Sealing(self._fields, project, self._keys.known(project))
             try:
                 return prepare(elements, context, rules._replace(sealing=sealing))
             except KeysMissing as missing:
                 await self._keys.make(project, missing.people)
+        raise Unavailable(
+            "no key would stand at the time of this request: the clock went back, or people are erased one after another",
+            hint="nothing was kept; send again after Retry-After",
+        )
