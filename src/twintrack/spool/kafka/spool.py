@@ -251,8 +251,6 @@ class KafkaSpool:
         except Overtaken:
             self._overtaken(partition)
             return 1
-        except Outdated:
-            return 0  # somebody was erased meanwhile, twice; what is queued is judged at the next step
         except Hushed:
             self._hushed_until = self._clock.monotonic_seconds() + _HUSHED_SECONDS
             self._housework.leads()  # where who asked for quiet has died, its place is taken
