@@ -1,5 +1,6 @@
 """The engine's process dies, is left behind, or is asked to end while it works: nothing lost, nothing left running."""
 
+import contextlib
 import fcntl
 import os
 import random
@@ -35,10 +36,11 @@ def engine_of(process: int) -> int:
     def look() -> bool:
         tasks = Path(f"/proc/{process}/task")
         for children in [task / "children" for task in tasks.iterdir()]:
-            for child in children.read_text().split():
-                command = Path(f"/proc/{child}/cmdline").read_bytes()
-                if b"twintrack.store.engine" in command:
-                    found.append(int(child))
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # threads and children end while one looks
+                for child in children.read_text().split():
+                    command = Path(f"/proc/{child}/cmdline").read_bytes()
+                    if b"twintrack.store.engine" in command:
+                        found.append(int(child))
         return bool(found)
 
     until(look)

@@ -36,7 +36,9 @@ MUTANTS = [
     Mutant("trends", "compile/trends.py", "DESC NULLS LAST", "ASC NULLS LAST"),
     Mutant("trends", "compile/trends.py", "main.unit, zone, -count", "main.unit, zone, 1 - count"),
     Mutant("trends", "compile/trends.py", "(0.5)", "(0.75)"),
-    Mutant("trends", "period.py", "< {p.moment(self.end)}", "<= {p.moment(self.end)} + INTERVAL 1 DAY"),
+    Mutant(
+        "trends", "period.py", "{moment} < {p.moment(self.end)}", "{moment} <= {p.moment(self.end)} + INTERVAL 1 DAY"
+    ),
     Mutant("trends", "period.py", 'f"toDate({moment}, {p.text(zone)})"', "f\"toDate({moment}, {p.text('UTC')})\""),
     Mutant(
         "trends", "period.py", "day - timedelta(days=day.weekday())", "day - timedelta(days=(day.weekday() + 1) % 7)"
