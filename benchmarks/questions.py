@@ -7,6 +7,7 @@ resolved already and are asked three times too, the last one counts. pandas hold
 questions of a month are put to it. Memory is the most that the engine held for one statement of the question, as it counts
 it itself. Numbers that mean the same are compared; a difference ends the run. How time grows: a quarter, a half and the
 whole of the year, nanoseconds of the engine's processor time for each row read.
+DuckDB is no dependency of ours: `.venv/bin/pip install duckdb==2.0.1` first.
 """
 
 import argparse
