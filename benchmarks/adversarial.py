@@ -52,6 +52,10 @@ PIECES = {
     "at dot": "a at b dot ",
     "hex": "0123456789abcdef",
     "hex with us": "0123456789abcdef-us1",
+    "values below": "token\nAbcdefgh12345678\n",
+    "objects": 'password" {a, default = ',
+    "words in brackets": "[password] a1",
+    "folded": "authorization: basic\n YTpi",
     "quotes": 'password"',
     "lone surrogates": "\ud800",
 }

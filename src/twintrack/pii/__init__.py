@@ -1,7 +1,7 @@
 """Personal data and secrets in strings: found by rules that are data, masked by actions that are chosen.
 
-Reading order: rules.toml, rules.py, fold.py, engine.py; then the judges of candidates: numbers, address, phone,
-secret, credential, value.
+Reading order: rules.toml, rules.py, fold.py, engine.py; then the judges of candidates: numbers, address, network,
+phone, secret, credential, value.
 `live.py` follows the rules file of a running server.
 """
 

@@ -1,9 +1,7 @@
-"""Addresses: mail addresses as people write them, and the network's."""
+"""Mail addresses as people write them."""
 
-import re
 import unicodedata
 from collections.abc import Iterator
-from ipaddress import IPv6Address
 
 import re2
 
@@ -60,7 +58,8 @@ _ENDINGS = frozenset(
 # Endings that look like a domain and are a file or a version.
 _FILES = frozenset(
     b"png jpg jpeg gif svg webp avif ico css scss js mjs cjs jsx ts tsx json map html htm pdf txt csv tar gz zip "
-    b"mp4 mp3 woff woff2 ttf dll exe lock toml yaml yml xml".split()
+    b"mp4 mp3 woff woff2 ttf dll exe lock toml yaml yml xml java cpp vue php ini cfg conf log bak apk deb rpm dmg "
+    b"iso docx xlsx service socket timer target mount slice scope".split()
 )
 _NO_LABELS = frozenset(_DOT.encode().split(b"|"))
 _NO_HOSTS = frozenset({b"the", b"this", b"that", b"a", b"an", b"my", b"your", b"our", b"all", b"every"})
@@ -72,6 +71,7 @@ _LIKE_A_NAME = re2.compile(r"[._\d]")
 _MAIL = re2.compile(r"(?i)mail|correo|courriel|почт|адрес|メール|邮箱|郵箱|메일|بريد|ईमेल|posta|address|adresse")
 _USER_IN_URL = re2.compile(r"""://[^\s/@"']*:$""")
 _ROBOTS = frozenset({b"git"})
+_LABELS_OF_CODE = frozenset({b"this", b"super", b"return"})  # `this@MainActivity.finish()`
 
 
 _AGAIN_BYTES = 80
@@ -100,6 +100,7 @@ def _email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         match.group() in (b" @ ", b" @", b"@ ")
         and not _LIKE_A_NAME.search(local)
         and not _MAIL.search(data[max(0, start - 40) : start])
+        and not _MAIL.search(data[end : end + 20])
     ):
         return  # `lunch @ noma.example` is a place
     if local[-1:].isascii() and not local.isascii():
@@ -136,7 +137,7 @@ def _email(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     label = last.group() if last else b""
     if not _is_top_level(label) or label.lower() in _FILES or label.lower() in _NO_LABELS:
         return
-    if stripped in _ROBOTS and data[end : end + 1] == b":":
+    if stripped in _LABELS_OF_CODE or (stripped in _ROBOTS and data[end : end + 1] == b":"):
         return
     yield start, end
 
@@ -146,71 +147,3 @@ def _is_top_level(label: bytes) -> bool:
         return True
     text = label.decode("utf-8", "ignore")
     return 2 <= len(text) <= 24 and all(c.isalpha() or unicodedata.category(c)[0] == "M" for c in text)
-
-
-_PRODUCT = re2.compile(r"""(?:(?:^|[\s("';,])[A-Za-z][\w.-]*/|==|[<>~^]=?|\bv|\bV)$""")
-_NO_ADDRESS = re2.compile(
-    r"(?i)(?:version|versi[óo]n|vers[ãa]o|versione|versie|wersja|wersji|sürüm|верси[яиюей]|バージョン|"
-    r"版本|버전|إصدار|الإصدار|release|build|update|upgrade(?: to)?|"
-    r"firmware|driver|section|chapter|figure|table|kapitel|\boid|\bver\.?|§|to v|grade[ds]? from|"
-    r"\b(?:npm|android|ios|excel|word|outlook|office|windows|chrome|chromium|firefox|safari|edge|opera|macos|"
-    r"python|java|jdk|php|unity|gradle|sdk)"
-    r"|(?:updat|upgrad|bump)\w{0,4} from(?: [\d.]{7,15} to)?)[ \t:#]{0,3}$"
-)
-_CHANGED = re2.compile(r"(?i)\bfrom [1-9](?:\.\d{1,2}){3} to [1-9](?:\.\d{1,2}){3}\b")
-_IP_WORD = re2.compile(r"(?i)(?:^|[^A-Za-z0-9])ip(?:v?[46])?$")
-_NOT_DIGITS = re.compile("[^0-9]+")
-_LOCAL = frozenset({"127.0.0.1", "0.0.0.0", "255.255.255.255"})  # noqa: S104
-_LIKELY = re2.compile(r"(?i)^(?:[23][0-9a-f]{3}|f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]|::ffff|64:ff9b)")
-_WORD_BEHIND = re2.compile(r"^(?:[-_+]?[A-Za-z_]|\.\d|\d)")
-
-
-def ip(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """An address of a machine. Loopback, `0.0.0.0` and versions are none."""
-    text = data[start:end].decode()
-    before = data[max(0, start - 24) : start]
-    if ":" in text:
-        if before[-1:].isalnum() or before[-1:] in (b":", b"_", b"."):
-            return
-        while text.endswith(":") and not text.endswith("::"):
-            text = text[:-1]
-        if _is_ip6(text) and not data[start + len(text) : start + len(text) + 1].isalnum():
-            yield start, _network_end(data, start + len(text), 128)
-        return
-    parts = _NOT_DIGITS.split(text)
-    if any(int(p) > 255 or (len(p) > 1 and p[0] == "0") for p in parts) or text in _LOCAL:
-        return
-    if before[-1:].isalnum() and before[-1:] not in (b"v", b"V") and _IP_WORD.search(before) is None:
-        return
-    glued = before[-1:] in (b".", b"_") or (before[-1:] == b"-" and not before[-2:-1].isdigit())
-    if glued or _WORD_BEHIND.search(data[end : end + 3]):
-        return
-    if _PRODUCT.search(before) is not None or _NO_ADDRESS.search(data[max(0, start - 40) : start]) is not None:
-        return
-    if int(parts[0]) < 10 and _CHANGED.search(data[max(0, start - 24) : end + 24]):
-        return  # `moved from 3.9.1.2 to 3.10.0.0`
-    yield start, _network_end(data, end, 32)
-
-
-_ZONE_OR_PREFIX = re2.compile(r"(?:%[\w.-]{1,15})?(?:/(\d{1,3})\b)?")
-
-
-def _network_end(data: bytes, end: int, most_bits: int) -> int:
-    """With its zone (`%eth0`) and the length of its prefix (`/16`)."""
-    match = _ZONE_OR_PREFIX.match(data, end)
-    return int(match.end()) if not match.group(1) or int(match.group(1)) <= most_bits else end
-
-
-def _is_ip6(text: str) -> bool:
-    if "::" not in text and text.count(":") < 6:
-        return False  # an hour of the day, most often
-    try:
-        address = IPv6Address(text)
-    except ValueError:
-        return False
-    if address.is_loopback or address.is_unspecified:
-        return False
-    groups = [g for g in text.split(":") if g]
-    if len(groups) >= 8 or (len(groups) >= 4 and any(c.isalpha() for c in text)):
-        return True
-    return _LIKELY.search(text) is not None and any(c.isdigit() for c in text)

@@ -2,14 +2,20 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
 
 import re2
 
 from twintrack.pii.bound import candidates
-from twintrack.pii.value import NUMBER_LIKE, PLACEHOLDER, Place, is_password, made_of
+from twintrack.pii.value import NUMBER_LIKE, NUMBERED, PLACEHOLDER, Place, is_password, made_of
 
 _HEADER = re2.compile(r"(?i)\b(bearer|basic|token|digest|apikey|ssws)[ \t]{1,4}([\w+/.~=:-]{8,})")
+# The same, folded onto the next line as headers may be.
+_FOLDED = re2.compile(
+    r"(?i)authorization[ \t]?:[ \t\n]{0,6}(bearer|basic|token|digest|apikey|ssws)[ \t]{0,2}\n{1,2}[ \t]{0,8}"
+    r"([\w+/.~=:-]{8,})"
+)
 _IN_URL = re2.compile(r"""://(?:[^\s/@:"'<>]*):([^\s/"'<>]+)@|://[^\s/@:"'<>]*:([^\s"'<>]{1,80})@[\w.-]+[:/]""")
 _PARAMETER = re2.compile(
     r"(?i)(?:^|[^\w.-])([\w.-]*(?:key|token|secret|passw(?:or)?d|pwd|sig|signature|"
@@ -17,22 +23,26 @@ _PARAMETER = re2.compile(
 )
 _CURL = re2.compile(r"""\bcurl\b[^\n]{0,200}?(?:-u|--user)[ \t=]{0,3}["']?[^\s:"']+:([^\s"']+)""")
 _OPTION = re2.compile(
-    r"""\b(?:mysql|mysqldump|sshpass|redis-cli)\b[^\n]{0,80}? (?:-p[ ]?|-a |--password[= ])["']?([^\s"']{4,})"""
+    r"""\b(?:mysql|mysqldump|sshpass|redis-cli|(?:docker|podman|helm registry|oras) login|az login|ldapsearch|sqlcmd)\b"""
+    r"""[^\n]{0,80}? (?:-p[ ]?|-a |-[wP] |--password[= ])["']?([^\s"']{4,})"""
 )
 _COOKIE = re2.compile(
     r"(?i)\b(?:sessionid|session|sid|csrftoken|auth|connect\.sid|jsessionid|phpsessid)=([\w%.-]{16,})"
 )
 
 
+_WORDS = re.compile(r"[a-z]{2,12}(?:[-_](?:[a-z]{1,16}|v?[0-9]{1,3})){3,}")  # `sk-learn-pipeline-for-beginners-v2`
+_AWS_LETTERS = re.compile(r"A(?:KIA|SIA|BIA|CCA|ROA)[A-Z]{16}")
 _PARAMETERS_PLACE = Place(near=True, assigned=True, marked=True, quoted=False, ends=True)
 
 
 def credentials(data: bytes) -> Iterator[tuple[int, int]]:
     """Authorization headers, passwords in addresses, secret parameters, `curl -u`, session cookies."""
-    for match in candidates(_HEADER, data):
-        value = match.group(2).decode("ascii", "ignore")
-        if _is_header(match.group(1).lower(), value):
-            yield match.span(2)
+    for pattern in (_HEADER, _FOLDED):
+        for match in candidates(pattern, data):
+            value = match.group(2).decode("ascii", "ignore")
+            if _is_header(match.group(1).lower(), value):
+                yield match.span(2)
     for match in candidates(_IN_URL, data):
         span = match.span(1) if match.span(1)[0] >= 0 else match.span(2)
         if not PLACEHOLDER.search(data[slice(*span)]):
@@ -48,13 +58,20 @@ def credentials(data: bytes) -> Iterator[tuple[int, int]]:
             yield first, last
     for pattern in (_CURL, _COOKIE, _OPTION):
         for match in candidates(pattern, data):
-            if pattern is not _COOKIE or any(48 <= byte <= 57 for byte in match.group(1)):
+            value = match.group(1)
+            if value.isdigit() and len(value) <= 5 and data[match.start(1) - 1 : match.start(1)] == b" ":
+                continue  # `-p 6379`: a port
+            if PLACEHOLDER.search(value) is None and (
+                pattern is not _COOKIE or any(48 <= byte <= 57 for byte in value)
+            ):
                 yield match.span(1)
 
 
 def _is_parameter(value: str) -> bool:
     made = made_of(value)
-    return len(value) >= 12 and made.digit and (made.lower or made.upper) and not NUMBER_LIKE.search(value)
+    if len(value) < 12 or not made.digit or not (made.lower or made.upper):
+        return False
+    return NUMBER_LIKE.search(value) is None and NUMBERED.search(value) is None
 
 
 def _is_header(kind: bytes, value: str) -> bool:
@@ -64,11 +81,16 @@ def _is_header(kind: bytes, value: str) -> bool:
         except (binascii.Error, ValueError):
             return False
     made = made_of(value)
+    if kind == b"digest" or value[:3].casefold() in ("sha", "md5"):
+        return "=" in value and ":" not in value  # `image digest sha256:...`
     return len(value) >= 16 and made.digit and (made.lower or made.upper)
 
 
 def mixed(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """A key of known form has a digit, or letters of both cases, behind its prefix."""
-    made = made_of(data[start:end].decode("ascii", "ignore")[3:])
-    if made.digit or (made.lower and made.upper):
+    """A key of known form has a digit, or letters of both cases, behind its prefix, and is no row of words."""
+    value = data[start:end].decode("ascii", "ignore")
+    made = made_of(value[3:])
+    if (made.digit or (made.lower and made.upper)) and not _WORDS.fullmatch(value):
         yield start, end
+    elif _AWS_LETTERS.fullmatch(value) and len(set(value)) > 8 and not data[end : end + 1].isalnum():
+        yield start, end  # one in thirty has no digit

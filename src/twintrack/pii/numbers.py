@@ -35,12 +35,23 @@ _NETWORKS: tuple[tuple[int, int, frozenset[int]], ...] = (
 )
 _LENGTHS_BY_FIRST = {first: lengths for low, high, lengths in _NETWORKS for first in range(low, high + 1)}
 _MOST_DIGITS = 19
+_CARD_BYTES = 60
+_CARD_WORD = re2.compile(
+    r"(?i)(?:\b(?:credit|debit|bank|kredit|giro)?[ -]?(?:card|karten?|carte|carta|tarjeta|cart[ãa]o|kart[aęyu]?|kaart|kort)"
+    r"(?:nummer|n[úu]mero|number|no|nr|s)?\b|карт[аыеуой]|visa\b|mastercard|maestro|\bjcb\b|\bpan\b|kart(?:ı|\b)|カード|信用卡|銀行卡|银行卡|卡号|卡號|"
+    r"카드|بطاق|कार्ड)"
+)
+_ELSE_CARD = re2.compile(
+    r"(?i)(?:\be?sim\b|iccid|imei|gift|loyalty|member|library|geschenk|kunden|cadeau|regalo|симк|сим-)"
+)
 _SHAPES = frozenset(
     {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (4, 4, 4, 6), (4, 4, 4, 1), (6, 13), (8, 8)}
 )
 
+_ORDER = [3, 7, 7]  # as Amazon numbers orders
 _MOST_GROUPS = max(map(len, _SHAPES))
 _FIRST_GROUPS = frozenset(shape[0] for shape in _SHAPES) | frozenset(range(12, _MOST_DIGITS + 1))
+_GLUED = frozenset({b"cvv", b"cvc", b"exp"})
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
@@ -50,11 +61,19 @@ def luhn(digits: str) -> bool:
     return (sum(plain) + sum(map(_DOUBLED.__getitem__, doubled))) % 10 == 0
 
 
-def _is_card(digits: str) -> bool:
-    first, length = int(digits[:4]), len(digits)
-    if length not in _LENGTHS_BY_FIRST.get(first, ()) or len(set(digits)) == 1:
+def is_article(part: bytes) -> bool:
+    """Whether 13 digits are an article's number (EAN-13), by their check digit. Source: GS1 General Specifications."""
+    return part.isdigit() and sum((c - 48) * (3 if place % 2 else 1) for place, c in enumerate(part)) % 10 == 0
+
+
+def _is_card(digits: str, data: bytes, at: int) -> bool:
+    """Whether the check digit holds, and a network has such numbers or a word beside them says that they are one."""
+    if len(set(digits)) == 1 or not luhn(digits):
         return False
-    return luhn(digits)
+    said = _GROUP.split(data[max(0, at - _CARD_BYTES) : at])[-1]
+    if len(digits) in _LENGTHS_BY_FIRST.get(int(digits[:4]), ()):
+        return len(digits) != 13 or not is_article(digits.encode()) or _CARD_WORD.search(said) is not None
+    return len(digits) >= 14 and _CARD_WORD.search(said) is not None and _ELSE_CARD.search(said) is None
 
 
 def cards(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -76,11 +95,11 @@ def _card_groups(data: bytes, groups: list[tuple[int, int]], at: int) -> int:
         lengths = tuple(last - first for first, last in groups[at : at + _MOST_GROUPS])
         sizes = [n for n in range(1, len(lengths) + 1) if n == 1 or lengths[:n] in _SHAPES]
     if at == 0 and len(groups) <= _MOST_DIGITS and not _is_fraction(data, groups):
-        sizes.append(len(groups))
+        sizes += [len(groups)] if [last - first for first, last in groups] != _ORDER else []
     for many in sizes:
         first, behind = groups[at][0], groups[at + many - 1][1]
         digits = b"".join([data[low:high] for low, high in groups[at : at + many]]).decode()
-        if 12 <= len(digits) <= _MOST_DIGITS and _is_card(digits) and not _inside(data, first, behind):
+        if 12 <= len(digits) <= _MOST_DIGITS and _is_card(digits, data, first) and not _inside(data, first, behind):
             return many
     return 0
 
@@ -92,7 +111,7 @@ def _is_fraction(data: bytes, groups: list[tuple[int, int]]) -> bool:
 def _inside(data: bytes, start: int, end: int) -> bool:
     """Whether letters and digits go on around it, as in a hash or a fraction."""
     behind, before = data[end : end + 1], data[max(0, start - 2) : start]
-    if behind.isalpha() or behind == b"_":
+    if (behind.isalpha() and data[end : end + 3].lower() not in _GLUED) or behind == b"_":
         return True
     return before[:1].isdigit() and (before[-1:].isalpha() or before[-1:] == b".")
 
@@ -182,7 +201,11 @@ def _account(data: bytes, start: int) -> tuple[int, int] | None:
     start, end = match.span(1)
     length = _IBAN_LENGTHS.get(data[start : start + 2].decode().upper(), 99)
     compact = data[start:end].translate(None, b" \t\n./-")[:length].upper()
-    if len(compact) != length or int("".join(map(_BASE_36.__getitem__, compact[4:] + compact[:4]))) % 97 != 1:
+    if (
+        len(compact) != length
+        or compact[2:4] in (b"00", b"01", b"99")
+        or int("".join(map(_BASE_36.__getitem__, compact[4:] + compact[:4]))) % 97 != 1
+    ):
         return None
     at, left = start, length
     while left:

@@ -9,6 +9,7 @@ from importlib import resources
 import re2
 
 from twintrack.pii.bound import CHEAP_BYTES, candidates
+from twintrack.pii.numbers import is_article
 
 _GAP_BYTES = 60  # between a word and its number
 _AFTER_BYTES = 40
@@ -21,7 +22,8 @@ _ABROAD = r"(?:\+|\b00)[ (\t]?[1-9](?:[ .\-/()\t\n]{0,3}\d){6,}"
 _ANY = r"\(?\d" + _SEPARATED + "{6,}"
 
 NEEDS = "|".join((*_DATA["needs"], _BEFORE, _AFTER))
-_BEHIND = re2.compile(r"(?i)^[ \t]{0,2}[,(:-]?[ \t]?(?:" + "|".join(_DATA["behind"]) + ")")
+_MINE = r"(?:(?:is|ist|est|es|è|é|to|это)[ \t](?:my|meine?|mon|mi|il mio|o meu|meu|mój|мой)[ \t])?"
+_BEHIND = re2.compile(rf"(?i)^[ \t]{{0,2}}[,(:-]?[ \t]?{_MINE}(?:" + "|".join(_DATA["behind"]) + ")")
 _ABROAD_PATTERN = re2.compile(_ABROAD)
 _NATIONAL = re2.compile(_NATIONAL_FORMS)
 _ANY_PATTERN = re2.compile(_ANY)
@@ -37,6 +39,7 @@ _GENERIC = re2.compile(r"(?i)(?:num[a-zéе]*|nr|no|nummer|n[úu]mero|номер
 _POSTAL = re2.compile(r"^\d{5}-\d{3,4}$")
 _PAIRS_BEFORE, _PAIRS_BEHIND = re2.compile(r"\b\d\d[ .\t-]$"), re2.compile(r"^[ .\t-]\d\d\b")
 _PAIRS = re2.compile(r"^\d\d(?:[ .\t-]\d\d){4}$")
+_FOURS, _FOUR_BEFORE = re.compile(rb"^\d{4}(?:[ \t-]\d{4})+(?:[ \t-]\d{1,3})?$"), re.compile(rb"\d{4}[ \t-]$")
 _DIGIT = re.compile(rb"[0-9]+")
 _NOT_BETWEEN = re.compile(rb"[0-9]")
 _DATE = re2.compile(
@@ -44,6 +47,10 @@ _DATE = re2.compile(
     r"(?:19|20)\d{2}-(?:19|20)\d{2})(?:[ \t]|$)"
 )
 _LIST = re2.compile(r"^(?:[1-9]\d(?:[ \t]\d\d){4,}|(?:19|20)\d\d(?:[ \t](?:19|20)\d\d)+)$")  # sizes, years
+_WIDTHS = frozenset(str(width).encode() for width in _DATA["widths"])
+_APART = re2.compile(r"^\d+(?:[ \t]\d+){2,}$")
+_PART_BEHIND = re2.compile(r"^-[A-Za-z](?:[^A-Za-z]|$)")  # `04.72.118.06-B`
+_SHARE = re2.compile(r"^([1-9]\d{3,})/([1-9]\d{3,})$")
 _STAMP = re2.compile(r"^(?:1\d{12}|1[5-9]\d{8}|(?:19|20)\d{12})$")
 _LENGTHS = {str(code): (least, most) for least, most, codes in _DATA["lengths"] for code in codes}
 
@@ -71,6 +78,8 @@ def _numbers(data: bytes) -> Iterator[tuple[int, int]]:
     if words.ends or words.after:
         for match in candidates(_ANY_PATTERN, data, CHEAP_BYTES):
             first, last = match.span()
+            if _is_share(match.group()):
+                continue
             while first < last:
                 start, end = _shortened(data, first, last)
                 if words.beside(start, end) and not _unlike(data[start:end], 8):
@@ -129,7 +138,7 @@ def _abroad(data: bytes) -> Iterator[tuple[int, int]]:
             digits, reached = len(number), group.end()
             if most <= 0:
                 least, most = _bounds(number.decode())
-        bare = prefix == 2 and reached - start == 13 and _is_article(data[start:reached])
+        bare = prefix == 2 and reached - start == 13 and is_article(data[start:reached])
         if least <= digits <= most and not bare:
             yield start, reached
 
@@ -141,11 +150,6 @@ def _bounds(number: str) -> tuple[int, int]:
             least, most = _LENGTHS[code]
             return len(code) + least, min(15, len(code) + most + (code not in ("1", "7")))
     return 0, -1
-
-
-def _is_article(part: bytes) -> bool:
-    """Whether 13 digits are an article's number (EAN-13), by their check digit. Source: GS1 General Specifications."""
-    return part.isdigit() and sum((c - 48) * (3 if place % 2 else 1) for place, c in enumerate(part)) % 10 == 0
 
 
 def _digits(part: bytes) -> bytes:
@@ -161,11 +165,26 @@ def _unlike(part: bytes, least_with_zero: int = 9) -> bool:
         return True
     if _POSTAL.search(part) is not None:
         return True
+    if _APART.search(part) and _WIDTHS.issuperset(part.split()):
+        return True
     return _DATE.search(part) is not None or _LIST.search(part) is not None or _STAMP.search(part) is not None
+
+
+def _is_share(run: bytes) -> bool:
+    """Whether it is so much of so much, as games count: `843000/1250000`."""
+    match = _SHARE.match(run)
+    if match is None:
+        return False
+    part, whole = match.group(1), match.group(2)
+    return part == whole or (part.endswith(b"00") and whole.endswith(b"00") and int(part) < int(whole))
 
 
 def _stands_alone(data: bytes, start: int, end: int) -> bool:
     before, behind = data[max(0, start - 1) : start], data[end : end + 2]
+    if _PART_BEHIND.search(data[end : end + 3]):
+        return False
+    if _FOURS.search(data[start:end]) and _FOUR_BEFORE.search(data[max(0, start - 5) : start]):
+        return False  # the rest of 16 digits
     if _PAIRS.search(data[start:end]) and (
         _PAIRS_BEFORE.search(data[max(0, start - 3) : start]) or _PAIRS_BEHIND.search(data[end : end + 4])
     ):

@@ -16,8 +16,9 @@ import msgspec
 import re2
 
 from twintrack.errors import SettingsError
-from twintrack.pii import address, credential, numbers, phone, secret
+from twintrack.pii import address, credential, network, numbers, pem, phone, secret
 from twintrack.pii.bound import CHEAP_BYTES, EVERY_BYTES, candidates
+from twintrack.pii.wrapped import over_breaks, wrapped
 
 Spans = Iterator[tuple[int, int]]
 Finder = Callable[[bytes], Spans]
@@ -52,6 +53,7 @@ class _Given(msgspec.Struct, forbid_unknown_fields=True):
     check: str = ""
     forms: list[str] = []
     words: list[str] = []
+    wraps: bool = False
     action: Action = Action.TOKEN
     on: bool = True
 
@@ -91,13 +93,14 @@ _CHECKS = {
     "card": numbers.cards,
     "ssn": numbers.ssn,
     "iban": numbers.iban,
-    "ip": address.ip,
+    "ip": network.ip,
     "mixed": credential.mixed,
 }
-_CHEAP = (numbers.ssn, address.ip)
+_CHEAP = (numbers.ssn, network.ip)
 _WHOLE: dict[str, tuple[str, Finder]] = {
     "email": (address.NEEDS, address.emails),
     "phone": (phone.NEEDS, phone.phones),
+    "private_key": (pem.NEEDS, pem.private_keys),
     "secret": (secret.NEEDS, secret.secrets),
 }
 
@@ -130,11 +133,22 @@ def _checked(pattern: str, check: Callable[[bytes, int, int], Spans]) -> Finder:
     return find
 
 
+def _and_wrapped(pattern: str, whole: Finder) -> Finder:
+    compiled = re2.compile(pattern, quiet())
+
+    def find(data: bytes) -> Spans:
+        yield from whole(data)
+        yield from wrapped(compiled, data)
+
+    return find
+
+
 def _rule(given: _Given) -> Rule:
     """Raises: re2.error."""
     token = given.token or f"[{given.name.upper()}]"
     if given.check in _WHOLE:
-        return Rule(given.name, token, *_WHOLE[given.check])
+        needs, find = _WHOLE[given.check]
+        return Rule(given.name, token, needs, over_breaks(find) if given.wraps else find)
     pattern, needs = given.pattern, given.needs or given.pattern
     if given.forms:
         # A form may stand beside letters of other scripts, never inside a word.
@@ -150,6 +164,8 @@ def _rule(given: _Given) -> Rule:
         find = _checked(pattern, _CHECKS[given.check])
     else:
         find = _by_pattern(pattern)
+    if given.wraps:
+        find = _and_wrapped(pattern, find) if pattern else over_breaks(find)
     return Rule(given.name, token, needs, find)
 
 
@@ -251,8 +267,10 @@ def _own(given: list[_Given], taken: set[str], faults: list[str]) -> tuple[list[
         if rule.name in seen:
             faults.append(f"{where}: the name is taken; choose another, or change a built-in rule under [actions]")
         seen.add(rule.name)
-        if rule.check or rule.forms or rule.needs:
-            faults.append(f"{where}: check, forms and needs belong to built-in rules; write `pattern` and `words`")
+        if rule.check or rule.forms or rule.needs or rule.wraps:
+            faults.append(
+                f"{where}: check, forms, needs and wraps belong to built-in rules; write `pattern` and `words`"
+            )
             continue
         if not rule.pattern:
             faults.append(f"{where}: pattern is missing; write an RE2 pattern of the value")

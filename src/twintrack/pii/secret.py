@@ -3,19 +3,23 @@
 A value is judged by how it is made and by how close it stands to its word. Each word looks at most 160 bytes ahead.
 """
 
+import re
 from collections.abc import Iterator
 
 import re2
 
 from twintrack.pii.bound import Crowded, candidates, most_candidates
+from twintrack.pii.reference import is_hash, is_label, value_at
 from twintrack.pii.value import (
     DATA,
+    HEX,
     KEY_GROUPS,
     PLACEHOLDER,
     STATUSES,
     Place,
     app_password,
     digits_end,
+    has_digit,
     holds,
     is_key,
     is_told,
@@ -88,7 +92,11 @@ _UNLESS = re2.compile(DATA["unless"])
 _ASSIGNED = frozenset(DATA["assigned"])
 _TOKEN_BEFORE, _TOKEN_BEHIND = re2.compile(r"\[(?:[A-Z][A-Z0-9_]*)?$"), re2.compile(r"^[A-Z0-9_]*\]")
 _FOR_WHAT, _WHOSE = frozenset(DATA["for_what"]), frozenset(DATA["whose"])
+_TAGS = frozenset(DATA["tags"])
+_ONTO = frozenset(DATA["onto"])
+_TYPES, _IS_SET = frozenset(DATA["types"]), re2.compile(r"[ \t]?=[ \t]?[\"'`]")
 _BECAME = frozenset(DATA["became"])
+_POSTAL = re2.compile(DATA["postal"])
 _UNLESS_CODE = re2.compile(DATA["unless_code"])
 _CODE_FIRST_PATTERN = re2.compile(_CODE_FIRST)
 _VALUE_FIRST_PATTERN = re2.compile(_VALUE_FIRST)
@@ -130,6 +138,7 @@ def secrets(data: bytes) -> Iterator[tuple[int, int]]:
             yield found
 
 
+_PLAIN = frozenset(b"is as the my our your a for".split())
 _VALUE_BEFORE = re2.compile(r"([\w+/=.!@#$%^&*?~-]{8,100})[\"'`)]{0,2}[ \t](?:[a-z]{2,12}[ \t]){0,2}$")
 
 
@@ -146,6 +155,9 @@ def _before(data: bytes, start: int, kind: str) -> tuple[int, int] | None:
     made = made_of(value)
     if kind == "password":
         good = made.digit and made.symbol and (made.lower or made.upper) and last + 1 == start and "@" not in value[1:]
+    elif HEX.search(value):  # `commit 0a1b... fixes the token refresh`
+        plain = len(value) != 40 or set(data[last:start].strip(b"\"'`)").split()) <= _PLAIN
+        good = plain and len(value) >= 32 and not is_hash(data, first)
     else:
         good = is_key(value, near=False, composite=True) or (
             KEY_GROUPS.search(value) is not None and made.digit and last + 1 == start
@@ -167,8 +179,14 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
     if data[end : end + 1] == b"." and data[end + 1 : end + 2].isalpha():
         return None  # a host's name, or a member's
     word = data[start:end].lower()
+    end = value_at(data, start, end)
+    if end < 0:
+        return None
+    below = _BELOW.match(data, end) if b"\n" in data[end : end + 4] else None
+    if below is not None:
+        return below.span(1) if _stands_below(below.group(1).decode("utf-8", "ignore"), kind) else None
     near, steps, at = True, 0, end
-    assigned = marked = False
+    assigned = marked = stopped = False
     quote = -1
     between: list[str] = []
     limit = min(len(data), end + _AHEAD_BYTES)
@@ -178,6 +196,7 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         first, last = step.span()
         if not assigned and b"\n" in data[at:first]:
             return None
+        stopped = stopped or (not assigned and first > at + 1 and _CLAUSE.search(data[at:first]) is not None)
         at, head = last, data[first]
         told = data[last - 1] in b":="  # `wifi:` tells the next one
         reader.steps -= 1
@@ -208,15 +227,22 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         if raw.lower() == word:
             return None  # it looks for itself
         value = raw.decode("utf-8", "ignore")
+        small = value.casefold()
+        if (value == "?" and first == end) or small in _TAGS:
+            continue  # `the password? hunter22`, `password: !!str hunter22`
+        if small in _TYPES and _IS_SET.match(data, last):
+            continue  # `password: string = "hunter22"`
         if value[:1] == "@" and first == end:
             return None  # a host behind what was a password in a URL
-        if value.casefold() in _ASSIGNED:
+        if small in _ASSIGNED or (assigned and quote != first and small in _ONTO and kind in ("key", "plain_key")):
             assigned = near = True
             continue
-        if value.casefold() in _BECAME:
+        if small in _BECAME:
             near = False
             continue
         quoted = quote == first
+        if quoted and kind in ("phrase", "password") and is_label(_quotation(data, first)):
+            return None
         if kind in ("phrase", "password") and (assigned or (quoted and kind == "phrase")):
             several = several_words(data, first, kind, quoted=quoted) or app_password(data, first)
             if several:
@@ -232,20 +258,51 @@ def _behind(data: bytes, start: int, end: int, kind: str, reader: _Reader) -> tu
         ):
             groups = digits_end(data, first)
             if groups and (kind != "pin" or groups - first <= 12):
-                return first, groups
+                around = data[max(0, start - 40) : groups + 32]
+                return None if groups - first in (6, 7) and _POSTAL.search(around) else (first, groups)
         place = Place(near, assigned, marked, quoted and assigned, _ENDS.search(data[last : last + 8]) is not None)
-        if kind == "password" and _tells_what_for(between) and place.ends and any(c.isdigit() for c in value):
+        if kind == "password" and _tells_what_for(between) and place.ends and has_digit(value):
             place = place._replace(near=True, assigned=True)
+        if stopped and not has_digit(value):
+            place = place._replace(near=False)
+        hexadecimal = len(raw) >= 32 and (HEX.search(raw) is not None or raw[:3].lower() in (b"sha", b"md5"))
+        if hexadecimal and not (assigned and not between) and is_hash(data, first):
+            return None
+        if hexadecimal and not assigned and len(between) > 2:
+            return None
         if holds(value, kind, place) and not (between and assigned and value.isdigit()):
             return first, last
         if assigned or (kind == "plain_code" and not told):
             return None
         if data[last : last + 1] in (b".", b";"):
             return None  # the sentence ends
-        near = told and kind in ("password", "code", "key", "plain_code") and value.casefold() not in STATUSES
+        near = told and kind in ("password", "code", "key", "plain_code") and small not in STATUSES
         assigned = near
-        between.append(value.casefold())
+        stopped = stopped or small in STATUSES
+        between.append(small)
     return None
+
+
+_BELOW = re.compile(rb"[ \t]{0,4}\n{1,2}[ \t]{0,8}([\w+/=!@#$%^&*?~-]{8,100})[ \t]{0,4}(?:\n|$)", re.ASCII)
+_COMMIT, _UNBROKEN = re.compile("[0-9a-f]{40}"), re.compile("[A-Za-z0-9+=]{16}")
+
+
+def _stands_below(value: str, kind: str) -> bool:
+    """Whether this, alone on the line below its word, is a value: no word of a text is so random."""
+    if kind == "password":
+        made = made_of(value)
+        random = made.digit and made.kinds >= 3
+    elif kind in ("key", "plain_key"):
+        random = is_key(value, near=True, composite=kind == "key") and _UNBROKEN.search(value) is not None
+    else:
+        random = False
+    return random and _COMMIT.fullmatch(value) is None and PLACEHOLDER.search(value) is None
+
+
+def _quotation(data: bytes, first: int) -> str:
+    """What stands in the quotes that were opened right before, as far as it is read."""
+    match = _QUOTATION.match(data, first, min(len(data), first + _JUDGED_BYTES))
+    return match.group().decode("utf-8", "ignore") if match else ""
 
 
 def _tells_what_for(between: list[str]) -> bool:
@@ -253,12 +310,14 @@ def _tells_what_for(between: list[str]) -> bool:
     return 2 <= len(between) <= 3 and between[0] in _FOR_WHAT and _WHOSE.isdisjoint(between)
 
 
+_CLAUSE = re.compile(b"[,;?]")
+_QUOTATION = re2.compile(r"[^\"'`«»<>\n]*")
 _UNLESS_BEFORE = {"plain_key": _UNLESS, "plain_code": _UNLESS_CODE}
 
 
 def _in_token(data: bytes, start: int, end: int) -> bool:
     """Whether this stands in a token such as `[API_KEY]`: what is masked is not read again."""
-    if data.rfind(b"[", max(0, start - 32), start) < 0:
+    if data.rfind(b"[", max(0, start - 32), start) < 0 or (end > start and not data[start:end].isupper()):
         return False
     before, behind = data[max(0, start - 32) : start], data[end : end + 48]
     if before[-1:] == b"[" and behind[:1].isdigit():

@@ -10,10 +10,13 @@ import re2
 DATA = tomllib.loads((resources.files("twintrack.pii") / "secrets.toml").read_text(encoding="utf-8"))
 _COMMON = frozenset(DATA["common"])
 PLACEHOLDER = re2.compile(DATA["placeholders"])
-_UUID = re2.compile(r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-_HEX = re2.compile(r"(?i)^(?:0x)?[0-9a-f]{16,}$")
-NUMBER_LIKE = re2.compile(r"^[\d.,:/%+-]+$")
-STATUSES, _STOPS = frozenset(DATA["statuses"]), frozenset(DATA["stops"])
+_UUID = re.compile(r"(?i)^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+HEX = re2.compile(r"(?i)^(?:0x)?[0-9a-f]{16,}$")
+NUMBER_LIKE = re.compile(r"^[\d.,:/%+-]+$", re.ASCII)
+STATUSES, _STOPS, _PARTS = (frozenset(DATA[name]) for name in ("statuses", "stops", "parts"))
+# `order-1234567`, `user:1234:session`: a name with a number
+NUMBERED = re2.compile(r"^[a-z]{3,}(?:[-_:]\d{1,12}|(?::(?:[a-z_-]+|\d+))+)[,;]?$")
+_MEASURE = re2.compile(r"^\d{1,2}-\pL{4,12}$")  # `6-digit`, `8-stellig`
 KEY_GROUPS = re2.compile(r"^[A-Z0-9]{4,6}(?:-[A-Z0-9]{4,6}){2,}$")
 _DIGIT_GROUPS = re2.compile(r"(?:[A-Z]-)?\d{1,8}(?:[ \t-]\d{2,6}){0,5}")
 _FOUR_DIGITS = re2.compile(r"(?:\d[ \t-]?){4,8}(?:[^\d]|$)")
@@ -27,7 +30,12 @@ _QUOTED = re2.compile(r"""[^"'`<>\n«»]{4,160}""")
 _WORDS_ON = re2.compile(r"[a-zA-Z\x{c0}-\x{1fff}]+(?:[ \t\n,]{1,2}[a-zA-Z\x{c0}-\x{1fff}]+)+")
 _COMPOUND = re2.compile(r"^\pL+(?:[-_.+]\pL+)+$")
 _NAMED = re2.compile(r"^(?i:v?\d+(?:[._-]\d+)*[a-z]?|[a-z]{3,}[-_]?\d{1,3})$")
+_CAMEL, _CAMEL_PART = re.compile("^[A-Za-z]+[a-z][A-Z][a-z]+[A-Za-z]*$"), re.compile("[A-Z]?[a-z]+")
 _HAS_DIGIT, _HAS_SYMBOL = re.compile("[0-9]"), re.compile(r"[!@#$%^&*+=?~|]")
+
+
+def has_digit(value: str) -> bool:
+    return _HAS_DIGIT.search(value) is not None
 
 
 class _Made(NamedTuple):
@@ -47,9 +55,16 @@ def made_of(value: str) -> _Made:
     return _Made(
         value.upper() != value,
         value.lower() != value,
-        _HAS_DIGIT.search(value) is not None,
+        has_digit(value),
         _HAS_SYMBOL.search(value) is not None,
     )
+
+
+def _is_identifier(value: str) -> bool:
+    """Whether a program names something like this: `confirmPassword`, `new-password`."""
+    if not _CAMEL.search(value):
+        return False
+    return any(part.casefold() in _PARTS for part in _CAMEL_PART.findall(value))
 
 
 class Place(NamedTuple):
@@ -63,12 +78,20 @@ class Place(NamedTuple):
 
 
 def is_password(value: str, place: Place) -> bool:
+    if not place.near and len(value) < 10:
+        return False
     made = made_of(value)
     letter = made.lower or made.upper or any(c.isalpha() for c in value)
     if not place.near:
         return len(value) >= 10 and made.kinds >= 3 and made.digit and "://" not in value
     if len(value) < 4 or "://" in value or NUMBER_LIKE.search(value):
         return value.isdigit() and len(value) >= 4
+    plain = value.rstrip("!?.…")
+    if plain.casefold() in STATUSES or _is_identifier(plain) or _MEASURE.search(plain):
+        return False
+    if made.symbol and plain.isalpha():  # `the password is wrong!` has no sign in it
+        sign = "!" in value and (place.marked or place.quoted or (place.assigned and value[:1].isupper()))
+        made = made._replace(symbol=sign)
     if letter and (made.digit or made.symbol):
         return len(value) >= 5
     if value.casefold().rstrip("!") in _COMMON or (len(value) >= 18 and value.isalpha()):
@@ -77,6 +100,8 @@ def is_password(value: str, place: Place) -> bool:
         return False
     if _COMPOUND.search(value):
         parts = re.split("[-_.+]", value)
+        if any(part.casefold() in _PARTS for part in parts) or all(part.casefold() in STATUSES for part in parts):
+            return False
         return place.marked or place.quoted or (place.assigned and len(parts) >= 3 and len(value) >= 14)
     if value.isalpha() and len(value) >= 4 and (place.quoted or (place.marked and place.ends and len(value) >= 5)):
         return True
@@ -85,14 +110,16 @@ def is_password(value: str, place: Place) -> bool:
 
 
 def is_key(value: str, *, near: bool, composite: bool) -> bool:
-    made = made_of(value)
     if len(value) < (16 if near else 20) or "://" in value or value.startswith("/"):
         return False
+    made = made_of(value)
     if not made.digit or not (made.lower or made.upper) or value.count("/") > 4 or NUMBER_LIKE.search(value):
+        return False
+    if NUMBERED.search(value):
         return False
     if _UUID.search(value):
         return composite and near
-    if _HEX.search(value):
+    if HEX.search(value):
         return len(value) >= 32 and near if not composite else near or len(value) >= 32
     if not near and not (made.lower and made.upper):
         return False
@@ -103,12 +130,12 @@ def is_key(value: str, *, near: bool, composite: bool) -> bool:
 def holds(value: str, kind: str, place: Place) -> bool:
     if kind in ("pin", "plain_code"):
         return False  # digits alone
-    if kind == "code" and place.near and _LETTER_GROUPS.search(value) and any(c.isdigit() for c in value):
+    if kind == "code" and place.near and _LETTER_GROUPS.search(value) and has_digit(value):
         return len(value) >= 4
     if kind in ("password", "phrase", "code"):
         # Right behind the word without a mark: `password hunter22`, but not `password reset`.
-        sure = place.assigned or (len(value) >= 6 and any(c.isdigit() for c in value))
-        if kind == "code" and not any(c.isdigit() for c in value):
+        sure = place.assigned or (len(value) >= 6 and has_digit(value))
+        if kind == "code" and not has_digit(value):
             return False
         return is_password(value, place._replace(near=place.near and sure))
     if kind == "plain_key":
@@ -118,10 +145,18 @@ def holds(value: str, kind: str, place: Place) -> bool:
 
 def _is_short_key(value: str) -> bool:
     """A value right behind `token:` that is no name, version or path."""
-    made = made_of(value)
-    if len(value) < 8 or not made.digit or not (made.lower or made.upper) or "/" in value or "://" in value:
+    if len(value) < 8:
         return False
-    return not _NAMED.search(value) and not NUMBER_LIKE.search(value) and "." not in value and "(" not in value
+    made = made_of(value)
+    if not made.digit or not (made.lower or made.upper) or "/" in value or "://" in value:
+        return False
+    return (
+        not _NAMED.search(value)
+        and not NUMBERED.search(value)
+        and not NUMBER_LIKE.search(value)
+        and "." not in value
+        and "(" not in value
+    )
 
 
 def is_told(data: bytes, first: int, *, assigned: bool) -> bool:
@@ -165,6 +200,8 @@ def several_words(data: bytes, first: int, kind: str, *, quoted: bool) -> int:
     words = match.group().decode("utf-8", "ignore").casefold().replace(",", " ").split()
     if not (2 if quoted else 4) <= len(words) <= (24 if kind == "phrase" else 5):
         return 0
-    if any(word.strip(".!?") in _STOPS or word.strip(".!?") in STATUSES for word in words):
-        return 0
+    bare = [word.strip(".!?") for word in words]
+    told = [word in STATUSES for word in bare]
+    if not _STOPS.isdisjoint(bare) or told[0] or told[-1] or sum(told) > (len(words) >= 4):
+        return 0  # a sentence, or what a page says
     return int(match.end()) if all(PLACEHOLDER.search(word) is None for word in words) else 0
