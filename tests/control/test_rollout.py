@@ -17,7 +17,7 @@ def test_document_has_every_field_of_the_contract() -> None:
         "share": 1.0,
         "gate": None,
         "sampling": {"default": 1.0, "events": {}},
-        "batch": {"events": 20, "bytes": 49152, "interval_milliseconds": 2000},
+        "batch": {"events": 50, "bytes": 49152, "interval_milliseconds": 2000},
         "endpoint": None,
     }
 

@@ -33,7 +33,7 @@ def test_document_is_whole_and_the_same_by_every_way_to_name_the_key(service: Se
         "share": 1,
         "gate": None,
         "sampling": {"default": 1, "events": {}},
-        "batch": {"events": 20, "bytes": 49152, "interval_milliseconds": 2000},
+        "batch": {"events": 50, "bytes": 49152, "interval_milliseconds": 2000},
         "endpoint": None,
     }
 

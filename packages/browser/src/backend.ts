@@ -5,7 +5,7 @@
  * service knows its id. The way of an event: outbox.ts (memory, disk), turn.ts (who sends), here (when and what),
  * transport.ts (a request), retry.ts (what an answer means).
  */
-import { createConfigs, POLL_MS } from "./config";
+import { createConfigs, POLL_MS, type Config } from "./config";
 import { createDisk, type Standing } from "./disk";
 import type { Clockwork, Page } from "./environment";
 import { masked, type Debug, type Receipt, type WireEvent } from "./event";
@@ -14,8 +14,9 @@ import { watchPage } from "./lifecycle";
 import type { BackendConfiguration, BackendStats } from "./options";
 import { createOutbox, follow, waits, type Counts, type Fate, type Row, type Tracked } from "./outbox";
 import { byteLength, MOST_EVENTS, nextBatch, weigh } from "./queue";
-import { backoff, judge, MOST_ASKED_MS, MOST_MS, retryAfter, type Verdict } from "./retry";
+import { backoff, judge, MOST_ASKED_MS, MOST_MS, retryAfter } from "./retry";
 import { exclusion } from "./rollout";
+import { createSlot } from "./slot";
 import { createTransport, KEEPALIVE_BYTES, type Answer } from "./transport";
 import { claimLease, LEASE_MS, takeTurn } from "./turn";
 
@@ -37,7 +38,7 @@ export interface Backend extends BackendClient {
   /** An event that is made when its slice ends, with what else must be done then; or what became of it instead. */
   track(id: string, make: () => WireEvent | Fate, first?: boolean): Tracked;
   /** Ends the slice. */
-  write(): void;
+  persist(): void;
   say: Debug;
   /** Counts the time of such work. */
   spend<T>(work: () => T, times?: number): T;
@@ -77,8 +78,9 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const maxRetries = atLeast(0, configuration.maxRetries, 10);
   const { endpoint, writeKey, getToken, awaitAnswer, mask, debug } = configuration;
   const { ticks, now, random } = clockwork;
-  // The name ends with the form of what lies there.
-  const lane = `twintrack ${endpoint} ${writeKey} 2`;
+  const name = `twintrack ${endpoint} ${writeKey}`;
+  // It ends with the form of what lies there.
+  const lane = name + " 3";
   const disk = page && "indexedDB" in page ? createDisk(() => page.indexedDB, lane, clockwork) : undefined;
   const ending = new AbortController();
   const say: Debug = (...step) => guard(() => debug?.(...step));
@@ -117,26 +119,27 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   let leased = false;
   let leavingBytes = 0;
 
-  const configs = createConfigs(endpoint, writeKey, clockwork, () => (on ? page?.localStorage : undefined), () => {
-    const { kill, queue } = configs.now();
-    if (kill && queue === "discard") outbox.clear("dropped");
+  const slot = createSlot(page, name);
+  const configs = createConfigs(endpoint, writeKey, clockwork, slot, (text) => {
+    const { kill, queue } = configs.current();
+    if (on && text) slot(text);
+    if (kill && queue === "discard") outbox.empty("dropped");
     arm();
   });
-  const most = (): number => Math.min(halved, atLeast(1, configuration.batchSize, configs.now().batch?.events, 20));
-  const batchBytes = (): number => atLeast(1, configs.now().batch?.bytes, BATCH_BYTES);
+  /** What the page wants, else the project, else we. */
+  const limit = (least: number, own: unknown, name: keyof NonNullable<Config["batch"]>, otherwise: number): number => atLeast(least, own, configs.current().batch?.[name], otherwise);
+  const most = (): number => Math.min(halved, limit(1, configuration.batchSize, "events", 50));
+  const batchBytes = (): number => limit(1, 0, "bytes", BATCH_BYTES);
 
   const stats = (): BackendStats & Counts => ({
     ...counts,
     queued: outbox.waiting(),
     storage: outbox.onDisk() ? "disk" : "memory",
     blocked: unanswered >= BLOCKED_FAILURES,
-    killed: configs.now().kill === true,
+    killed: configs.current().kill === true,
     main_thread_milliseconds: busy,
   });
-  const { envelope, send, refreshToken } = createTransport({ endpoint: () => {
-      const { endpoint: there } = configs.now();
-      return typeof there === "string" ? there : endpoint;
-    }, writeKey, getToken, health: () => ({ page: self, ...stats() }), spend }, clockwork);
+  const { envelope, post, refreshToken } = createTransport({ there: () => [configs.current().endpoint, endpoint].find((address) => typeof address === "string") as string, writeKey, getToken, health: () => ({ page: self, ...stats() }), spend }, clockwork);
 
   const due = (): number => {
     const rows = outbox.rows();
@@ -145,7 +148,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     if (!on || running || since === Infinity) return Infinity;
     // What failed has waited for its interval already.
     const full = waiting && (failures || rows.length >= most() || weigh(rows) >= batchBytes());
-    return Math.max(notBefore, full ? 0 : since + atLeast(0, configuration.flushInterval, configs.now().batch?.interval_milliseconds, 2_000));
+    return Math.max(notBefore, full ? 0 : since + limit(0, configuration.flushInterval, "interval_milliseconds", 2_000));
   };
 
   /** At most one timer, moved only to an earlier time. */
@@ -190,26 +193,18 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     for (const { id } of rows) say(stage, id, detail);
   };
 
-  const settle = (rows: Row[], reports: Receipt[], { status, body }: Answer): Verdict => {
-    const verdict = judge(status, body, rows);
-    const read = typeof verdict === "object" ? verdict : undefined;
-    // Nobody may be asked, and nothing kept, once consent is withdrawn.
-    if (on && read) configs.heard(read.version, read.killed);
-    else if (on && verdict !== "refused") receipts.unshift(...reports);
-    outbox.end(rows, (at) => read?.statuses[at] ?? (verdict === "refused" ? verdict : "retry"));
-    return verdict;
-  };
-
   /** Whether the next batch may follow at once. */
-  const conclude = (rows: Row[], reports: Receipt[], answer: Answer): boolean => {
-    const { status } = answer;
-    const verdict = settle(rows, reports, answer);
+  const conclude = (rows: Row[], reports: Receipt[], { status, body, retryAfter: named }: Answer): boolean => {
+    // Nobody may be asked, and nothing kept, once consent is withdrawn.
+    const fates = judge(status, body, rows.length, (config) => on && configs.heard(config));
+    if (fates) outbox.end(rows, (at) => fates[at] as Fate);
+    else if (on) receipts.unshift(...reports);
     const left = rows.filter(({ fate }) => waits(fate));
     unanswered = status === 0 && page?.navigator.onLine !== false ? unanswered + 1 : 0;
     sayEach("retry", left, status);
-    if (verdict === "halve") halved = rows.length / 2;
-    else if (verdict === "again" || left.length) {
-      wait(retryAfter(answer.retryAfter, now()));
+    if (status === 413 && !fates) halved = rows.length / 2;
+    else if (!fates || left.length) {
+      wait(retryAfter(named, now()));
       return false;
     } else if (!asked || ticks() >= notBefore) failures = notBefore = 0;
     return true;
@@ -229,7 +224,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     const reports = receipts.splice(0, MOST_RECEIPTS);
     if (!on || !(rows.length || reports.length)) return false;
     sayEach("sent", rows);
-    return finish(rows, reports, await send(envelope(rows, reports), false));
+    return finish(rows, reports, await post(envelope(rows, reports), false));
   };
 
   const round = async (leasing: boolean): Promise<void> => {
@@ -255,7 +250,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const drain = async (): Promise<void> => {
     try {
       // The page may be inside a call to us: never start a request in its time.
-      await outbox.write();
+      await outbox.persist();
       if (on && ticks() >= notBefore) await (disk ? takeTurn(page, lane, round) : round(false));
     } catch {
       wait();
@@ -274,7 +269,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
    */
   const leave = (): void => {
     // Also where nothing may be sent: vendors may be granted what is denied here.
-    void outbox.write();
+    void outbox.persist();
     // A service that asked for silence gets it: what is on disk can wait for the next page.
     if (!on || (asked && ticks() < notBefore && outbox.onDisk())) return;
     const empty = byteLength(envelope([], [])) + 16;
@@ -289,7 +284,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       leavingBytes += size;
       for (const row of rows) row.leaving = true;
       sayEach("sent", rows, "leaving");
-      void send(body, true).then((answer) => {
+      void post(body, true).then((answer) => {
         leavingBytes -= size;
         for (const row of rows) row.leaving = false;
         return finish(rows, reports, answer);
@@ -330,14 +325,13 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
 
   const track: Backend["track"] = (id, make, first) => {
     if (stopped) return follow({ id, fate: "off" });
-    const work = (): Fate | { id: string; who: string; text: string } => {
+    return follow(outbox.add(id, () => {
       const event = make();
       if (typeof event === "string") return event;
-      const why = exclusion(configs.now(), event, (name) => owner?.gate(name));
+      const why = exclusion(configs.current(), event, (name) => owner?.gate(name));
       if (why) say("excluded", id, why);
-      return why ? "dropped" : { id, who: JSON.stringify([event.user_id, event.anonymous_id]), text: JSON.stringify(event) };
-    };
-    return follow(outbox.add(id, () => guard(work, "rejected"), first), awaitAnswer);
+      return why ? "dropped" : event;
+    }, first), awaitAnswer);
   };
 
   return {
@@ -350,7 +344,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
         begun = true;
         spend(() => {
           configs.recall();
-          outbox.open();
+          outbox.begin();
           // A sign-out in between belongs after what waits.
           if (!outbox.waiting()) owner?.composed();
         });
@@ -363,7 +357,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     spend,
     counts,
     say,
-    write: () => void outbox.write(),
+    persist: () => void outbox.persist(),
     trackEvent: (event) => track(event.event_id, () => masked(event, mask)),
     receipt(receipt) {
       if (stopped) return;
@@ -375,10 +369,10 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     flush,
     discard() {
       receipts.length = 0;
-      configs.forget(() => page?.localStorage);
+      slot(null);
       clockwork.cancel(look);
       on = false;
-      outbox.clear("discarded");
+      outbox.empty("discarded");
     },
     async shutdown() {
       await flush();

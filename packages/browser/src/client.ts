@@ -5,10 +5,11 @@ import { lookAround, type Place } from "./context";
 import type { Environment, Page } from "./environment";
 import { eventName, masked, snapshot, uuid7, type Destination, type Metadata, type Source, type WireEvent } from "./event";
 import { guard } from "./guard";
-import { createIdentity, type Ids } from "./identity";
+import { createIdentity, STORAGE_KEY, type Ids } from "./identity";
 import type { BackendConfiguration, BackendStats } from "./options";
 import { follow, type Fate, type Tracked } from "./outbox";
 import { excess } from "./queue";
+import { createSlot } from "./slot";
 import { createVendors, type Words } from "./vendors";
 
 export interface Configuration extends BackendConfiguration {
@@ -71,8 +72,10 @@ export interface Analytics {
   stats(): Stats;
 }
 
-/** A call: what the name is made of, how vendors name it, and what came with it. */
-type Call = [parts: unknown[], words: Words, metadata?: Metadata | undefined, value?: string | number | undefined, message?: MessageInput | undefined, source?: Source];
+type Message = { content: string; threadId: string | undefined };
+
+/** A call: what the name is made of, what came with it, and how vendors name it, where that is not by the same parts. */
+type Call = [parts: string[], metadata?: Metadata | undefined, value?: string | number | undefined, words?: string[] | undefined, message?: Message | undefined, source?: Source];
 
 /** Who is signed in; the user goes where the person signed out elsewhere. */
 interface Person {
@@ -89,7 +92,7 @@ interface Entry {
   /** How often the page had signed out before. */
   resets: number;
   to: Target[];
-  bytes?: number;
+  weight?: number;
 }
 
 const errorMetadata = (error: unknown): Metadata => {
@@ -105,11 +108,11 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   const page = configuration.enabled === false ? undefined : outside;
   const { now } = clockwork;
   const targets: Target[] = ["backend", ...new Set(destinations.map(({ vendor }) => vendor))];
-  const draw = uuid7(now, fill);
+  const draw = uuid7(fill);
   const consents = createConsents(configuration, page?.navigator);
   const { of } = consents;
   const may = (target: Target): boolean => of(target) === "granted";
-  const identity = createIdentity(() => page?.localStorage, draw, clockwork.ticks, () => (person.user = undefined));
+  const identity = createIdentity(createSlot(page, STORAGE_KEY), draw, clockwork.ticks, () => (person.user = undefined));
   const around = lookAround(page as Page);
   const settle = (last?: boolean): void => {
     draw.prepare();
@@ -134,7 +137,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   let stopped = !page;
 
   /** The event, as the page wants it sent; undefined where it wants that not. */
-  const compose = ({ id, at, call: [parts, , metadata, value, message, source = "sdk"], person: { user }, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
+  const compose = ({ id, at, call: [parts, metadata, value, , message, source = "sdk"], person: { user }, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
     // What is undefined is not written.
     const event = {
       event_id: id,
@@ -157,7 +160,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
 
   /** Takes an entry to those that may have it now, when its slice ends. What nobody has answered for waits. */
   const make = (entry: Entry): WireEvent | Fate => {
-    const { id, call: [, words, , , message, source], to } = entry;
+    const { id, call: [parts, , , words = parts, message, source], to } = entry;
     const own = to[0] === "backend" && of("backend");
     const ready = to.filter((target) => of(target) !== "pending");
     if (ready.length < to.length) hold({ ...entry, to: to.filter((target) => !ready.includes(target)) });
@@ -166,7 +169,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
       const text = message?.content;
       const secret = text && mask ? guard(() => mask(text), "") : text;
       const event = compose(entry, own === "granted" ? identity.next(entry.at, entry.resets) : undefined);
-      if (event && !source) vendors.hand(event, words, secret, ready);
+      if (event && !source) vendors.hand(event, words as Words, secret, ready);
       if (event && own === "granted") return event;
     }
     return own === "pending" ? "held" : own ? "discarded" : "off";
@@ -174,7 +177,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
 
   const hold = (entry: Entry): void => {
     // Not every value that a page hands us can be written: one that cannot counts as a small one.
-    entry.bytes ??= guard(() => JSON.stringify(entry).length, 999);
+    entry.weight ??= guard(() => JSON.stringify(entry).length, 999);
     held.push(entry);
     for (const { to } of held.splice(0, excess(held as Required<Entry>[]))) {
       if (to[0] !== "backend") continue;
@@ -192,9 +195,10 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   };
 
   const track = (call: Call): Tracked => {
-    const id = given?.() || draw();
-    const entry: Entry = { id, at: now(), call, person, place: around.place(), resets, to: call[5] ? ["backend"] : targets };
-    call[2] = snapshot(call[2]);
+    const at = now();
+    const id = given?.() || draw(at);
+    const entry: Entry = { id, at, call, person, place: around.place(), resets, to: call[5] ? ["backend"] : targets };
+    call[1] = snapshot(call[1]);
     counts.tracked += 1;
     if (debug) say("tracked", id, eventName(...call[0]));
     return backend.track(id, () => make(entry));
@@ -211,32 +215,32 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   const call = (make: () => Call): Tracked => (stopped ? off : guard(() => (++calls % MEASURED ? track(make()) : backend.spend(() => track(make()), MEASURED)), off));
 
   return {
-    trackEvent: (event) => call(() => [[event.name], ["event", event.name], event.metadata, event.value]),
-    trackInteraction: (action, target, metadata) => call(() => [[action, target], ["interaction", action, target], metadata]),
-    trackFeatureUsage: (feature, action, metadata) => call(() => [["feature", feature, action], ["feature", action, feature], metadata]),
-    trackConversion: (type, value, metadata) => call(() => [["conversion", type], ["conversion", type], metadata, value]),
-    trackError: (error, context) => call(() => [["error_occurred"], ["error", "occurred"], { ...errorMetadata(error), ...context }]),
+    trackEvent: (event) => call(() => [[event.name], event.metadata, event.value, ["event", event.name]]),
+    trackInteraction: (action, target, metadata) => call(() => [[action, target], metadata, undefined, ["interaction", action, target]]),
+    trackFeatureUsage: (feature, action, metadata) => call(() => [["feature", feature, action], metadata, undefined, ["feature", action, feature]]),
+    trackConversion: (type, value, metadata) => call(() => [["conversion", type], metadata, value]),
+    trackError: (error, context) => call(() => [["error", "occurred"], { ...errorMetadata(error), ...context }]),
     trackMessage: (message) =>
       call(() => {
         const content = String(message.content ?? "");
         const { role, threadId } = message;
         const metadata = { ...message.metadata, ...(role && { role }), ...(threadId && { thread_id: threadId }), message_length: content.length };
-        return [["message_sent"], ["message", "sent"], metadata, undefined, { ...message, content }];
+        return [["message", "sent"], metadata, undefined, undefined, { content, threadId }];
       }),
-    page: (name, metadata) => call(() => [["page_view"], ["page", "view"], metadata, name]),
+    page: (name, metadata) => call(() => [["page", "view"], metadata, name]),
     identify: (userId, metadata) =>
       call(() => {
         // Whoever signed out elsewhere is not this one.
         settle();
         person = { user: String(userId) };
-        return [["identify"], ["identity", "identify"], metadata];
+        return [["identify"], metadata, undefined, ["identity", "identify"]];
       }),
-    observe: ({ name, value, metadata, source }) => call(() => [[name], ["tap", name], metadata, value, undefined, source]),
+    observe: ({ name, value, metadata, source }) => call(() => [[name], metadata, value, undefined, undefined, source]),
     reset: () =>
       guard(() => {
         person = {};
         resets += 1;
-        backend.write();
+        backend.persist();
         settle();
       }),
     consent: (choice) =>
@@ -252,7 +256,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
         begin();
       }),
     flush() {
-      backend.write();
+      backend.persist();
       settle(true);
       return backend.flush();
     },

@@ -4,6 +4,7 @@
  */
 import type { Clockwork } from "./environment";
 import { guard } from "./guard";
+import type { Slot } from "./slot";
 
 /** The service's document. What it leaves out is as if nothing had been set. */
 export interface Config {
@@ -21,24 +22,22 @@ export interface Config {
 export const POLL_MS = 60_000;
 
 export interface Configs {
-  now(): Config;
+  current(): Config;
   /** Until the service has answered, what it said at an earlier load. */
   recall(): void;
   /** An answer says how things are. */
-  heard(version: unknown, kill: boolean): void;
+  heard(config: Config): void;
   /** Asks; `fresh` where the browser's own copy will not do. */
   ask(fresh?: boolean): Promise<void>;
-  forget(where: () => Storage | undefined): void;
 }
 
-/** The document lies beside the endpoint. */
-export function createConfigs(endpoint: string, writeKey: string, clockwork: Clockwork, storage: () => Storage | undefined, changed: () => void): Configs {
-  const name = `twintrack ${endpoint} ${writeKey}`;
+/** The document lies beside the endpoint. `changed` is told what to keep of a new one. */
+export function createConfigs(endpoint: string, writeKey: string, clockwork: Clockwork, slot: Slot, changed: (text?: string) => void): Configs {
   let config: Config = {};
   let asked: unknown;
 
   /** Whether the text is a document, and one that says something new. */
-  const take = (text: string | null | undefined): boolean => {
+  const take = (text: unknown): boolean => {
     const found = JSON.parse(text as string) as Config;
     const { version } = config;
     if (typeof found.version === "number") config = found;
@@ -48,23 +47,20 @@ export function createConfigs(endpoint: string, writeKey: string, clockwork: Clo
     try {
       const answer = await clockwork.fetch(`${endpoint.replace(/[^/]*$/, "config")}?write_key=${encodeURIComponent(writeKey)}`, { credentials: "omit", cache: fresh ? "no-cache" : "default" });
       const text = await answer.text();
-      if (!answer.ok || !take(text)) return;
-      guard(() => storage()?.setItem(name, text));
-      changed();
+      if (answer.ok && take(text)) changed(text);
     } catch {
       // The next look is soon enough.
     }
   };
   return {
-    now: () => config,
-    recall: () => void guard(() => take(storage()?.getItem(name)) && changed()),
-    heard(version, kill) {
-      config.kill = kill;
+    current: () => config,
+    recall: () => void guard(() => take(slot()) && changed()),
+    heard({ kill, version }) {
+      config.kill = kill === true;
       if (version === undefined || version === config.version || version === asked) return;
       asked = version;
       void ask(true);
     },
     ask,
-    forget: (where) => guard(() => where()?.removeItem(name)),
   };
 }

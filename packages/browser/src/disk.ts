@@ -9,19 +9,12 @@
 import type { Clockwork } from "./environment";
 import { within } from "./within";
 
-/** An event as it lies on disk. */
-export interface Kept {
-  id: string;
-  /** Who did it. A batch carries one identity. */
-  who: string;
-  text: string;
-}
-
 /** The events of one slice that are not settled. */
 export interface Slice {
   /** Its first event as it was stored, and the number of the slice in its page. */
-  id: [event: string, number: number];
-  rows: Kept[];
+  id: string;
+  /** A line for each event: one text costs a browser less than a list of them. */
+  text: string;
 }
 
 /** What all tabs of a site must know about the sending, beside the events. */
@@ -47,13 +40,13 @@ export interface Found {
 }
 
 export interface Disk {
-  open(): Promise<unknown>;
+  begin(): Promise<unknown>;
   /** Writes slices as they are now; an empty one goes. */
-  write(slices: readonly Slice[], standing?: Standing): Promise<unknown>;
+  persist(slices: readonly { id: Slice["id"]; rows: readonly { text: string }[] }[], standing?: Standing): Promise<unknown>;
   /** All that lies there; `claim` may answer it with a standing, written before anyone else can read. */
   read(claim?: (standing: Standing | undefined) => Standing | undefined): Promise<Found>;
   /** Forgets everything, also what other tabs put there. */
-  clear(): void;
+  empty(): void;
 }
 
 /** A store that answers nothing for so long will not answer. */
@@ -104,11 +97,11 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
     });
 
   return {
-    open,
-    write: (slices, standing) =>
+    begin: open,
+    persist: (slices, standing) =>
       run("readwrite", (store) => {
         for (const { id, rows } of slices) {
-          if (rows.length) store.put({ id, rows: rows.map(({ id, who, text }) => ({ id, who, text })) });
+          if (rows.length) store.put({ id, text: rows.map(({ text }) => text).join("\n") });
           else store.delete(id);
         }
         if (standing) store.put(standing);
@@ -125,7 +118,7 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
       });
       return found;
     },
-    clear() {
+    empty() {
       // Every tab's connection closes at this. Ours at once: what is written from now on is for the new store.
       opening?.then((database) => database.close(), () => undefined);
       opening = undefined;

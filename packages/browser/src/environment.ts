@@ -23,7 +23,7 @@ export interface Environment {
   window: Page | undefined;
   clockwork: Clockwork;
   /** With chance. */
-  fill(bytes: Uint8Array<ArrayBuffer>): unknown;
+  fill(bytes: Uint8Array<ArrayBuffer>): Uint8Array;
   /** The id of an event that was tracked before the script came; empty where there is none. */
   given?(): string;
 }
@@ -51,5 +51,5 @@ export const surroundings = (): Environment => ({
   window: typeof window === "undefined" ? undefined : window,
   clockwork,
   // A browser without Web Crypto still needs ids that differ.
-  fill: (bytes) => guard(() => crypto.getRandomValues(bytes)) ?? bytes.forEach((_, at) => (bytes[at] = Math.random() * 256)),
+  fill: (bytes) => guard(() => crypto.getRandomValues(bytes)) ?? bytes.map(() => Math.random() * 256),
 });

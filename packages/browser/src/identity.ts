@@ -1,5 +1,5 @@
 /** Who: an anonymous id that stays in the browser, and the session, which all tabs of a site share. */
-import { guard } from "./guard";
+import type { Slot } from "./slot";
 
 export const STORAGE_KEY = "twintrack";
 
@@ -42,7 +42,7 @@ export const SAVE_MS = 1_000;
  * another service on this page, is read before anything is made of what we know. Nothing here is
  * to be called while nothing may be kept, but `forget`. `signedOut`: the person whom we knew is gone, by another's word.
  */
-export function createIdentity(storage: () => Storage | undefined, draw: () => string, ticks: () => number, signedOut: () => void): Identity {
+export function createIdentity(slot: Slot, draw: (at: number) => string, ticks: () => number, signedOut: () => void): Identity {
   let memory: Known | undefined;
   /** Sign-outs taken in. */
   let taken = 0;
@@ -53,7 +53,7 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
   let read: unknown;
 
   const recall = (): void => {
-    const text = guard(() => storage()?.getItem(STORAGE_KEY));
+    const text = slot();
     if (text === read) return;
     read = text;
     // What storage holds was written by anyone who can run script here: nothing in it is believed unseen.
@@ -68,7 +68,7 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     if (!known) return;
     saved = ticks();
     unsaved = false;
-    guard(() => storage()?.setItem(STORAGE_KEY, [known.anonymous, known.session, known.started, known.seen, known.count].join(" ")));
+    slot([known.anonymous, known.session, known.started, known.seen, known.count].join(" "));
   };
   /** The person and session of that time. */
   const meet = (at: number, resets: number): Known => {
@@ -76,7 +76,7 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     const same = resets === taken;
     taken = resets;
     if (!memory || !same || isOver(memory, at)) {
-      memory = { anonymous: memory && same ? memory.anonymous : draw(), session: draw(), started: at, seen: at, count: 0 };
+      memory = { anonymous: memory && same ? memory.anonymous : draw(at), session: draw(at), started: at, seen: at, count: 0 };
       save();
     }
     return memory;
@@ -96,7 +96,7 @@ export function createIdentity(storage: () => Storage | undefined, draw: () => s
     },
     forget() {
       memory = undefined;
-      guard(() => storage()?.removeItem(STORAGE_KEY));
+      slot(null);
     },
   };
 }

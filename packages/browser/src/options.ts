@@ -8,7 +8,7 @@ export interface BackendConfiguration {
   writeKey: string;
   /** The signed-in user's token, asked for before each batch and never stored. Default: none. */
   getToken?: () => string | undefined | null | Promise<string | undefined | null>;
-  /** Events that start a send at once, and the most of one batch. Default: what the project's configuration says, else 20. */
+  /** Events that start a send at once, and the most of one batch. Default: what the project's configuration says, else 50. */
   batchSize?: number;
   /** Longest wait of an event, milliseconds. Default: what the project's configuration says, else 2000. */
   flushInterval?: number;

@@ -4,9 +4,9 @@
  * Where the disk cannot be had everything goes on in memory. The oldest makes room for the newest, in both places, and is
  * counted. Who reads next: backend.ts, which says when and what to send.
  */
-import type { Disk, Found, Kept, Slice, Standing } from "./disk";
+import type { Disk, Found, Slice, Standing } from "./disk";
 import type { Clockwork } from "./environment";
-import type { Debug } from "./event";
+import type { Debug, WireEvent } from "./event";
 import { guard } from "./guard";
 import { byteLength, excess, MOST_EVENTS } from "./queue";
 
@@ -19,8 +19,12 @@ export type Fate = "disk" | "memory" | "accepted" | "duplicate" | "rejected" | "
 /** Whether an event with this fate is still to be sent. */
 export const waits = (fate: Fate | undefined): boolean => fate === "disk" || fate === "memory";
 
-export interface Row extends Kept {
-  bytes: number;
+export interface Row {
+  id: string;
+  /** Who did it. A batch carries one identity. */
+  who: string;
+  text: string;
+  weight: number;
   /** Since when it waits in this page, milliseconds of the page's steady clock. */
   since: number;
   /** What it lies on disk with. */
@@ -51,14 +55,23 @@ export const follow = (row: Pick<Row, "id" | "fate" | "told">, answered?: boolea
     }).then(done, failed),
 });
 
-interface Part extends Slice {
+interface Part {
+  id: Slice["id"];
   rows: Row[];
-  /** Whether it lies on disk; absent while it is on its way there. */
-  kept?: boolean | undefined;
+  /** Whether it lies on disk. */
+  kept?: boolean;
 }
 
-/** An event in the form that lies on disk, or what became of it instead. */
-export type Make = () => Kept | Fate;
+/** An event, or what became of it instead. */
+export type Make = () => WireEvent | Fate;
+
+/** `text`: the event as it was found. */
+const describe = (event: WireEvent, text = JSON.stringify(event)): Pick<Row, "id" | "who" | "text" | "weight"> => ({
+  id: event.event_id,
+  who: JSON.stringify([event.user_id, event.anonymous_id]),
+  text,
+  weight: byteLength(text),
+});
 
 /** Each name is also one of the health in a batch. */
 export type Counts = Record<"tracked" | "held" | "discarded" | "dropped" | "recovered" | "elsewhere" | "sent" | "rejected" | "excluded" | "refused" | "retried", number>;
@@ -67,11 +80,11 @@ const COUNTED: Partial<Record<Fate, keyof Counts>> = { accepted: "sent", duplica
 
 export interface Outbox {
   /** The first event shall not wait for the store to open. Until it has, `unsafe` is called for each slice. */
-  open(): void;
+  begin(): void;
   /** Only pushes to memory: the event itself is made when its slice ends. `first`: before all others of the slice. */
   add(id: string, make: Make, first?: boolean): Row;
   /** Ends the slice: what is fresh starts on its way to disk before this returns. Resolves when it is there, never rejects. */
-  write(): Promise<void>;
+  persist(): Promise<void>;
   /** Takes in what lies on disk: news of other pages, and what these have settled. Their rows may be sent too. */
   merge(slices: Found["slices"]): void;
   /** Ends those that wait still, unless with `retry`. */
@@ -79,7 +92,7 @@ export interface Outbox {
   /** Writes down what is settled, and the standing where there is a new one. */
   settle(standing?: Standing): Promise<void>;
   /** Forgets what waits, here and on disk, after its slice. */
-  clear(fate: Fate): void;
+  empty(fate: Fate): void;
   rows(): readonly Row[];
   /** How many there are, those of the slice included. */
   waiting(): number;
@@ -101,7 +114,7 @@ export interface Watching {
 export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, counts: Counts, { composed, sliced, unsafe, say, spend }: Watching): Outbox {
   let rows: Row[] = [];
   let fresh: [Row, Make][] = [];
-  /** Slices that are not on disk as they should be. */
+  /** What is not on disk as it should be. */
   const changed = new Set<Part>();
   let written = 0;
   let timer: unknown;
@@ -129,57 +142,59 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     });
     for (const part of parts) {
       part.rows = part.rows.filter((row) => row.part);
-      if (part.kept !== false) changed.add(part);
+      changed.add(part);
     }
     rows = rows.filter(({ part }) => part);
   };
   const makeRoom = (): void => end(rows.slice(0, excess(rows)), () => "no room");
 
   const settle = async (standing?: Standing): Promise<void> => {
-    // A store that can be had again gets what waits in memory.
-    if (!stored) for (const { part } of rows as { part: Part }[]) if (!part.kept) changed.add(part);
-    const slices = [...changed];
-    if (!slices.length && !standing) return;
+    const parts = [...changed];
+    if (!parts.length && !standing) return;
     changed.clear();
-    for (const slice of slices) slice.kept ||= undefined;
     try {
-      await (disk as Disk).write(slices, standing);
+      await (disk as Disk).persist(parts, standing);
       stored = true;
-      for (const slice of slices) slice.kept = true;
     } catch {
       stored = false;
-      for (const slice of slices) if ((slice.kept ??= false)) changed.add(slice);
     }
+    // A store that can be had again gets what waits in memory.
+    for (const part of parts) if (stored) part.kept = true; else if (part.kept || part.rows.length) changed.add(part);
   };
 
   /** Makes the events of the slice. */
   const make = (): Part => {
-    const slice: Part = { id: ["", 0], rows: [] };
+    const part: Part = { id: "", rows: [] };
+    // As of the end of the slice: to ask in each call would cost it something.
+    const since = clockwork.ticks();
     const all = fresh;
     fresh = [];
     for (const [row, work] of all) {
-      const what = work();
-      if (typeof what === "string") tell(row, what);
-      else slice.rows.push(Object.assign(row, what, { bytes: byteLength(what.text), part: slice }));
+      const made = guard(() => {
+        const what = work();
+        return typeof what === "string" ? what : describe(what);
+      }, "rejected");
+      if (typeof made === "string") tell(row, made);
+      else part.rows.push(Object.assign(row, made, { part, since }));
     }
-    rows.push(...slice.rows);
+    rows.push(...part.rows);
     composed();
-    return slice;
+    return part;
   };
 
   const writeFresh = async (): Promise<void> => {
     if (!fresh.length) return;
-    const slice = make();
-    const [first] = slice.rows;
+    const part = make();
+    const [first] = part.rows;
     if (!first) return;
-    slice.id = [first.id, written++];
-    changed.add(slice);
+    part.id = `${first.id} ${written++}`;
+    changed.add(part);
     makeRoom();
     if (!opened) unsafe();
     await settle();
     // Or it will not open: no slice has waited longer than that.
     opened = true;
-    for (const row of slice.rows) tell(row, slice.kept ? "disk" : "memory");
+    for (const row of part.rows) tell(row, part.kept ? "disk" : "memory");
     sliced();
   };
 
@@ -195,42 +210,42 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
   };
 
   return {
-    open: () => void disk?.open().catch(() => undefined).then(() => (opened = true)),
+    begin: () => void disk?.begin().catch(() => undefined).then(() => (opened = true)),
     add(id, make, first) {
       timer ??= clockwork.after(tick, SLICE_MS);
-      const row: Row = { id, who: "", text: "", bytes: 0, since: clockwork.ticks() };
+      const row = { id } as Row;
       if (first) fresh.unshift([row, make]);
       else if (fresh.push([row, make]) >= MOST_EVENTS) void write();
       return row;
     },
-    write,
+    persist: write,
     merge(slices) {
-      // What lies on disk was written by anyone who can run script here.
-      const lying = slices.map(({ id, rows }) => [id, [rows ?? []].flat().map(Object) as Kept[]] as const);
-      const there = new Set(lying.flatMap(([, kept]) => kept.map(({ id }) => id)));
-      end(rows.filter((row) => row.fate === "disk" && !row.leaving && !there.has(row.id)), () => "elsewhere");
-      const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => String(id)));
+      const known = new Set([...changed, ...rows.map(({ part }) => part as Part)].map(({ id }) => id));
+      const there = new Set<string>();
       let found: Row[] = [];
-      for (const [id, kept] of lying) {
-        if (known.has(String(id))) continue;
-        const slice: Part = { id, rows: [], kept: true };
-        slice.rows = kept.map(({ id, who, text }) => ({ id, who, text, bytes: byteLength(text), since: clockwork.ticks(), fate: "disk", found: true, part: slice }));
-        if (!kept.length) changed.add(slice);
-        counts.recovered += kept.length;
-        found = found.concat(slice.rows);
+      for (const { id, text } of slices) {
+        // What lies on disk was written by anyone who can run script here.
+        const texts = String(text).split("\n");
+        texts.forEach((text) => there.add(text));
+        if (known.has(id)) continue;
+        const part: Part = { id, rows: [], kept: true };
+        part.rows = texts.map((text) => ({ since: clockwork.ticks(), fate: "disk", found: true, part, ...guard(() => describe(JSON.parse(text) as WireEvent, text)) }) as Row);
+        found = found.concat(part.rows);
       }
+      end(rows.filter((row) => row.fate === "disk" && !row.leaving && !there.has(row.text)), () => "elsewhere");
+      counts.recovered += found.length;
       // They are older than what this page tracks, and make room for it.
       rows = found.concat(rows);
-      end(found.filter(({ id, text }) => !guard(() => (JSON.parse(text) as { event_id: unknown }).event_id === id)), () => "rejected");
+      end(found.filter(({ id }) => typeof id !== "string"), () => "rejected");
       makeRoom();
     },
     end,
     settle,
-    clear(fate) {
+    empty(fate) {
       make();
       end(rows, () => fate);
       changed.clear();
-      guard(() => disk?.clear());
+      guard(() => disk?.empty());
     },
     rows: () => rows,
     waiting: () => rows.length + fresh.length,

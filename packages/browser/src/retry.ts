@@ -1,4 +1,6 @@
 /** What an answer means for a batch, and how long to wait. Pure. */
+import type { Config } from "./config";
+import { guard } from "./guard";
 
 /** With less, an outage of 8 s would see more than four requests in more than one of a hundred pages. */
 export const FIRST_MS = 4_000;
@@ -15,43 +17,31 @@ export function retryAfter(header: string | null | undefined, now: number): numb
   return wait > 0 ? Math.min(MOST_ASKED_MS, wait) : undefined;
 }
 
-export type Status = "accepted" | "duplicate" | "rejected" | "dropped" | "retry";
+export type Status = "accepted" | "duplicate" | "rejected" | "dropped" | "retry" | "refused";
 
-export type Verdict =
-  | { statuses: Status[]; killed: boolean; version: unknown }
-  /** Send the whole batch again, under the same ids. */
-  | "again"
-  /** Too large: send half of it. */
-  | "halve"
-  /** Final: the service will never take this. */
-  | "refused";
-
-const NOT_ACCEPTED: readonly string[] = ["duplicate", "rejected", "dropped", "retry"];
+const STATUSES: readonly Status[] = ["accepted", "duplicate", "rejected", "dropped", "retry"];
 
 /**
  * An answer settles a batch only when it can be read, its five counts sum to the events sent, and what it lists says the
  * same as its counts. A count alone does not tell which event to keep.
  */
-function settle(body: string, events: number): Verdict {
-  const answer = JSON.parse(body) as Record<string, unknown>;
-  const statuses = new Array<Status>(events).fill("accepted");
-  for (const result of answer["results"] as { index: number; status: Status }[]) {
-    if (statuses[result.index] !== "accepted" || !NOT_ACCEPTED.includes(result.status)) return "again";
-    statuses[result.index] = result.status;
+function settle(body: string, statuses: Status[], heard: (config: Config) => void): Status[] | undefined {
+  const answer = JSON.parse(body) as Record<Status, number> & { results: { index: number; status: Status }[]; config?: Config };
+  for (const { index, status } of answer.results) {
+    if (statuses[index] !== STATUSES[0] || !STATUSES.includes(status)) return undefined;
+    statuses[index] = status;
   }
-  const agrees = ["accepted", ...NOT_ACCEPTED].every((name) => answer[name] === statuses.filter((status) => status === name).length);
-  const { kill, version } = (answer["config"] ?? {}) as { kill?: unknown; version?: unknown };
-  return agrees ? { statuses, killed: kill === true, version } : "again";
+  if (STATUSES.some((name) => answer[name] !== statuses.filter((status) => status === name).length)) return undefined;
+  heard(answer.config ?? {});
+  return statuses;
 }
 
-/** `status` 0 means that no answer came. */
-export function judge(status: number, body: string | undefined, sent: readonly unknown[]): Verdict {
-  if (status === 413) return sent.length > 1 ? "halve" : "refused";
-  if (status < 200 || status >= 500 || [408, 425, 429].includes(status)) return "again";
-  if (status >= 300) return "refused";
-  try {
-    return settle(body as string, sent.length);
-  } catch {
-    return "again";
-  }
+/**
+ * What became of each event; undefined where nothing is settled: then all go again, under the same ids, and half as many at
+ * once after a 413. `refused` is final too: the service will never take these. `status` 0 means that no answer came.
+ */
+export function judge(status: number, body: string | undefined, events: number, heard: (config: Config) => void): Status[] | undefined {
+  const all = (status: Status): Status[] => new Array<Status>(events).fill(status);
+  if (status === 413 ? events < 2 : status >= 300 && status < 500 && ![408, 425, 429].includes(status)) return all("refused");
+  return status >= 200 && status < 300 ? guard(() => settle(body as string, all("accepted"), heard)) : undefined;
 }

@@ -26,13 +26,14 @@ export interface Answer {
 export interface Transport {
   envelope(rows: readonly { text: string }[], receipts: readonly Receipt[]): string;
   /** Never rejects. */
-  send(body: string, keepalive: boolean): Promise<Answer>;
+  post(body: string, keepalive: boolean): Promise<Answer>;
   /** Asks for the token of the signed-in user, and keeps it in memory for the page's last request. */
   refreshToken(): Promise<void>;
 }
 
 export interface Service {
-  endpoint(): string;
+  /** Where batches go now. */
+  there(): string;
   writeKey: string;
   getToken: (() => string | undefined | null | Promise<string | undefined | null>) | undefined;
   /** What the batch says about the SDK itself. */
@@ -41,7 +42,7 @@ export interface Service {
   spend<T>(work: () => T): T;
 }
 
-export function createTransport({ endpoint, writeKey, getToken, health, spend }: Service, clockwork: Clockwork): Transport {
+export function createTransport({ there, writeKey, getToken, health, spend }: Service, clockwork: Clockwork): Transport {
   let token: string | undefined | null;
   let { pack } = clockwork;
 
@@ -57,14 +58,14 @@ export function createTransport({ endpoint, writeKey, getToken, health, spend }:
         });
         return `{"events":[${rows.map(({ text }) => text).join()}],${rest.slice(1)}`;
       }),
-    async send(body, keepalive) {
+    async post(body, keepalive) {
       const halt = new AbortController();
       const packer = keepalive || body.length < PACK_CHARACTERS ? undefined : pack;
       const found: Answer = { status: 0 };
       const ask = async (): Promise<void> => {
         const packed = packer ? await packer(body) : body;
         const answer = await spend(() =>
-          clockwork.fetch(endpoint(), {
+          clockwork.fetch(there(), {
             method: "POST",
             body: packed,
             headers: { "Content-Type": "text/plain", ...(packer && { "Content-Encoding": "gzip" }) },

@@ -10,6 +10,13 @@ const entries = { "": "createAnalytics,BackendAnalyticsClient", "/react": "Analy
 
 const node = (kind, code) => execFileSync(process.execPath, [`--input-type=${kind}`, "-e", code], { cwd: folder, encoding: "utf8" });
 
+describe("the script for a tag", () => {
+  it("asks the browser to compile it whole as it comes in, so that the first call need not", () => {
+    // The browser reads this in the first line alone.
+    expect(readFileSync(new URL("../dist/twintrack.global.js", import.meta.url), "utf8").split("\n")[0]).toBe("//# allFunctionsCalledOnLoad");
+  });
+});
+
 describe("the package", () => {
   for (const [entry, names] of Object.entries(entries)) {
     it(`@twintrack/browser${entry} loads in plain Node as ESM and as CommonJS`, () => {

@@ -121,12 +121,12 @@ const records = async (factory: IDBFactory): Promise<string[][]> => {
     const request = factory.open(name);
     request.onsuccess = () => resolve(request.result);
   });
-  const found = await new Promise<{ rows?: { id: string }[] }[]>((resolve) => {
+  const found = await new Promise<{ text?: string }[]>((resolve) => {
     const request = database.transaction("slices").objectStore("slices").getAll();
-    request.onsuccess = () => resolve(request.result as { rows?: { id: string }[] }[]);
+    request.onsuccess = () => resolve(request.result as { text?: string }[]);
   });
   database.close();
-  return found.flatMap(({ rows }) => (rows ? [rows.map(({ id }) => id)] : []));
+  return found.flatMap(({ text }) => (text ? [text.split("\n").map((line) => (JSON.parse(line) as { event_id: string }).event_id)] : []));
 };
 
 describe("the events of one slice", () => {

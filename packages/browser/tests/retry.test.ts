@@ -4,20 +4,25 @@ import { backoff, judge, MOST_ASKED_MS, MOST_MS, retryAfter } from "../src/retry
 
 const answer = (counts: object, results: object[] = []): string => JSON.stringify({ batch_id: "b", accepted: 0, duplicate: 0, rejected: 0, dropped: 0, retry: 0, results, config: { version: 1, kill: false }, ...counts });
 
-const sent = (events: number): unknown[] => new Array<unknown>(events).fill({});
+/** What became of so many events, and the configurations that were heard. */
+const judged = (status: number, body: string, events: number) => {
+  const heard: unknown[] = [];
+  return { fates: judge(status, body, events, (config) => heard.push(config)), heard };
+};
+const NOTHING = { fates: undefined, heard: [] };
 
 describe("an answer", () => {
   it.each([0, 408, 425, 429, 500, 502, 503, 504, 599])("of status %i has the batch sent again", (status) => {
-    expect(judge(status, "", sent(3))).toBe("again");
+    expect(judged(status, "", 3)).toEqual(NOTHING);
   });
 
   it.each([400, 401, 403, 404, 415, 422])("of status %i is final", (status) => {
-    expect(judge(status, "", sent(3))).toBe("refused");
+    expect(judged(status, "", 3).fates).toEqual(["refused", "refused", "refused"]);
   });
 
-  it("that says too large halves the batch until one event is left", () => {
-    expect(judge(413, "", sent(2))).toBe("halve");
-    expect(judge(413, "", sent(1))).toBe("refused");
+  it("that says too large settles nothing until one event is left", () => {
+    expect(judged(413, "", 2)).toEqual(NOTHING);
+    expect(judged(413, "", 1).fates).toEqual(["refused"]);
   });
 
   it.each([
@@ -33,12 +38,12 @@ describe("an answer", () => {
     ["names an event twice", answer({ accepted: 1, retry: 2 }, [{ index: 1, status: "retry" }, { index: 1, status: "retry" }])],
     ["has a status nobody knows", answer({ accepted: 2, rejected: 1 }, [{ index: 1, status: "lost" }])],
   ])("that %s settles nothing", (_, body) => {
-    expect(judge(200, body, sent(3))).toEqual("again");
+    expect(judged(200, body, 3)).toEqual(NOTHING);
   });
 
   it("that adds up settles each event by itself", () => {
     const body = answer({ accepted: 1, duplicate: 1, retry: 1 }, [{ index: 0, status: "duplicate" }, { index: 2, status: "retry" }]);
-    expect(judge(200, body, sent(3))).toEqual({ statuses: ["duplicate", "accepted", "retry"], killed: false, version: 1 });
+    expect(judged(200, body, 3)).toEqual({ fates: ["duplicate", "accepted", "retry"], heard: [{ version: 1, kill: false }] });
   });
 });
 

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
-const budgets = { "index.js": 8500, "react.js": 1000, "statsig.js": 750, "gtm.js": 750 };
+const budgets = { "index.js": 8350, "react.js": 1000, "statsig.js": 750, "gtm.js": 750 };
 let over = false;
 for (const [file, most] of Object.entries(budgets)) {
   const size = gzipSync(readFileSync(new URL(`../dist/${file}`, import.meta.url)), { level: 9 }).length;
@@ -11,7 +11,7 @@ for (const [file, most] of Object.entries(budgets)) {
   over ||= size > most;
 }
 
-const entries = { "taps.js": 1600, "mask.js": 1600, "debug.js": 1400, "stub.global.js": 1023 };
+const entries = { "taps.js": 1600, "mask.js": 1600, "debug.js": 1400, "stub.global.js": 1023, "twintrack.global.js": 9750 };
 for (const [file, most] of Object.entries(entries)) {
   const size = gzipSync(readFileSync(new URL(`../dist/${file}`, import.meta.url)), { level: 9 }).length;
   console.log(`${file}: ${size} of ${most} bytes gzip`);
@@ -19,7 +19,7 @@ for (const [file, most] of Object.entries(entries)) {
 }
 
 // A page with both vendors and React, as its bundler makes one file of it; React itself and Statsig's client not counted.
-const MOST_TOGETHER = 10_250;
+const MOST_TOGETHER = 9_900;
 const contents = ["index", "react", "statsig", "gtm"].map((name) => `export * from "../dist/${name}.js";`).join("\n");
 const { outputFiles } = await build({
   stdin: { contents, resolveDir: new URL(".", import.meta.url).pathname },

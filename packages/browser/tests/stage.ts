@@ -35,7 +35,7 @@ const OPEN = {
   share: 1,
   gate: null,
   sampling: { default: 1, events: {} },
-  batch: { events: 20, bytes: 49_152, interval_milliseconds: 2_000 },
+  batch: { events: 50, bytes: 49_152, interval_milliseconds: 2_000 },
   endpoint: null,
 };
 

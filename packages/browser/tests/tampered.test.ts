@@ -6,7 +6,7 @@ import { balance, createStage } from "./stage";
 
 globalThis.IDBKeyRange = IDBKeyRange;
 
-const LANE = "twintrack /api/analytics/events wk 2";
+const LANE = "twintrack /api/analytics/events wk 3";
 
 const open = (factory: IDBFactory, store = "slices"): Promise<IDBDatabase> =>
   new Promise((resolve) => {
@@ -47,21 +47,22 @@ const visit = async (factory: IDBFactory) => {
   return { stage, analytics, id };
 };
 
-const row = (id: string, more: object = {}) => ({ id, who: "[]", text: JSON.stringify({ event_id: id, event_name: "kept", ...more }) });
+const line = (id: string): string => JSON.stringify({ event_id: id, event_name: "kept" });
 
 describe("a record on disk", () => {
   it.each<[string, object, number]>([
-    ["without events", { id: ["p", 1] }, 0],
-    ["of another form", { id: "events", list: [1] }, 0],
-    ["whose events are a text", { id: ["p", 1], rows: "text" }, 1],
-    ["whose events are a number", { id: ["p", 1], rows: 7 }, 1],
-    ["that is empty", { id: ["p", 1], rows: [] }, 0],
-    ["with nothing in place of an event", { id: ["p", 1], rows: [null] }, 1],
-    ["whose event is half written", { id: ["p", 1], rows: [{ id: "x", who: "[]", text: '{"event_id":"x","event' }] }, 1],
-    ["whose event has no text", { id: ["p", 1], rows: [{ id: "x", who: "[]" }] }, 1],
-    ["whose event is an object", { id: ["p", 1], rows: [{ id: "x", who: "[]", text: { event_id: "x" } }] }, 1],
-    ["whose event has another id", { id: ["p", 1], rows: [{ ...row("y"), id: "x" }] }, 1],
-    ["under a key of another form", { id: 5, rows: [null] }, 1],
+    ["without events", { id: ["p", 1] }, 1],
+    ["of another form", { id: "events", list: [1] }, 1],
+    ["of the form before this one", { id: ["p", 1], rows: [{ id: "x", who: "[]", text: line("x") }] }, 1],
+    ["whose events are a number", { id: ["p", 1], text: 7 }, 1],
+    ["whose events are an object", { id: ["p", 1], text: { event_id: "x" } }, 1],
+    ["that is empty", { id: ["p", 1], text: "" }, 1],
+    ["with nothing in place of events", { id: ["p", 1], text: null }, 1],
+    ["whose event is half written", { id: ["p", 1], text: '{"event_id":"x","event' }, 1],
+    ["whose event is a list", { id: ["p", 1], text: "[1]" }, 1],
+    ["whose event has no id", { id: ["p", 1], text: '{"event_name":"kept"}' }, 1],
+    ["whose event has an id of another form", { id: ["p", 1], text: '{"event_id":5}' }, 1],
+    ["under a key of another form", { id: 5, text: "null\nnull" }, 2],
   ])("%s is dropped, and reported where there was an event", async (_, record, events) => {
     const factory = await holding(record);
     const { stage, analytics, id } = await visit(factory);
@@ -72,7 +73,7 @@ describe("a record on disk", () => {
   });
 
   it("with one bad event among good ones loses that one alone", async () => {
-    const factory = await holding({ id: ["p", 1], rows: [row("a"), { id: "x", who: 5, text: "}" }, row("b")] });
+    const factory = await holding({ id: ["p", 1], text: [line("a"), "}", line("b")].join("\n") });
     const { stage, analytics, id } = await visit(factory);
     expect(stage.ids().sort()).toEqual(["a", "b", id].sort());
     expect(analytics.stats()).toMatchObject({ recovered: 3, rejected: 1, sent: 3, queued: 0 });
@@ -80,8 +81,8 @@ describe("a record on disk", () => {
   });
 
   it("that is huge makes room for what the page tracks, and is counted", async () => {
-    const rows = Array.from({ length: 200_000 }, (_, n) => row(`e${n}`));
-    const factory = await holding({ id: ["p", 1], rows });
+    const text = Array.from({ length: 200_000 }, (_, n) => line(`e${n}`)).join("\n");
+    const factory = await holding({ id: ["p", 1], text });
     const { stage, analytics, id } = await visit(factory);
     expect(stage.ids()).toContain(id);
     expect(analytics.stats()).toMatchObject({ recovered: 200_000, dropped: 199_001 });

@@ -30,7 +30,7 @@ class Sampling(msgspec.Struct, frozen=True):
 class BatchSizes(msgspec.Struct, frozen=True):
     """When a client sends what it has collected."""
 
-    events: int = 20
+    events: int = 50
     bytes: int = 49_152
     interval_milliseconds: int = 2_000
 
