@@ -25,9 +25,7 @@ _EMAIL = re.compile(r"[^@\s\x00-\x1f<>\"]{1,64}@[^@\s\x00-\x1f<>\"]{1,189}")
 _HASHER = PasswordHasher()
 # Compared where there is no account, so that the time of an answer does not tell: a salt and a hash of zeros, which no
 # password has. Made of the parameters, since hashing one here costs every command of the CLI a tenth of a second.
-_NOBODY = (
-    f"$argon2id$v=19$m={_HASHER.memory_cost},t={_HASHER.time_cost},p={_HASHER.parallelism}${'A' * 22}${'A' * 43}"
-)
+_NOBODY = f"$argon2id$v=19$m={_HASHER.memory_cost},t={_HASHER.time_cost},p={_HASHER.parallelism}${'A' * 22}${'A' * 43}"
 
 
 class People:
