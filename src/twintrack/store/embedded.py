@@ -78,7 +78,9 @@ class EngineProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(descriptor,),
-            start_new_session=True,  # Ctrl-C in a terminal is for the service, which then drains
+            # Ctrl-C in a terminal is for the service, which then drains. No session of its own: where the kernel groups
+            # processes by session, the engine's nice value would count nothing beside the service (sched(7), autogroup).
+            process_group=0,
         )
         assert process.stdin is not None and process.stdout is not None
         with contextlib.suppress(BrokenPipeError):

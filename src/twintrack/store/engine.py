@@ -41,7 +41,7 @@ _WATCH_SECONDS = 0.25
 _JOIN_SECONDS = 1.5  # a killed service's successor waits for the folder; nothing acknowledged hangs on a query
 _LARGEST_BODY_BYTES = 1 << 30
 # Queries must not take the acceptor's share of a busy machine.
-_NICE = 5
+_NICE = 10
 
 # What the transport itself consumes; the engine knows no such settings.
 _TRANSPORT = frozenset(
