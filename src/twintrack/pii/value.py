@@ -61,7 +61,7 @@ def made_of(value: str) -> _Made:
 
 
 def _is_identifier(value: str) -> bool:
-    """Whether a program names something like this: `confirmPassword`, `new-password`."""
+    """Whether a program names something like this: `confirmPassword`."""
     if not _CAMEL.search(value):
         return False
     return any(part.casefold() in _PARTS for part in _CAMEL_PART.findall(value))
@@ -83,7 +83,7 @@ def is_password(value: str, place: Place) -> bool:
     made = made_of(value)
     letter = made.lower or made.upper or any(c.isalpha() for c in value)
     if not place.near:
-        return len(value) >= 10 and made.kinds >= 3 and made.digit and "://" not in value
+        return made.kinds >= 3 and made.digit and "://" not in value
     if len(value) < 4 or "://" in value or NUMBER_LIKE.search(value):
         return value.isdigit() and len(value) >= 4
     plain = value.rstrip("!?.…")
