@@ -17,8 +17,13 @@ from twintrack.app import Services, build, create_app
 from twintrack.auth import Role
 from twintrack.clock import Clock
 from twintrack.demo import SignInLink
+from twintrack.logs import configure
 from twintrack.settings import load_settings
 from twintrack.testing import ManualClock, wire_event
+
+# Lines as the product writes them: structlog's own ones import modules and open files while they tell of an exception, which
+# ends a thread of ours where there are no descriptors left.
+configure("info", "text", stream=os.fdopen(2, "wb", buffering=0, closefd=False))
 
 # Less where a run is meant to fail: a mutant's service never drains.
 PATIENCE_SECONDS = float(os.environ.get("TWINTRACK_PATIENCE_SECONDS", "120"))

@@ -81,7 +81,7 @@ def test_engine_gives_way_to_the_service_and_stands_in_its_group_of_the_schedule
 
 
 def test_engine_that_finds_no_descriptors_starts_when_there_are_some(
-    service: Service, capsys: pytest.CaptureFixture[str]
+    service: Service, capfd: pytest.CaptureFixture[str]
 ) -> None:
     service.send(events(5))
     service.settle()
@@ -90,7 +90,7 @@ def test_engine_that_finds_no_descriptors_starts_when_there_are_some(
 
     def tried() -> bool:
         nonlocal written
-        written += capsys.readouterr().out
+        written += capfd.readouterr().err
         watching = any(thread.name == "engine-watch" for thread in threading.enumerate())
         return "engine_not_started" in written or not watching
 
