@@ -15,8 +15,9 @@ from tests.query.oracle.crowd import STEPS
 from tests.query.questions import ZONES, maybe, sent
 from tests.query.stage import staged
 from tests.query.test_funnel import CROWD_FILTERS, CROWD_RANGES, many
-from twintrack.control.cohorts import Cohorts
 from twintrack.control.control import Control
+from twintrack.control.erasures import Subject
+from twintrack.control.subjects import remove, rows_of
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
 from twintrack.query.answer import Answers
@@ -134,16 +135,30 @@ def test_cohort_made_of_itself_is_refused(many_people: Asked) -> None:
     assert refused.value.code == "unknown_cohort"
 
 
-def test_persons_who_are_erased_leave_every_list(tmp_path: Any) -> None:
+def test_persons_who_are_erased_leave_every_list_and_take_conditions_on_them_along(tmp_path: Any) -> None:
     control = Control(f"sqlite:///{tmp_path}/control.db", ManualClock(0))
-    kept, here = control.cohorts, Tenancy("shop", "production")
-    kept.put(here, "one", {"any": [{"persons": ["ada", "grace"]}, BUYERS]})
-    kept.put(here, "two", {"persons": ["grace"]})
-    kept.put(Tenancy("other", "production"), "one", {"persons": ["ada"]})
-    assert kept.forget("shop", ["ada"]) == 1
-    assert kept.all(here) == {"one": {"any": [{"persons": ["grace"]}, BUYERS]}, "two": {"persons": ["grace"]}}
-    assert kept.all(Tenancy("other", "production")) == {"one": {"persons": ["ada"]}}
-    assert isinstance(kept, Cohorts)
+    kept, here, elsewhere = control.cohorts, Tenancy("shop", "production"), Tenancy("other", "production")
+    subject = Subject("user", "ada", ["ada", "p_0123456789"], [("production", "browser-of-ada")])
+    on_her = {"property": "user_id", "op": "in", "value": ["grace", "ada"]}
+    stay = {
+        "two": {"persons": ["grace"]},
+        "a team": {"did": {"filter": {"property": "event_metadata.team", "op": "is", "value": "ada"}}},
+    }
+    go = {
+        "condition": {"all": [BUYERS, {"did": {"filter": {"all": [on_her]}}}]},
+        "browser": {"did": {"filter": {"property": "context.x", "op": "contains", "value": "id=browser-of-ada"}}},
+        "ada": BUYERS,
+        "seen by p_0123456789": BUYERS,
+    }
+    for name, definition in {**stay, **go, "one": {"any": [{"persons": ["ada", "grace"]}, BUYERS]}}.items():
+        kept.put(here, name, definition)
+    kept.put(elsewhere, "one", {"persons": ["ada"]})
+    held = rows_of(control.engine, "shop", subject, b"s")["cohorts"]
+    assert {one["name"] for one in held} == {*go, "one"} and all(set(one) == {"environment", "name"} for one in held)
+    with control.engine.begin() as db:
+        assert remove(db, "shop", subject)["cohorts"] == 5
+    assert kept.all(here) == {**stay, "one": {"any": [{"persons": ["grace"]}, BUYERS]}}
+    assert kept.all(elsewhere) == {"one": {"persons": ["ada"]}}
     control.close()
 
 

@@ -2,13 +2,28 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Engine, String, Table, Text, delete, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Row,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from twintrack.clock import Clock
+from twintrack.control.erasures import Subject
 from twintrack.control.tables import metadata
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
@@ -70,22 +85,35 @@ class Cohorts:
                     "there is no such cohort", hint="GET /api/analytics/cohorts", code="unknown_cohort", status=404
                 )
 
-    def forget(self, project: str, persons: Iterable[str]) -> int:
-        """Takes persons off every list of a project: for their erasure. The number of lists that held one."""
-        gone, changed = set(persons), 0
-        with self._engine.begin() as db:
-            for row in db.execute(select(cohorts).where(cohorts.c.project == project)).all():
-                kept = _without(json.loads(row.definition), gone)
-                if json.dumps(kept) == row.definition:
-                    continue
-                here = (
-                    (cohorts.c.project == project)
-                    & (cohorts.c.environment == row.environment)
-                    & (cohorts.c.name == row.name)
-                )
-                db.execute(update(cohorts).where(here).values(definition=json.dumps(kept)))
-                changed += 1
-        return changed
+
+def touched(db: Connection, project: str, subject: Subject) -> list[tuple[Row[Any], Any]]:
+    """Cohorts that name a person, each with what stays of its definition without them.
+
+    None stays where a condition or the cohort's name does it: without the condition it would be another cohort.
+    """
+    found = []
+    for row in db.execute(select(cohorts).where(cohorts.c.project == project)).all():
+        definition = json.loads(row.definition)
+        kept = _without(definition, set(subject.ids))
+        if row.name in subject.ids or subject.named_in(row.name) or _names(kept, subject):
+            kept = None
+        if kept != definition:
+            found.append((row, kept))
+    return found
+
+
+def forget(db: Connection, project: str, subject: Subject) -> int:
+    """Takes a person off every list of a project, and cohorts away that name them otherwise: for their erasure.
+
+    The number of cohorts that did."""
+    found = touched(db, project, subject)
+    for row, kept in found:
+        here = _of(Tenancy(project, row.environment)) & (cohorts.c.name == row.name)
+        if kept is None:
+            db.execute(delete(cohorts).where(here))
+        else:
+            db.execute(update(cohorts).where(here).values(definition=json.dumps(kept)))
+    return len(found)
 
 
 def _of(tenancy: Tenancy) -> Any:
@@ -100,3 +128,13 @@ def _without(part: Any, gone: set[str]) -> Any:
             for key, value in part.items()
         }
     return [_without(one, gone) for one in part] if isinstance(part, list) else part
+
+
+def _names(part: Any, subject: Subject, of_person: bool = False) -> bool:
+    """Whether a condition names the person; a short identifier counts only where a property is one."""
+    if isinstance(part, str):
+        return (of_person and part in subject.ids) or subject.named_in(part)
+    if isinstance(part, dict):
+        of_person = of_person or part.get("property") in ("user_id", "anonymous_id")
+    inside = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    return any(_names(one, subject, of_person) for one in inside)

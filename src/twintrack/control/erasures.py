@@ -46,6 +46,9 @@ class State(StrEnum):
 OPEN = (State.REQUESTED, State.FENCED, State.SPOOL_DONE, State.STORE_DONE, State.ROLLUPS_DONE, State.VENDORS)
 
 
+_LONG = 6  # characters
+
+
 class Subject(msgspec.Struct, frozen=True):
     """Who is erased. Shape: `users` and `anonymous` hold stored forms, raw ones among them."""
 
@@ -53,6 +56,21 @@ class Subject(msgspec.Struct, frozen=True):
     typed: str  # as the request had it; vendors know this one
     users: list[str] = []
     anonymous: list[tuple[str, str]] = []  # (environment, anonymous id)
+
+    @property
+    def ids(self) -> list[str]:
+        return [*self.users, *(anonymous_id for _, anonymous_id in self.anonymous)]
+
+    def named_in(self, text: str) -> bool:
+        """Whether somebody's text names this person. A short identifier stands in many words, so it counts only as a whole
+        text of SQL."""
+        return any((form if len(one) >= _LONG else f"'{form}'") in text for one in self.ids for form in _written(one))
+
+
+def _written(identifier: str) -> set[str]:
+    """As it is, and as text of SQL."""
+    bare = identifier.replace("\\", "\\\\")
+    return {identifier, bare.replace("'", "''"), bare.replace("'", "\\'")}
 
 
 class Progress(msgspec.Struct):

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, and_, delete, false, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, delete, false, or_, select
 
+from twintrack.control.cohorts import cohorts, forget, touched
 from twintrack.control.erasures import Subject
 from twintrack.control.saved import saved_queries
 from twintrack.control.tables import metadata
@@ -11,7 +12,6 @@ from twintrack.control.tombstones import ANONYMOUS, USER, subject_hash
 
 # These are about erasures themselves: hashes, and subjects that are blanked at the end.
 _OURS = ("tombstones", "erasures")
-_LONG = 6  # characters
 
 
 def _tables() -> list[Table]:
@@ -49,29 +49,39 @@ def _by_hash(table: Table, project: str, subject: Subject, secret: bytes) -> Col
 
 
 def rows_of(engine: Engine, project: str, subject: Subject, secret: bytes) -> dict[str, list[dict[str, Any]]]:
-    """Every row about a person, by table."""
+    """Every row about a person, by table. Of what was kept under a name only that: its text may name others too."""
     asked = {table: _mine(table, project, subject) for table in _tables()}
     asked |= {table: _by_hash(table, project, subject, secret) for table in _hashed()}
     with engine.connect() as db:
-        return {
+        rows = {
             table.name: [dict(row._mapping) for row in db.execute(select(table).where(where))]
             for table, where in asked.items()
         }
+        rows[saved_queries.name] = [{"name": name} for name in _naming(db, project, subject)]
+        rows[cohorts.name] = [
+            {"environment": row.environment, "name": row.name} for row, _ in touched(db, project, subject)
+        ]
+        return rows
 
 
 def remove(db: Connection, project: str, subject: Subject) -> dict[str, int]:
-    """Deletes them, and saved queries that name the person; how many, by table."""
+    """Deletes them, and what was kept under a name and names the person; how many, by table."""
     gone = {table.name: db.execute(delete(table).where(_mine(table, project, subject))).rowcount for table in _tables()}
-    mine = saved_queries.c.project == project
-    naming = [row.name for row in db.execute(select(saved_queries).where(mine)) if _names(row, subject)]
+    naming = _naming(db, project, subject)
     if naming:
+        mine = saved_queries.c.project == project
         db.execute(delete(saved_queries).where(mine, saved_queries.c.name.in_(naming)))
         gone[saved_queries.name] = len(naming)
+    lists = forget(db, project, subject)
+    if lists:
+        gone[cohorts.name] = lists
     return gone
 
 
-def _names(saved: Row[Any], subject: Subject) -> bool:
-    """Whether an identifier stands in it; a short one, which stands in many words, only as a whole text of SQL."""
-    said = "\n".join((saved.name, saved.sql, saved.description))
-    ids = [*subject.users, *(anonymous_id for _, anonymous_id in subject.anonymous)]
-    return any((found if len(found) >= _LONG else f"'{found}'") in said for found in ids)
+def _naming(db: Connection, project: str, subject: Subject) -> list[str]:
+    saved = db.execute(select(saved_queries).where(saved_queries.c.project == project)).all()
+    return [
+        row.name
+        for row in saved
+        if row.name in subject.ids or any(map(subject.named_in, (row.name, row.sql, row.description)))
+    ]

@@ -404,9 +404,6 @@ class Eraser:
         with self._control.engine.begin() as db:
             for table, rows in subjects.remove(db, request.project, _subject(request)).items():
                 request.progress.add(f"control/{table}", rows)
-        subject = _subject(request)
-        listed = [*subject.users, *(anonymous_id for _, anonymous_id in subject.anonymous)]
-        request.progress.add("control/cohorts", self._control.cohorts.forget(request.project, listed))
         self._spool.settle_erasure(request.id, request.progress.months)
         self._reached("erasure_settled")
         self._spool.forget_erased(one for one in never_loaded if one[0] == request.project)
