@@ -129,6 +129,17 @@ def test_event_that_cannot_be_masked_is_not_kept() -> None:
     assert SECRET not in verdict.message
 
 
+@pytest.mark.parametrize("name", ["otp", "pin", "password", "verification_code", "cvc"])
+@pytest.mark.parametrize("secret", [4711, 482913, 48291377])
+def test_number_that_is_a_secret_by_its_name_is_masked_like_its_text(name: str, secret: int) -> None:
+    assert masked(event_metadata={"a": {name: secret}}).event_metadata == {"a": {name: "[SECRET]"}}
+
+
+def test_numbers_that_a_program_counts_and_errors_it_numbers_stay() -> None:
+    plain = {"code": 5023, "error_code": 1234, "input_tokens": 48213, "zip": 90210, "price": 1999, "year": 2026}
+    assert masked(event_metadata=plain).event_metadata == plain
+
+
 def test_findings_are_listed_once_each_in_order() -> None:
     found = masked(
         message_content=f"{SECRET} and {SECRET} and 078-05-1120",

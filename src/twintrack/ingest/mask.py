@@ -24,7 +24,8 @@ _TEXTS = (
     "source",
 )
 _KEPT = ("event_name", "locale", "consent", "source")  # what a row is not without; masked, never dropped
-_LEAST_NUMBER = 10**6  # no number that a rule knows is smaller
+_LEAST_NUMBER = 1000  # no number that a rule knows is smaller: a PIN has four digits
+_LEAST_CODE = 10**6  # a smaller number that is called `code` is a program's own, such as an error's
 _IDENTIFIERS = ("user_id", "anonymous_id", "session_id", "thread_id")
 _MOST_VALUES = 2048  # of one event's metadata that are read; garbage can hold thousands, at 20 us each
 _UNREAD = Masked("[REDACTED]", ["crowded"])
@@ -112,7 +113,7 @@ class _Metadata:
             return self.members(value)
         if isinstance(value, list):
             return [item for item in (self._value(name, item) for item in value) if item is not _GONE]
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= _LEAST_NUMBER:
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= _least(name):
             masked = self._read(name, str(abs(int(value))))
             return self._noted(masked) if masked.rules else value
         return value
@@ -127,6 +128,10 @@ class _Metadata:
     def _noted(self, masked: Masked) -> Any:
         self._found.note("event_metadata", masked.rules, quarantine=masked.quarantine)
         return _GONE if masked.drop else masked.text
+
+
+def _least(name: str) -> int:
+    return _LEAST_CODE if name.casefold() == "code" else _LEAST_NUMBER
 
 
 def _free(name: str, taken: dict[str, Any]) -> str:
