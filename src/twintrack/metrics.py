@@ -109,8 +109,14 @@ class Metrics:
         self.events = self._counter(
             "twintrack_ingest_events",
             "Events answered at the door, by status and reason.",
-            "masking_failed at all; rejected above 1 % of accepted (a release sends events the contract does not know)",
+            "rejected above 1 % of accepted (a release sends events the contract does not know)",
             ["status", "reason"],
+        )
+        self.unmasked = self._counter(
+            "twintrack_ingest_unmasked_events",
+            "Events that could not be masked: kept without any text or identifier, under the name masking_failed.",
+            "at all: report it as a bug, or mend the custom rule that fails",
+            [],
         )
         self.masking_reloads = self._counter(
             "twintrack_ingest_masking_rules_reloads",

@@ -44,7 +44,6 @@ class Reason(StrEnum):
     TOO_OLD = "too_old"
     IN_THE_FUTURE = "in_the_future"
     UNVERIFIED_USER = "unverified_user"
-    MASKING_FAILED = "masking_failed"
 
 
 class Refusal(NamedTuple):

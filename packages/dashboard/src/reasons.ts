@@ -22,7 +22,6 @@ const REASONS = new Map<string, string>([
   ["too_old", "Its time lies too far back for live events. Bring older ones in with twintrack import."],
   ["in_the_future", "Its time lies too far ahead. Check the device's clock."],
   ["unverified_user", "This project demands verified users, and no valid token named this one. Send a fresh token."],
-  ["masking_failed", "It could not be masked, so it was not kept. That is a bug of Twintrack: please report it."],
 ]);
 
 /** What a reason means; null for a code this page does not know. */

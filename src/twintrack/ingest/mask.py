@@ -30,6 +30,7 @@ _IDENTIFIERS = ("user_id", "anonymous_id", "session_id", "thread_id")
 _MOST_VALUES = 2048  # of one event's metadata that are read; garbage can hold thousands, at 20 us each
 _UNREAD = Masked("[REDACTED]", ["crowded"])
 _GONE = object()
+UNMASKED = "masking_failed"  # the name of an event that could not be masked
 
 
 class _Found:
@@ -77,6 +78,14 @@ def mask(row: Row, masker: Masker, key: bytes) -> None:
         _without_texts(row)
         found.note("*", ["quarantine"])
     row.masked = found.labels
+
+
+def quarantine(row: Row) -> None:
+    """Leaves of a row that could not be masked its id, its times and its numbers, under a name of ours."""
+    _without_texts(row)
+    row.event_name, row.locale, row.consent, row.source = UNMASKED, "", "", ""
+    row.user_id, row.anonymous_id, row.session_id, row.thread_id = "", "", "", None
+    row.masked = ["*:failed"]
 
 
 def _nothing(value: str, field: str) -> str | None:

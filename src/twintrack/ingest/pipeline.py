@@ -19,7 +19,7 @@ from twintrack.control.tombstones import Marks
 from twintrack.event import Limits, RequestContext, Row, WireEvent, uuid7_milliseconds
 from twintrack.ingest.agreed import Denials, agreed
 from twintrack.ingest.enrich import enrich, happened_at, identify
-from twintrack.ingest.mask import mask
+from twintrack.ingest.mask import mask, quarantine
 from twintrack.ingest.sample import sample
 from twintrack.ingest.seal import Sealing, seal
 from twintrack.ingest.validate import validate
@@ -51,6 +51,7 @@ class Prepared(NamedTuple):
     slabs: list[Slab]
     places: list[int]  # of the slabs' events, in their order
     refusals: dict[int, Refusal]
+    unmasked: int = 0  # of the events that go on: could not be masked, so nothing is left of their texts
 
 
 Step = Callable[[WireEvent, RequestContext, Rules], Refusal | None]
@@ -128,14 +129,13 @@ def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, ru
             places.append(index)
     if not rows:
         return Prepared([], [], refusals)
+    unmasked = 0
     lines = _ENCODER.encode_lines(rows)[:-1]
     suspects = masker.suspects(_of_the_sender(lines, context, masker)) if masker else []
     if suspects or len(lines) > rules.limits.event_bytes:
         bodies = lines.split(b"\n")
-        failed = _mask(rows, bodies, suspects, masker, rules.secret) if masker else {}
-        refused = failed | {
-            i: _too_large(rules.limits) for i, body in enumerate(bodies) if len(body) > rules.limits.event_bytes
-        }
+        unmasked = _mask(rows, bodies, suspects, masker, rules.secret) if masker else 0
+        refused = {i: _too_large(rules.limits) for i, body in enumerate(bodies) if len(body) > rules.limits.event_bytes}
         refusals.update((places[i], refusal) for i, refusal in refused.items())
         kept = [i for i in range(len(rows)) if i not in refused]
         rows, places = [rows[i] for i in kept], [places[i] for i in kept]
@@ -151,7 +151,7 @@ def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, ru
     if rules.sealing is not None:
         lines = seal(rows, lines, rules.sealing, context.received_milliseconds)
     slabs, order = _slabs(rows, lines, context, rules)
-    return Prepared(slabs, places if order is None else [places[i] for i in order], refusals)
+    return Prepared(slabs, places if order is None else [places[i] for i in order], refusals, unmasked)
 
 
 _ERASED = dropped(
@@ -187,20 +187,18 @@ def _of_the_sender(lines: bytes, context: RequestContext, masker: Masker) -> byt
     return lines.replace(_ENCODER.encode([context.ip_address, context.user_agent])[1:-1], b"")
 
 
-def _mask(
-    rows: list[Row], bodies: list[bytes], suspects: list[int], masker: Masker, secret: bytes
-) -> dict[int, Refusal]:
-    """Masks and encodes again the rows with these numbers; those that could not be masked, with the reason."""
-    failed = {}
+def _mask(rows: list[Row], bodies: list[bytes], suspects: list[int], masker: Masker, secret: bytes) -> int:
+    """Masks and encodes again the rows with these numbers; how many could not be masked, of which nothing is left."""
+    failed = 0
     for number in suspects:
         try:
             mask(rows[number], masker, secret)
             bodies[number] = _ENCODER.encode(rows[number])
         except Exception:
-            # Fails closed: whatever went wrong, an event that could not be masked is not kept.
-            failed[number] = rejected(
-                Reason.MASKING_FAILED, "the event could not be masked, so it was not kept; report this as a bug"
-            )
+            # Fails closed, whatever went wrong: the event is counted, and no text of it is kept.
+            failed += 1
+            quarantine(rows[number])
+            bodies[number] = _ENCODER.encode(rows[number])
     return failed
 
 

@@ -74,6 +74,7 @@ class _Judged(NamedTuple):
     places: list[int]  # of the slabs' events, in their order
     refusals: dict[int, Refusal]
     ids: dict[int, str | None]  # of the refusals, where readable
+    unmasked: int
 
 
 class Receiver:
@@ -358,6 +359,7 @@ class Receiver:
         slabs: list[Slab] = []
         places: list[int] = []
         refusals: dict[int, Refusal] = {}
+        unmasked = 0
         for start in range(0, len(batch.elements), _TURN_EVENTS):
             if start:
                 await asyncio.sleep(0)  # a large batch does not hold up its neighbours
@@ -365,6 +367,7 @@ class Receiver:
             slabs += prepared.slabs
             places += [start + place for place in prepared.places] if start else prepared.places
             refusals.update((start + place, refusal) for place, refusal in prepared.refusals.items())
+            unmasked += prepared.unmasked
         ids = {index: _id(batch, index) for index in refusals}
         delivery = Delivery(
             context.tenancy,
@@ -386,6 +389,7 @@ class Receiver:
             places,
             refusals,
             ids,
+            unmasked,
         )
 
     def denials(self, tenancy: Tenancy, secret: bytes) -> Denials | None:
@@ -411,6 +415,8 @@ class Receiver:
         if judged.events > len(refusals):
             counts["accepted"] = judged.events - len(refusals)
             self._metrics.verdict(Status.ACCEPTED, "", counts["accepted"])
+        if judged.unmasked:
+            self._metrics.unmasked.inc(judged.unmasked)
         results = []
         for index, (status, code, message) in sorted(refusals.items()):
             counts[status] += 1
