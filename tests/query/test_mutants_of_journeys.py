@@ -7,6 +7,7 @@ import pytest
 
 from tests.query import (
     test_cohorts,
+    test_earlier,
     test_funnel,
     test_lifecycle,
     test_paths,
@@ -19,8 +20,10 @@ from tests.query.mutated import Mutant, kinds_with
 
 _YEAR = {"from": "2024-02-20", "to": "2024-11-03"}
 _SPRING = {"from": "2024-03-28", "to": "2024-04-02"}
+_LATER = {"from": "2024-03-31", "to": "2024-11-03"}
 _KATHMANDU, _TEHRAN = "Asia/Kathmandu", "Asia/Tehran"
 _PLAN = "event_metadata.plan"
+_PRO = {"property": _PLAN, "value": "pro"}
 _STEPS = [{"event": "home"}, {"event": ["view", "home"]}, {"event": "view"}]
 
 # The questions of each kind that reach all of its parts, and what judges an answer to one.
@@ -56,6 +59,8 @@ CHECKS: dict[str, tuple[list[dict[str, Any]], Callable[..., None]]] = {
                 "unbounded": True,
             },
             {"range": _YEAR, "interval": "week", "periods": 4, "start": {}, "back": {}, "entry": "recurring"},
+            {"range": _LATER, "interval": "week", "periods": 2, "start": {"filter": _PRO}, "back": {}},
+            {"range": _LATER, "interval": "week", "periods": 2, "start": {}, "back": {}, "filter": _PRO},
         ],
         test_retention.check,
     ),
@@ -63,6 +68,7 @@ CHECKS: dict[str, tuple[list[dict[str, Any]], Callable[..., None]]] = {
         [
             {"range": {"from": "2024-03-28", "to": "2024-04-09"}, "interval": "day", "zone": _TEHRAN},
             {"range": _YEAR, "interval": "month", "zone": _KATHMANDU},
+            {"range": {"from": "2024-10-25", "to": "2024-11-03"}, "interval": "day"},
         ],
         test_lifecycle.check,
     ),
@@ -81,6 +87,7 @@ CHECKS: dict[str, tuple[list[dict[str, Any]], Callable[..., None]]] = {
         [
             {"range": _YEAR, "idle_seconds": 250 * 86_400},
             {"range": _YEAR, "idle_seconds": 3_600, "interval": "day", "zone": _KATHMANDU},
+            {"range": {"from": "2024-03-23", "to": "2024-03-29"}},
         ],
         test_threads.check,
     ),
@@ -94,11 +101,13 @@ CHECKS: dict[str, tuple[list[dict[str, Any]], Callable[..., None]]] = {
         ],
         test_cohorts.check,
     ),
+    "people seen before": ([{}], test_earlier.check),
     "people of a funnel": ([test_people_behind.CASES[1][1]], test_people_behind.check_funnel),
     "people of a path": ([test_people_behind.CASES[7][1]], test_people_behind.check_paths),
 }
 _FUNNEL, _RETENTION, _LIFE = "compile/funnel.py", "compile/retention.py", "compile/lifecycle.py"
 _PATHS, _THREADS, _ORDER = "compile/paths.py", "compile/threads.py", "compile/order.py"
+_EARLIER = "compile/earlier.py"
 MUTANTS = [
     Mutant("funnel", _FUNNEL, "{attempt}.1 <= {window}", "{attempt}.1 < {window}"),
     Mutant("funnel", _FUNNEL, "end=of.end + window + 1", "end=of.end"),
@@ -116,12 +125,21 @@ MUTANTS = [
         "retention", _RETENTION, "arrayFilter(b -> b > cohort, returns)", "arrayFilter(b -> b > cohort + 1, returns)"
     ),
     Mutant("retention", _RETENTION, "argMinIf(keys", "argMaxIf(keys"),
-    Mutant("retention", _RETENTION, "span.until(p) if first else", ""),
+    Mutant("retention", _RETENTION, "        rows += f", "        f"),
+    Mutant("retention", _EARLIER, " or of.filter is not None or only is not None", ""),
+    Mutant("retention", _EARLIER, "condition(of.filter, scope, p)]", '"true"]'),
+    Mutant("retention", _EARLIER, "condition(only, scope, p), ", ""),
     Mutant("retention", _RETENTION, "{asked.periods}) + 1)", "{asked.periods}))"),
     Mutant("lifecycle", _LIFE, "asked.interval, before, asked.zone)", 'asked.interval, before, "UTC")'),
     Mutant("lifecycle", _LIFE, "before = b - 1", "before = b - 2"),
     Mutant("lifecycle", _LIFE, "b = first, {new}", "b = first + 1, {new}"),
     Mutant("lifecycle", _LIFE, "asked.zone, -1)", "asked.zone, -2)"),
+    Mutant(
+        "lifecycle",
+        "period.py",
+        "Period(0, self.start, self.zone)",
+        "Period(0, self.start - 30 * 86_400_000, self.zone)",
+    ),
     Mutant("lifecycle", _LIFE, "next != b + 1", "next != b + 2"),
     Mutant("lifecycle", _LIFE, "if(max(bucket < 0), -1, buckets[1])", "buckets[1]"),
     Mutant("stickiness", _LIFE, "arrayUniq(groupArray(toInt16(bucket))) AS n", "count() AS n"),
@@ -131,11 +149,18 @@ MUTANTS = [
     Mutant("paths", _PATHS, "length(kept) <= {asked.steps}", "length(kept) < {asked.steps}"),
     Mutant("paths", _PATHS, "arraySlice(names, 1, {at})", "arraySlice(names, 1, {at} + 1)"),
     Mutant("paths", _PATHS, "ORDER BY count() DESC, event_name)", "ORDER BY count() ASC, event_name)"),
+    Mutant("threads", _THREADS, "[of.before(p), *kept]", "['false', *kept]"),
+    Mutant("threads", _THREADS, "[of.since(p), *kept]", "[of.within(p), *kept]"),
+    Mutant("threads", _THREADS, "groupArraySorted({asked.limit})((-began", "groupArraySorted({asked.limit})((began"),
     Mutant("threads", _THREADS, "questions >= 2", "questions > 2"),
     Mutant("threads", _THREADS, "turn.2 != before", "true"),
     Mutant("threads", _THREADS, "ifNull({role}, 'user') =", "ifNull({role}, 'assistant') ="),
     Mutant("threads", _THREADS, "first, of.zone", 'first, "UTC"'),
     Mutant("threads", _THREADS, "asked.idle_seconds * 1000", "asked.idle_seconds * 60"),
+    Mutant("people seen before", _EARLIER, "first_linked_at < ", "first_linked_at <= "),
+    Mutant("people seen before", _EARLIER, 'return f"{linked} UNION ALL ', 'return f"'),
+    Mutant("people seen before", _EARLIER, "{unlinked} UNION ALL ", ""),
+    Mutant("people seen before", _EARLIER, " UNION ALL {anonymous}", ""),
     Mutant("cohorts", "cohort.py", "count() >= {definition.at_least}", "count() > {definition.at_least}"),
     Mutant("cohorts", "cohort.py", "argMax(holds, place)", "argMin(holds, place)"),
     Mutant("cohorts", "cohort.py", "definition.range, definition.zone", 'definition.range, "UTC"'),

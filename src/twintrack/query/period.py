@@ -94,6 +94,15 @@ class Period(NamedTuple):
         last = instant(self.end - 1).date()
         return f"date <= {p.day(last.isoformat())} AND event_timestamp < {p.moment(self.end)}"
 
+    def before(self, p: Parameters) -> str:
+        """The condition that a row lies before the range."""
+        return Period(0, self.start, self.zone).until(p)
+
+    def since(self, p: Parameters) -> str:
+        """The condition that a row lies inside or after."""
+        first = instant(self.start).date()
+        return f"date >= {p.day(first.isoformat())} AND event_timestamp >= {p.moment(self.start)}"
+
     def words(self) -> str:
         zone = ZoneInfo(self.zone)
         first, last = (instant(m).astimezone(zone).strftime("%Y-%m-%d %H:%M") for m in (self.start, self.end))

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from twintrack.clock import iso
 from twintrack.query import period, words
+from twintrack.query.compile.earlier import earlier
 from twintrack.query.compile.order import place_of, selected
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.filters import condition
@@ -73,17 +74,13 @@ def states(asked: Lifecycle, scope: Scope, p: Parameters, found: list[Bucket]) -
     Shape: a state is its place in `STATES`.
     """
     before = period.following(found[0].start, asked.interval, asked.zone, -1)
+    span = Period(before, found[-1].end, asked.zone)
     bucket = period.index(p, asked.interval, before, asked.zone)
-    # Whether a person is new is known only from all that came before.
-    where = [
-        Period(before, found[-1].end, asked.zone).until(p),
-        condition(asked.filter, scope, p),
-        selected(asked.selection, scope, p),
-    ]
+    where = [span.within(p), condition(asked.filter, scope, p), selected(asked.selection, scope, p)]
     if asked.selection.names:
         where.insert(0, f"event_name IN {p.texts(asked.selection.names)}")
-    at = f"if(event_timestamp < {p.moment(before)}, -1, {bucket})"
-    rows = events(p, [f"{at} AS bucket"], where)
+    ahead = earlier(asked.selection, asked.filter, scope, p, span)
+    rows = f"{events(p, [f'{bucket} AS bucket'], where)} UNION ALL SELECT person, -1 AS bucket FROM ({ahead})"
     new, returning, resurrecting, dormant = range(len(STATES))
     of = (
         f"arrayMap((b, before) -> (b, multiIf(b = first, {new}, before = b - 1, {returning}, {resurrecting})),"

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from twintrack.clock import iso
 from twintrack.query import period, words
+from twintrack.query.compile.earlier import earlier
 from twintrack.query.compile.order import (
     OTHER,
     PLACE,
@@ -97,12 +98,11 @@ def members(asked: Retention, scope: Scope, p: Parameters, found: list[Bucket]) 
     first = asked.entry == "first-time"
     # Who is in which bucket says it all where both events are the same: no order of events is needed.
     same = asked.start == asked.back and not asked.breakdown
-    where = [condition(asked.filter, scope, p), "(started OR came)"]
-    where.insert(0, span.until(p) if first else span.within(p))
-    if first and asked.start.names and asked.back.names:
+    where = [span.within(p), condition(asked.filter, scope, p), "(started OR came)"]
+    if asked.start.names and asked.back.names:
         where.insert(0, f"event_name IN {p.texts(sorted({*asked.start.names, *asked.back.names}))}")
     columns = [
-        f"if(event_timestamp >= {p.moment(span.start)}, {bucket}, -1) AS bucket" if first else f"{bucket} AS bucket",
+        f"{bucket} AS bucket",
         f"{selected(asked.start, scope, p)} AS started",
         f"{selected(asked.back, scope, p)} AS came",
     ]
@@ -110,7 +110,10 @@ def members(asked: Retention, scope: Scope, p: Parameters, found: list[Bucket]) 
         columns += [f"{PLACE} AS place", f"{keys(asked.breakdown, scope)} AS keys"]
     rows = events(p, columns, where)
     if first:
-        rows = f"SELECT * FROM ({rows}) WHERE bucket >= 0 OR started"
+        # Whoever began ahead of the span did so in a bucket of its own, in front of all others.
+        more = "" if same else ", toUInt256(0) AS place, []::Array(String) AS keys"
+        ahead = earlier(asked.start, asked.filter, scope, p, span)
+        rows += f" UNION ALL SELECT person, -1 AS bucket, 1 AS started, 0 AS came{more} FROM ({ahead})"
     begun = _by_bucket(rows, first=first) if same else _by_place(rows, first=first, broken=bool(asked.breakdown))
     return f"SELECT * FROM ({begun}) WHERE cohort >= 0 AND cohort < {cohorts}"
 

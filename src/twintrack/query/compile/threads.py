@@ -18,6 +18,8 @@ from twintrack.query.source import events
 OUTCOMES = ("created", "continued", "completed", "abandoned")
 _MOST_IDLE_SECONDS = 366 * 86_400
 _MOST_EVENTS = 5_000
+# Set and not empty, said so that the index knows granules of which no row is in a thread.
+_IN_A_THREAD = "thread_id > ''"
 _COLUMNS = ("event_id", "at", "event_name", "role", "person", "message_content", "message_length")
 _LISTED = ("thread_id", "person", "began", "last", "outcome", "messages", "answers", "waiting")
 
@@ -71,20 +73,26 @@ def _kind(asked: Threads, scope: Scope, p: Parameters) -> str:
 
 def threads(asked: Threads, scope: Scope, p: Parameters, of: Period) -> str:
     """A SELECT of the threads that began in the period: a row each, moments in milliseconds."""
+    kept = [_IN_A_THREAD, condition(asked.filter, scope, p)]
+    thread = "assumeNotNull(thread_id) AS thread"
     # Only a thread with an event in the range can begin there.
-    inside = [of.within(p), "ifNull(thread_id, '') != ''", condition(asked.filter, scope, p)]
-    there = events(p, ["thread_id"], inside, person=asks_person(asked.filter))
+    there = events(p, [thread], [of.within(p), *kept], person=asks_person(asked.filter))
     rows = events(
         p,
         [
-            "assumeNotNull(thread_id) AS thread",
+            thread,
             f"{PLACE} AS place",
             f"toUInt8({_kind(asked, scope, p)}) AS kind",
             f"{selected(asked.completed, scope, p)} AS done",
             f"{selected(asked.abandoned, scope, p)} AS gave_up",
             "message_length",
         ],
-        ["ifNull(thread_id, '') != ''", condition(asked.filter, scope, p)],
+        [of.since(p), *kept],
+    )
+    # Of what lies before the range it matters only that it is there: such a thread has begun already.
+    before = events(p, [thread], [of.before(p), *kept], person=asks_person(asked.filter))
+    begun = (
+        f"SELECT '' AS person, thread, toUInt256(0) AS place, 0 AS kind, 0 AS done, 0 AS gave_up, NULL FROM ({before})"
     )
     gathered = (
         f"SELECT thread, {moment('min(place)')} AS began, {moment('max(place)')} AS last,"
@@ -92,7 +100,7 @@ def threads(asked: Threads, scope: Scope, p: Parameters, of: Period) -> str:
         " max(gave_up) AS gave_up, countIf(kind = 1) AS questions, countIf(kind = 2) AS answers,"
         " groupArrayIf(assumeNotNull(message_length), kind > 0 AND message_length IS NOT NULL) AS lengths,"
         " arraySort(groupArrayIf((place, kind), kind > 0)) AS said"
-        f" FROM ({rows}) WHERE thread IN (SELECT assumeNotNull(thread_id) FROM ({there})) GROUP BY thread"
+        f" FROM ({rows} UNION ALL {begun}) WHERE thread IN (SELECT thread FROM ({there})) GROUP BY thread"
         f" HAVING began >= {p.whole(of.start)} AND began < {p.whole(of.end)}"
     )
     # The first of each run of questions, and of each run of answers: a wait is from one to the other.
@@ -117,13 +125,6 @@ def _plan(asked: Threads, scope: Scope) -> Plan:
     if asked.interval is not None:
         found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
         statements["trend"] = _trend(asked, scope, of, found[0].start)
-    who = "'[CLAIMED]'" if PERSON in hidden(scope.role) else PERSON
-    if asked.limit:
-        p = Parameters(scope.tenancy)
-        statements["list"] = p.statement(
-            f"SELECT thread, {who}, began, last, outcome, messages, answers, waiting"
-            f" FROM ({threads(asked, scope, p, of)}) ORDER BY began DESC, thread LIMIT {asked.limit}"
-        )
 
     def shape(rows: Any) -> dict[str, Any]:
         row = rows["main"][0]
@@ -152,12 +153,16 @@ def _plan(asked: Threads, scope: Scope) -> Plan:
             answer["interval"], answer["buckets"] = asked.interval, shown(found)
             answer["trend"] = {name: [_cell(asked, b.state, counts.get((k, name))) for k, b in enumerate(found)]
                                for name in OUTCOMES}  # fmt: skip
-        if asked.limit and not asked.floor:
+        if _lists(asked):
             answer["columns"] = list(_LISTED)
-            answer["rows"] = [[r[0], r[1], iso(r[2]), iso(r[3]), *r[4:7], bool(r[7])] for r in rows["list"]]
+            answer["rows"] = [[r[1], r[2], iso(-r[0]), iso(r[3]), *r[4:7], bool(r[7])] for r in row[-1]]
         return answer
 
     return Plan(statements, _definition(asked, of), shape)
+
+
+def _lists(asked: Threads) -> bool:
+    return asked.limit > 0 and not asked.floor
 
 
 def _cell(asked: Threads, state: str, counted: tuple[int, int] | None) -> int | None:
@@ -175,10 +180,13 @@ def _main(asked: Threads, scope: Scope, of: Period) -> Statement:
     def spread(values: str, array: str = "") -> str:
         return f"avg{array}({values}), quantilesExactInclusive{array}(0.5, 0.9)({values})"
 
+    who = "'[CLAIMED]'" if PERSON in hidden(scope.role) else PERSON
+    newest = f"groupArraySorted({asked.limit})((-began, thread, {who}, last, outcome, messages, answers, waiting))"
     return p.statement(
         f"SELECT count(), uniqExactIf(person, person != ''), {outcomes}, {persons}, sum(messages), sum(answers),"
         f" countIf(waiting), {spread('arrayMap(wait -> wait / 1000, waits)', 'Array')}, {spread('messages')},"
-        f" {spread('(last - began) / 1000')}, {spread('lengths', 'Array')} FROM ({threads(asked, scope, p, of)})"
+        f" {spread('(last - began) / 1000')}, {spread('lengths', 'Array')}, {newest if _lists(asked) else '[]'}"
+        f" FROM ({threads(asked, scope, p, of)})"
     )
 
 
