@@ -61,6 +61,13 @@ CHECKS: dict[str, tuple[list[dict[str, Any]], Callable[..., None]]] = {
             {"range": _YEAR, "interval": "week", "periods": 4, "start": {}, "back": {}, "entry": "recurring"},
             {"range": _LATER, "interval": "week", "periods": 2, "start": {"filter": _PRO}, "back": {}},
             {"range": _LATER, "interval": "week", "periods": 2, "start": {}, "back": {}, "filter": _PRO},
+            {
+                "range": {"from": "2024-02-17", "to": "2024-02-22"},
+                "interval": "day",
+                "periods": 3,
+                "start": {},
+                "back": {},
+            },
         ],
         test_retention.check,
     ),
@@ -124,6 +131,8 @@ MUTANTS = [
     Mutant(
         "retention", _RETENTION, "arrayFilter(b -> b > cohort, returns)", "arrayFilter(b -> b > cohort + 1, returns)"
     ),
+    Mutant("retention", "period.py", "or end <= first", ""),
+    Mutant("stickiness", "period.py", 'return "unfinished"', 'return "whole"'),
     Mutant("retention", _RETENTION, "argMinIf(keys", "argMaxIf(keys"),
     Mutant("retention", _RETENTION, "        rows += f", "        f"),
     Mutant("retention", _EARLIER, " or of.filter is not None or only is not None", ""),
@@ -133,7 +142,12 @@ MUTANTS = [
     Mutant("lifecycle", _LIFE, "asked.interval, before, asked.zone)", 'asked.interval, before, "UTC")'),
     Mutant("lifecycle", _LIFE, "before = b - 1", "before = b - 2"),
     Mutant("lifecycle", _LIFE, "b = first, {new}", "b = first + 1, {new}"),
-    Mutant("lifecycle", _LIFE, "asked.zone, -1)", "asked.zone, -2)"),
+    Mutant(
+        "lifecycle",
+        _LIFE,
+        "found[0].start, asked.interval, asked.zone, -1)",
+        "found[0].start, asked.interval, asked.zone, -2)",
+    ),
     Mutant(
         "lifecycle",
         "period.py",

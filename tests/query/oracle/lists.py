@@ -20,7 +20,11 @@ def inside(all_rows: Rows, asked: dict[str, Any], now: datetime) -> Rows:
     """The rows of range and filter, with their person."""
     start, end = calendar.span(asked["range"], asked.get("zone", "UTC"), now)
     rows = [{**row, "person": person} for row, person in zip(all_rows, persons(all_rows), strict=True)]
-    return [row for row in rows if start <= row["event_timestamp"] < end and takes(asked.get("filter"), row)]
+    return [
+        row
+        for row in rows
+        if start <= row["event_timestamp"] < end and takes(asked.get("filter"), row, asked.get("zone", "UTC"))
+    ]
 
 
 def sessions(all_rows: Rows, asked: dict[str, Any], now: datetime) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from twintrack.query.cohort import Definition, belongs, words
 from twintrack.query.compile.statement import Parameters, Plan
+from twintrack.query.period import known
 from twintrack.query.question import Question
 from twintrack.query.scope import Scope, refused
 from twintrack.query.source import events
@@ -27,7 +28,9 @@ class Cohorts(Question):
 
         def shape(rows: Any) -> dict[str, Any]:
             everyone, inside = rows["main"][0]
-            return {"persons": None if 0 < inside < self.floor else inside, "everyone": everyone}
+            # It is asked of ever: where some of that has expired, nobody left does not mean that there was nobody.
+            kept = known(inside, "expired" if scope.complete_milliseconds else "whole")
+            return {"persons": None if 0 < inside < self.floor else kept, "everyone": everyone}
 
         said = f"the cohort {self.cohort}" if self.definition is None else words(self.definition)
         return Plan({"main": counted}, f"Persons with any event: {said}.", shape)

@@ -189,7 +189,7 @@ def _actors(asked: Funnel, scope: Scope, p: Parameters, point: Any) -> str:
         if asked.interval is None:
             raise refused("the answer has no trend", "ask with an `interval`", "no_actors")
         of = asked.period(scope)
-        found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+        found = period.buckets(of, asked.interval, scope)
         bucket = found[place_of(point.row, len(found), "bucket")]
         until = Range.model_validate({"from": iso(max(bucket.start, of.start)), "to": iso(min(bucket.end, of.end))})
         asked = asked.model_copy(update={"range": until})
@@ -203,24 +203,26 @@ def _plan(asked: Funnel, scope: Scope) -> Plan:
     statements = {"main": _main(asked, scope, of)}
     found = None
     if asked.interval is not None:
-        found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+        found = period.buckets(of, asked.interval, scope)
         statements["trend"] = _trend(asked, scope, of, found[0].start)
+
+    state = period.state_of(of, scope)
 
     def shape(rows: Any) -> dict[str, Any]:
         total, *groups = rows["main"] or [None]
         answer: dict[str, Any] = {
             "zone": asked.zone,
             "range": {"from": iso(of.start), "to": iso(of.end)},
-            **_shaped(asked, total),
+            **_shaped(asked, total, state),
         }
         if asked.breakdown:
-            answer["groups"] = [{**shown_group(g[0]), **_shaped(asked, g)} for g in groups]
+            answer["groups"] = [{**shown_group(g[0]), **_shaped(asked, g, state)} for g in groups]
         if found is not None:
             counts = {row[0]: row[1:] for row in rows["trend"]}
             answer["interval"] = asked.interval
             answer["buckets"] = shown(found)
             answer["trend"] = [
-                None if b.state == "gap" else _withheld(asked, counts.get(n, [0] * len(asked.steps)))
+                None if b.state == "gap" else _withheld(asked, counts.get(n, [0] * len(asked.steps)), b.state)
                 for n, b in enumerate(found)
             ]
         return answer
@@ -253,14 +255,14 @@ def _trend(asked: Funnel, scope: Scope, of: Period, first: int) -> Statement:
     )
 
 
-def _withheld(asked: Funnel, counts: list[int]) -> list[int | None]:
-    return [None if 0 < n < asked.floor else n for n in counts]
+def _withheld(asked: Funnel, counts: list[int], state: str) -> list[int | None]:
+    return [None if 0 < n < asked.floor else period.known(n, state) for n in counts]
 
 
-def _shaped(asked: Funnel, row: list[Any] | None) -> dict[str, Any]:
+def _shaped(asked: Funnel, row: list[Any] | None, state: str) -> dict[str, Any]:
     count = len(asked.steps)
     cells: list[Any] = row[1:] if row is not None else [*[0] * count, *[None, [None, None]] * count]
-    counts = _withheld(asked, cells[:count])
+    counts = _withheld(asked, cells[:count], state)
     waits = cells[count:]
     steps = []
     for k, step in enumerate(asked.steps):

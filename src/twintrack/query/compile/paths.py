@@ -9,6 +9,7 @@ from twintrack.query import words
 from twintrack.query.compile.order import MOST_TAGS, Per, check_floor, hashed, needs_person, tag, tagged, unit
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import condition
+from twintrack.query.period import known, state_of
 from twintrack.query.question import RangedQuestion
 from twintrack.query.scope import Scope, refused
 from twintrack.query.source import NOBODY, events
@@ -131,11 +132,12 @@ def _plan(asked: Paths, scope: Scope) -> Plan:
     main = _main(asked, scope)
     of = asked.period(scope)
 
+    state = state_of(of, scope)
     edges = "leave" if asked.end is None else "enter"
 
     def shape(rows: Any) -> dict[str, Any]:
         def kept(n: int) -> int | None:
-            return None if 0 < n < asked.floor else n
+            return None if 0 < n < asked.floor else known(n, state)
 
         nodes: dict[tuple[int, str], list[int]] = {}
         links, whole = [], []

@@ -15,7 +15,7 @@ from twintrack.query.catalog import property_of
 from twintrack.query.compile.order import PLACE, hashed
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.filters import asks_person, condition
-from twintrack.query.period import Bucket, Unit
+from twintrack.query.period import Bucket, Period, Unit
 from twintrack.query.question import RangedQuestion, shown
 from twintrack.query.scope import Scope
 from twintrack.query.source import NOBODY, events
@@ -41,7 +41,7 @@ class Sessions(RangedQuestion):
     def plan(self, scope: Scope) -> Plan:
         of = self.period(scope)
         unit = self.interval or periods.fitting(of)
-        steps = periods.buckets(of, unit, scope.now_milliseconds, scope.first_milliseconds)
+        steps = periods.buckets(of, unit, scope)
         p = Parameters(scope.tenancy)
         # All tables of the answer in one pass: the sessions are what is dear.
         step = periods.index(p, unit, steps[0].start, self.zone, "began")
@@ -56,8 +56,12 @@ class Sessions(RangedQuestion):
             f" last event, events; the {self.top} commonest {self.by} of first and last events;"
             f" {words.conditions(self, of)}."
         )
+        state = periods.state_of(of, scope)
         return Plan(
-            {"main": main}, definition, lambda rows: self._shape(rows["main"], unit, steps), reads=(of.start, of.end)
+            {"main": main},
+            definition,
+            lambda rows: self._shape(rows["main"], unit, of, steps, state),
+            reads=(of.start, of.end),
         )
 
     def _each(self, scope: Scope, p: Parameters, *, whose: bool = False) -> str:
@@ -78,21 +82,21 @@ class Sessions(RangedQuestion):
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
         return f"SELECT DISTINCT who AS person FROM ({self._each(scope, p, whose=True)}) WHERE who != ''"
 
-    def _shape(self, rows: Any, unit: Unit, steps: list[Bucket]) -> dict[str, Any]:
+    def _shape(self, rows: Any, unit: Unit, of: Period, steps: list[Bucket], state: str) -> dict[str, Any]:
         tables: dict[int, list[Any]] = {table: [] for table in (_STEP, _ENTRY, _EXIT, _TOTAL)}
         for table, step, entry, exit_, *cells in rows:
             tables[table].append(({_STEP: step, _ENTRY: entry, _EXIT: exit_}.get(table), *cells))
         known = {row[0]: row[1:] for row in tables[_STEP]}
         numbers: dict[str, list[Any]] = {name: [] for name in _NAMES}
         for step, bucket in enumerate(steps):
-            cells = self._told(known.get(step, _NONE))
+            cells = self._told(known.get(step, _NONE), bucket.state)
             for name, cell in zip(_NAMES, cells, strict=True):
-                numbers[name].append(None if bucket.state == "gap" else cell)
-        total = self._told(tables[_TOTAL][0][1:] if tables[_TOTAL] else _NONE)
+                numbers[name].append(cell)
+        total = self._told(tables[_TOTAL][0][1:] if tables[_TOTAL] else _NONE, state)
         return {
             "interval": unit,
             "zone": self.zone,
-            "range": {"from": iso(steps[0].start), "to": iso(steps[-1].end)},
+            "range": {"from": iso(of.start), "to": iso(of.end)},
             "buckets": shown(steps),
             "series": [
                 {"name": name, "values": values, "total": t}
@@ -108,9 +112,11 @@ class Sessions(RangedQuestion):
             },
         }
 
-    def _told(self, row: Any) -> list[Any]:
+    def _told(self, row: Any, state: str) -> list[Any]:
         """The numbers of one step; those of fewer people than the floor are withheld."""
         sessions, people = row[0], row[5]
+        if periods.known(sessions, state) is None:
+            return [None] * 5
         if sessions == 0:
             return [0, 0, None, None, None]
         return [None] * 5 if self.floor and people < self.floor else list(row[:5])

@@ -59,7 +59,7 @@ class Threads(RangedQuestion):
         if point.step is not None:
             if self.interval is None:
                 raise refused("the answer has no trend", "ask with an `interval`", "no_actors")
-            found = period.buckets(of, self.interval, scope.now_milliseconds, scope.first_milliseconds)
+            found = period.buckets(of, self.interval, scope)
             bucket = found[place_of(point.step, len(found), "bucket")]
             where.append(f"began >= {p.whole(bucket.start)} AND began < {p.whole(bucket.end)}")
         return f"SELECT DISTINCT person FROM ({threads(self, scope, p, of)}) WHERE {' AND '.join(where)}"
@@ -123,8 +123,9 @@ def _plan(asked: Threads, scope: Scope) -> Plan:
     statements = {"main": _main(asked, scope, of)}
     found = None
     if asked.interval is not None:
-        found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+        found = period.buckets(of, asked.interval, scope)
         statements["trend"] = _trend(asked, scope, of, found[0].start)
+    state = period.state_of(of, scope)
 
     def shape(rows: Any) -> dict[str, Any]:
         row = rows["main"][0]
@@ -133,13 +134,16 @@ def _plan(asked: Threads, scope: Scope) -> Plan:
         outcomes = dict(zip(OUTCOMES, row[2 : 2 + n], strict=True))
         held = {name: 0 < count < asked.floor for name, count in zip(OUTCOMES, row[2 + n : 2 + 2 * n], strict=True)}
         rest = row[2 + 2 * n :]
-        withheld = 0 < people < asked.floor
+        # Where events have expired, no thread that is left does not mean that there was none.
+        withheld = 0 < people < asked.floor or period.known(row[0], state) is None
         answer: dict[str, Any] = {
             "zone": asked.zone,
             "range": {"from": iso(of.start), "to": iso(of.end)},
             "threads": None if withheld else row[0],
             "persons": None if withheld else people,
-            "outcomes": {name: None if withheld or held[name] else count for name, count in outcomes.items()},
+            "outcomes": {
+                name: None if withheld or held[name] else period.known(count, state) for name, count in outcomes.items()
+            },
         }
         names = ("messages", "answers", "waiting")
         answer |= {name: None if withheld else value for name, value in zip(names, rest[:3], strict=True)}
@@ -166,10 +170,8 @@ def _lists(asked: Threads) -> bool:
 
 
 def _cell(asked: Threads, state: str, counted: tuple[int, int] | None) -> int | None:
-    if state == "gap":
-        return None
     count, people = counted or (0, 0)
-    return None if 0 < people < asked.floor else count
+    return None if 0 < people < asked.floor else period.known(count, state)
 
 
 def _main(asked: Threads, scope: Scope, of: Period) -> Statement:
