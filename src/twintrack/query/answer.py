@@ -87,7 +87,8 @@ class Answers:
         self, question: Question, principal: Principal, scope: Scope, *, shown: bool = False
     ) -> dict[str, Any]:
         started = time.perf_counter()
-        plan = question.plan(scope)
+        # On a thread: a question may be long, and events come in on the loop's.
+        plan = await asyncio.to_thread(question.plan, scope)
         # Who is of a cohort may change with events of any time, whatever the question itself reads.
         reads = None if '"cohort":' in question.model_dump_json() else plan.reads
         version = await self._executor.version(_months(reads)) if self._kept else ""
