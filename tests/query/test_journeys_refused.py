@@ -280,3 +280,33 @@ def test_stored_form_of_an_identifier_is_told_to_nobody_who_sees_no_people(servi
     assert (status, kept["definition"]["has"]["value"]) == (200, form)
     assert asks("PUT", "cohorts", {"name": "mail", "definition": of_metadata})[1]["error"]["code"] == "masked_value"
     assert asks("PUT", "cohorts", {"name": "078-05-1120", "definition": {"did": {}}})[0] == 400
+
+
+def test_identifier_is_asked_about_as_it_was_sent_by_who_sees_people_alone(service: Service) -> None:
+    asks, mail = _Asking(service), "Ada@example.com"
+    thread = {"event_name": "message_sent", "message_content": "hello", "thread_id": f"about {mail}"}
+    service.send([wire_event(user_id=mail, anonymous_id=mail, **thread)], service.server_key)
+    service.send([wire_event(user_id="grace", anonymous_id="b1")], service.server_key)
+    service.settle()
+    form = pseudonym(mail, service.services.control.project(service.project).secret)
+
+    def count(condition: Any, key: str = "") -> int:
+        filtered = {"filter": {"property": "anonymous_id", **condition}}
+        found: int = asks("POST", "query/trends", filtered, key)[1]["series"][0]["total"]
+        return found
+
+    for person in (mail, form):
+        timeline = asks("POST", "query/users", {"person": person})[1]
+        assert timeline["summary"]["events"] == 1 and [row[4] for row in timeline["rows"]] == [form]
+        assert [row[0] for row in asks("POST", "query/users", {"search": person})[1]["rows"]] == [form]
+        assert asks("POST", "query/cohorts", {"definition": {"persons": [person]}})[1]["persons"] == 1
+        assert count({"property": "user_id", "value": person}) == 1
+        assert count({"property": "person", "operator": "!=", "value": person}) == 1
+        assert count({"operator": "in", "value": ["b1", person]}) == 2
+        assert count({"operator": "not in", "value": [person]}) == 1
+    assert len(asks("POST", "query/threads", {"thread": thread["thread_id"]})[1]["rows"]) == 1
+    # A role that sees no people learns of no address whether it is there: what it types is compared as it is.
+    analyst = service.key_of(Role.ANALYST)
+    assert count({"value": mail}, analyst) == 0 and count({"value": form}, analyst) == 1
+    assert count({"operator": "!=", "value": mail}, analyst) == 2
+    assert asks("POST", "query/threads", {"thread": thread["thread_id"]}, analyst)[1]["rows"] == []

@@ -112,7 +112,7 @@ def belongs(definition: Definition, scope: Scope, p: Parameters, depth: int = 0)
         case Listed():
             # To name a person is to ask who somebody is, under whatever name the list is kept.
             property_of(PERSON, scope)
-            return f"(person != '' AND person IN {p.texts(definition.persons)})"
+            return f"(person != '' AND person IN {p.texts(scope.stored(definition.persons))})"
         case Did():
             return f"person IN ({_did(definition, scope, p)})"
         case Has():

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from twintrack.clock import milliseconds_of
-from twintrack.query.catalog import Property, property_of
+from twintrack.query.catalog import IDENTIFIERS, Property, property_of
 from twintrack.query.compile.statement import Parameters
 from twintrack.query.scope import Scope, refused
 
@@ -39,6 +39,7 @@ Operator = Literal[
     "=", "!=", "in", "not in", "contains", "matches", "is set", "is not set", "<", "<=", ">", ">=", "between"
 ]
 _ORDER = {"<", "<=", ">", ">="}
+_EQUALITY = {"=", "!=", "in", "not in"}
 
 
 class Condition(BaseModel):
@@ -127,7 +128,7 @@ def condition(asked: Filter | None, scope: Scope, p: Parameters, depth: int = 0)
                 raise refused("there is no such cohort", "GET /api/analytics/cohorts lists them", "unknown_cohort")
             return scope.cohorts[asked.cohort](scope, p)
     only_whether_set = asked.operator in ("is set", "is not set")
-    return _compared(asked, property_of(asked.property, scope, only_whether_set=only_whether_set), p)
+    return _compared(asked, property_of(asked.property, scope, only_whether_set=only_whether_set), scope, p)
 
 
 def asks_person(asked: Filter | None) -> bool:
@@ -178,7 +179,7 @@ def _joined(joint: str, none: str, parts: list[str]) -> str:
     return "(" + joint.join(parts) + ")" if parts else none
 
 
-def _compared(asked: Condition, of: Property, p: Parameters) -> str:
+def _compared(asked: Condition, of: Property, scope: Scope, p: Parameters) -> str:
     operator, value = asked.operator, asked.value
     if operator in ("is set", "is not set"):
         if value is not None:
@@ -205,6 +206,8 @@ def _compared(asked: Condition, of: Property, p: Parameters) -> str:
             return f"ifNull(position({of.text}, {p.text(value)}) > 0, false)"
         return f"ifNull(match({of.text}, {p.text(_pattern(value))}), false)"
     kind = asked.type or _kind(values, of)
+    if kind == "text" and of.name in IDENTIFIERS and operator in _EQUALITY:
+        values, several = scope.stored([_as_text(v) for v in values]), True
     if kind == "text" and of.never_null and operator in ("=", "!=", "in", "not in") and all(values):
         # The bare column: the engine's order and indexes serve it.
         said = f"{of.raw} IN {p.texts([_as_text(v) for v in values])}" if values else "false"

@@ -38,17 +38,22 @@ class Point(BaseModel):
     model_config = ConfigDict(extra="forbid")
     series: str = Field("A", max_length=50)
     step: int | None = Field(None, ge=0, description="Place in `buckets` or `steps`; without it the whole range.")
-    group: list[str | None] | None = Field(None, max_length=3, description="`breakdown` of the series.")
+    group: list[str | None] | None = Field(
+        None, max_length=10, description="`breakdown` of the series, a value, or the names of a path."
+    )
     other: bool = Field(False, description="The group of the rest.")
     comparison: bool = False
     outcome: str | None = Field(
-        None, max_length=50, description="Such as `converted` or `dropped`, where a kind has them."
+        None, max_length=50, description="Such as `converted`, `dropped` or `bounced`, where a kind has them."
     )
     row: int | None = Field(None, ge=0, description="Place of the row, where a kind has rows and steps.")
 
 
 class Actors(Question):
-    """The people behind a number of another answer, page by page."""
+    """The people behind a number of another answer, page by page.
+
+    `first`, `last` and `events` are of all that a person did in the time that the number is told from.
+    """
 
     of: Of
     point: Point = Field(default_factory=lambda: Point.model_validate({}))
@@ -64,7 +69,8 @@ class Actors(Question):
         if self.after:
             (person,) = cursor.read(self.after, str)
             after = f"WHERE person > {p.text(person)}"
-        seen = [asked.period(scope).within(p)] if isinstance(asked, RangedQuestion) else []
+        stretch = asked.stretch(scope, self.point)
+        seen = [stretch.within(p)] if stretch is not None else []
         detail = (
             "SELECT person, toUnixTimestamp64Milli(min(event_timestamp)) AS first,"
             " toUnixTimestamp64Milli(max(event_timestamp)) AS last, count() AS events"

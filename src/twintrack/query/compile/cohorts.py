@@ -33,7 +33,9 @@ class Cohorts(Question):
         return Plan({"main": counted}, f"Persons with any event: {said}.", shape)
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
-        rows = events(p, ["event_name"], ["person != ''", self._belongs(scope, p)])
+        """With the outcome `everyone` all who have an event."""
+        belongs = "true" if point.outcome == "everyone" else self._belongs(scope, p)
+        rows = events(p, ["event_name"], ["person != ''", belongs])
         return f"SELECT DISTINCT person FROM ({rows})"
 
     def _belongs(self, scope: Scope, p: Parameters) -> str:

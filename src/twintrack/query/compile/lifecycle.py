@@ -38,6 +38,11 @@ class Lifecycle(RangedQuestion):
         state = STATES.index(point.outcome)
         return f"SELECT person FROM ({states(self, scope, p, found)}) WHERE bucket_shown = {step} AND state = {state}"
 
+    def stretch(self, scope: Scope, point: Any) -> Period | None:
+        """From the bucket before the first on: who is dormant there was active in that one."""
+        found = whole(self, scope)
+        return Period(period.following(found[0].start, self.interval, self.zone, -1), found[-1].end, self.zone)
+
 
 class Stickiness(RangedQuestion):
     """On how many days, weeks or months of the range people were active."""
@@ -51,8 +56,10 @@ class Stickiness(RangedQuestion):
         return _stickiness(self, scope)
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
-        """`step` is a place in `exactly`, or in `at_least` with the outcome `at_least`."""
+        """`step` is a place in `exactly`, or in `at_least` with the outcome `at_least`; without it: `persons`."""
         found = stick_buckets(self, scope)
+        if point.step is None:
+            return f"SELECT person FROM ({active(self, scope, p, found)})"
         step = place_of(point.step, len(found), "number of buckets")
         least = ">=" if point.outcome == "at_least" else "="
         return f"SELECT person FROM ({active(self, scope, p, found)}) WHERE n {least} {step + 1}"

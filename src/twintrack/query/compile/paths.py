@@ -95,17 +95,31 @@ def walks(asked: Paths, scope: Scope, p: Parameters, *, whose: bool = False) -> 
 
 def _actors(asked: Paths, scope: Scope, p: Parameters, point: Any) -> str:
     """`step` is a place, counted back from the asked event with `to`; `group` a name there, or the source and target of a
-    link from there (null for other)."""
+    link from there (null for other); the outcome `leave` (with `to`: `enter`) those who end (begin) there. With the outcome
+    `path`, `group` is all of a path's names."""
     walked = walks(asked, scope, p, whose=True)
-    names = point.group or []
-    if len(names) > 2 or (point.step is None) != (not names):
-        raise refused("a point of paths is a place and a name, or two", "send `step` and `group`", "no_actors")
+    names, edge = point.group or [], "leave" if asked.end is None else "enter"
     where = ["person != ''"]
-    if names:
+    if point.outcome == "path" and names and point.step is None:
+        where.append(f"places = {p.texts(['' if name is None else '=' + name for name in names])}")
+    elif (
+        len(names) > 2
+        or (point.step is None) != (not names)
+        or point.outcome not in (None, edge)
+        or (point.outcome == edge and len(names) != 1)
+    ):
+        raise refused(
+            f"a point of paths is a place and a name, or two, or with the outcome `{edge}` one; or a whole path",
+            "send `step` and `group`; of a path the outcome `path` and its names as `group`",
+            "no_actors",
+        )
+    elif names:
         at = f"{point.step + 1}" if asked.end is None else f"toInt64(length(places)) - {point.step}"
         where += [f"{at} >= 1", f"{at} + {len(names) - 1} <= length(places)"]
         for n, name in enumerate(names):
             where.append(f"places[{at} + {n}] = {p.text('' if name is None else '=' + name)}")
+        if point.outcome == edge:
+            where.append(f"uncut AND {at} = {'length(places)' if asked.end is None else '1'}")
     return f"SELECT DISTINCT person FROM ({walked}) WHERE {' AND '.join(where)}"
 
 

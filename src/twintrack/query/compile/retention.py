@@ -57,6 +57,10 @@ class Retention(RangedQuestion):
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
         return _actors(self, scope, p, point)
 
+    def stretch(self, scope: Scope, point: Any) -> Period | None:
+        found = buckets(self, scope)
+        return Period(found[0].start, found[-1].end, self.zone)
+
 
 def buckets(asked: Retention, scope: Scope) -> list[Bucket]:
     """The cohorts' buckets, widened to whole ones, and behind them those in which people come back.

@@ -11,13 +11,13 @@ from pydantic import Field
 from twintrack.clock import iso
 from twintrack.query import period as periods
 from twintrack.query import words
-from twintrack.query.catalog import property_of
-from twintrack.query.compile.order import PLACE, hashed
+from twintrack.query.catalog import PERSON, property_of
+from twintrack.query.compile.order import PLACE, hashed, place_of
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.filters import asks_person, condition
-from twintrack.query.period import Bucket, Unit
+from twintrack.query.period import Bucket, Period, Unit
 from twintrack.query.question import RangedQuestion, shown
-from twintrack.query.scope import Scope
+from twintrack.query.scope import Scope, refused
 from twintrack.query.source import NOBODY, events
 
 _NUMBERS = (
@@ -39,9 +39,7 @@ class Sessions(RangedQuestion):
     top: int = Field(10, ge=1, le=100)
 
     def plan(self, scope: Scope) -> Plan:
-        of = self.period(scope)
-        unit = self.interval or periods.fitting(of)
-        steps = periods.buckets(of, unit, scope.now_milliseconds, scope.first_milliseconds)
+        of, unit, steps = self._steps(scope)
         p = Parameters(scope.tenancy)
         # All tables of the answer in one pass: the sessions are what is dear.
         step = periods.index(p, unit, steps[0].start, self.zone, "began")
@@ -60,11 +58,16 @@ class Sessions(RangedQuestion):
             {"main": main}, definition, lambda rows: self._shape(rows["main"], unit, steps), reads=(of.start, of.end)
         )
 
+    def _steps(self, scope: Scope) -> tuple[Period, Unit, list[Bucket]]:
+        of = self.period(scope)
+        unit = self.interval or periods.fitting(of)
+        return of, unit, periods.buckets(of, unit, scope.now_milliseconds, scope.first_milliseconds)
+
     def _each(self, scope: Scope, p: Parameters, *, whose: bool = False) -> str:
         """A SELECT with a row for each session; `who` is empty where nobody asks."""
         by = property_of(self.by, scope).text
         where = [self.period(scope).within(p), condition(self.filter, scope, p), "session_id != ''"]
-        person = whose or self.floor > 0
+        person = whose or self.floor > 0 or self.by == PERSON
         columns = ["session_id", "event_timestamp", f"ifNull(concat('=', {by}), '') AS told", f"{PLACE} AS place"]
         rows = events(p, columns, where, person=person or asks_person(self.filter))
         return (
@@ -76,7 +79,25 @@ class Sessions(RangedQuestion):
         )
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
-        return f"SELECT DISTINCT who AS person FROM ({self._each(scope, p, whose=True)}) WHERE who != ''"
+        """`step` is a place in `buckets`; the outcome `bounced`, or `entry` or `exit` with a value from there as `group`."""
+        where = ["who != ''"]
+        if point.step is not None:
+            _, unit, steps = self._steps(scope)
+            step = place_of(point.step, len(steps), "bucket")
+            where.append(f"{periods.index(p, unit, steps[0].start, self.zone, 'began')} = {step}")
+        told = point.outcome in ("entry", "exit")
+        if point.outcome not in (None, "bounced", "entry", "exit") or told != (len(point.group or []) == 1):
+            raise refused(
+                "an outcome of sessions is `bounced`, or `entry` or `exit` with one value",
+                "send what `entry` or `exit` shows as `group`",
+                "no_actors",
+            )
+        if point.outcome == "bounced":
+            where.append("events = 1")
+        elif told:
+            (value,) = point.group
+            where.append(f"{point.outcome} = {p.text('' if value is None else '=' + value)}")
+        return f"SELECT DISTINCT who AS person FROM ({self._each(scope, p, whose=True)}) WHERE {' AND '.join(where)}"
 
     def _shape(self, rows: Any, unit: Unit, steps: list[Bucket]) -> dict[str, Any]:
         tables: dict[int, list[Any]] = {table: [] for table in (_STEP, _ENTRY, _EXIT, _TOTAL)}

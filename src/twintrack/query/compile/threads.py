@@ -16,6 +16,8 @@ from twintrack.query.scope import Scope, refused
 from twintrack.query.source import events
 
 OUTCOMES = ("created", "continued", "completed", "abandoned")
+# Numbers of an answer beside its outcomes, and of which threads each is.
+_COUNTED = {"messages": "messages > 0", "answers": "answers > 0", "waiting": "waiting"}
 _MOST_IDLE_SECONDS = 366 * 86_400
 _MOST_EVENTS = 5_000
 _COLUMNS = ("event_id", "at", "event_name", "role", "person", "message_content", "message_length")
@@ -47,13 +49,15 @@ class Threads(RangedQuestion):
         return _plan(self, scope) if self.thread is None else _one(self, scope, self.thread)
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
-        """`outcome` is one of the four, without it all; `step` a place in `buckets`."""
+        """`outcome` is one of the four or the name of a number, without it all; `step` a place in `buckets`."""
         of = self.period(scope)
         where = ["person != ''"]
         if point.outcome is not None:
-            if point.outcome not in OUTCOMES:
-                raise refused("there is no such outcome", f"name one of {', '.join(OUTCOMES)}", "no_actors")
-            where.append(f"outcome = {p.text(point.outcome)}")
+            if point.outcome not in (*OUTCOMES, *_COUNTED):
+                raise refused(
+                    "there is no such outcome", f"name one of {', '.join((*OUTCOMES, *_COUNTED))}", "no_actors"
+                )
+            where.append(_COUNTED.get(point.outcome) or f"outcome = {p.text(point.outcome)}")
         if point.step is not None:
             if self.interval is None:
                 raise refused("the answer has no trend", "ask with an `interval`", "no_actors")
@@ -200,7 +204,7 @@ def _one(asked: Threads, scope: Scope, thread: str) -> Plan:
     rows = events(
         p,
         [f"{PLACE} AS place", "event_id", "event_name", f"{role} AS role", f"{text} AS said", "message_length"],
-        [f"thread_id = {p.text(thread)}", condition(asked.filter, scope, p)],
+        [f"thread_id IN {p.texts(scope.stored([thread]))}", condition(asked.filter, scope, p)],
     )
     main = p.statement(
         f"SELECT event_id, {moment('place')}, event_name, role, {who}, said, message_length FROM ({rows})"

@@ -87,6 +87,9 @@ class Trends(RangedQuestion):
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
         return _actors(self, scope, p, point)
 
+    def stretch(self, scope: Scope, point: Any) -> Period | None:
+        return _pointed(self, scope, point).read
+
 
 class _Span(NamedTuple):
     """A period with its buckets, and how many more are read before them."""
@@ -257,13 +260,18 @@ def _of_persons(asked: Trends, scope: Scope, span: _Span, p: Parameters) -> Stat
     )
 
 
+def _pointed(asked: Trends, scope: Scope, point: Any) -> _Span:
+    """The period that a point lies in."""
+    main = _span(asked, asked.period(scope), scope)
+    return (_other(asked, main, scope) if point.comparison else main) or main
+
+
 def _actors(asked: Trends, scope: Scope, p: Parameters, point: Any) -> str:
     """The persons of the rows behind one cell."""
     number = LETTERS[: len(asked.series)].find(point.series)
     if len(point.series) != 1 or number < 0:
         raise refused("there is no such series", "name one by its letter; a formula has no people", "no_actors")
-    main = _span(asked, asked.period(scope), scope)
-    span = (_other(asked, main, scope) if point.comparison else main) or main
+    main, span = _span(asked, asked.period(scope), scope), _pointed(asked, scope, point)
     columns, wanted = _columns(asked, scope, p)
     bucket = f"{period.index(p, span.unit, span.first, span.period.zone)} - {span.lead} AS bucket"
     rows = events(p, [*columns, bucket], _where(asked, scope, p, wanted, span.read))
