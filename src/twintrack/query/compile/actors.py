@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twintrack.query import cursor, kinds
 from twintrack.query.catalog import check_sees_people
+from twintrack.query.compile.cohorts import Cohorts
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.question import Question, RangedQuestion
 from twintrack.query.scope import Scope, refused
@@ -83,12 +84,12 @@ class Actors(Question):
         q = Parameters(scope.tenancy)
         count = q.statement(f"SELECT count() FROM ({asked.actors(scope, q, self.point)})")
         definition = f"The people behind one number. {asked.plan(scope).definition}"
-        floor = asked.floor if isinstance(asked, RangedQuestion) else 0
+        floor = asked.floor if isinstance(asked, RangedQuestion | Cohorts) else 0
         return Plan({"main": listed, "count": count}, definition, lambda rows: self._shape(rows, floor))
 
     def _shape(self, rows: Any, floor: int) -> dict[str, Any]:
         ((total,),) = rows["count"]
-        if total < floor:
+        if total < floor > 1:
             raise refused(f"fewer than {floor} people stand behind this number", "the floor withholds them", "withheld")
         further, found = len(rows["main"]) > self.limit, rows["main"][: self.limit]
         return {

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from twintrack.query.cohort import Definition, belongs, words
 from twintrack.query.compile.statement import Parameters, Plan
+from twintrack.query.floor import Floor
 from twintrack.query.question import Question
 from twintrack.query.scope import Scope, refused
 from twintrack.query.source import events
@@ -27,7 +28,12 @@ class Cohorts(Question):
 
         def shape(rows: Any) -> dict[str, Any]:
             everyone, inside = rows["main"][0]
-            return {"persons": None if 0 < inside < self.floor else inside, "everyone": everyone}
+            floor = Floor(self.floor)
+            return {
+                "persons": floor.number(inside, inside),
+                "everyone": floor.number(everyone, everyone),
+                **floor.said(),
+            }
 
         said = f"the cohort {self.cohort}" if self.definition is None else words(self.definition)
         return Plan({"main": counted}, f"Persons with any event: {said}.", shape)

@@ -9,6 +9,7 @@ from twintrack.query import period, words
 from twintrack.query.compile.order import place_of, selected
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.filters import condition
+from twintrack.query.floor import Floor
 from twintrack.query.period import Bucket, Period
 from twintrack.query.question import EventSelection, RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
@@ -122,9 +123,12 @@ def _lifecycle(asked: Lifecycle, scope: Scope) -> Plan:
     def shape(rows: Any) -> dict[str, Any]:
         counts = {(bucket, STATES[state]): count for bucket, state, count in rows["main"]}
 
+        floor = Floor(asked.floor)
+
         def value(bucket: int, state: str) -> int | None:
             n = counts.get((bucket, state), 0)
-            return None if found[bucket].state == "gap" or 0 < n < asked.floor else n
+            told: int | None = None if found[bucket].state == "gap" else floor.number(n, n)
+            return told
 
         return {
             "interval": asked.interval,
@@ -132,6 +136,7 @@ def _lifecycle(asked: Lifecycle, scope: Scope) -> Plan:
             "range": {"from": iso(found[0].start), "to": iso(found[-1].end)},
             "buckets": shown(found),
             "states": {state: [value(n, state) for n in range(len(found))] for state in STATES},
+            **floor.said(),
         }
 
     unit = asked.interval
@@ -177,8 +182,10 @@ def _stickiness(asked: Stickiness, scope: Scope) -> Plan:
         exactly = [counts.get(n, 0) for n in range(1, len(found) + 1)]
         least = [sum(exactly[n:]) for n in range(len(found))]
 
+        floor, everyone = Floor(asked.floor), sum(exactly)
+
         def kept(values: list[int]) -> list[int | None]:
-            return [None if 0 < n < asked.floor else n for n in values]
+            return [floor.number(n, n) for n in values]
 
         return {
             "interval": asked.interval,
@@ -186,8 +193,11 @@ def _stickiness(asked: Stickiness, scope: Scope) -> Plan:
             "range": {"from": iso(of.start), "to": iso(of.end)},
             "exactly": kept(exactly),
             "at_least": kept(least),
-            "persons": kept([sum(exactly)])[0],
-            "average": sum(n * count for n, count in enumerate(exactly, 1)) / sum(exactly) if any(exactly) else None,
+            "persons": kept([everyone])[0],
+            "average": floor.number(sum(n * count for n, count in enumerate(exactly, 1)) / everyone, everyone)
+            if everyone
+            else None,
+            **floor.said(),
         }
 
     said = [

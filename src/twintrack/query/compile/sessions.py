@@ -15,6 +15,7 @@ from twintrack.query.catalog import PERSON, property_of
 from twintrack.query.compile.order import PLACE, hashed, place_of
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.filters import asks_person, condition
+from twintrack.query.floor import Floor, having
 from twintrack.query.period import Bucket, Period, Unit
 from twintrack.query.question import RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
@@ -23,9 +24,9 @@ from twintrack.query.source import NOBODY, events
 _NUMBERS = (
     "count() AS sessions, countIf(events = 1) AS bounced, avg(seconds) AS average_seconds,"
     " quantileExactInclusive(0.5)(seconds) AS median_seconds, avg(events) AS average_events,"
-    " uniqExactIf(who, who != '') AS people"
+    " uniqExactIf(who, who != '') AS people, uniqExactIf(who, who != '' AND events = 1) AS left_at_once"
 )
-_NONE = (0, 0, None, None, None, 0)
+_NONE = (0, 0, None, None, None, 0, 0)
 # What `grouping(step, entry, exit)` says of the four tables: a bit for each column that a row is not about.
 _STEP, _ENTRY, _EXIT, _TOTAL = 0b011, 0b101, 0b110, 0b111
 _NAMES = ("sessions", "bounced", "average_seconds", "median_seconds", "average_events")
@@ -41,12 +42,14 @@ class Sessions(RangedQuestion):
     def plan(self, scope: Scope) -> Plan:
         of, unit, steps = self._steps(scope)
         p = Parameters(scope.tenancy)
+        # What sessions begin and end with is told of enough people alone, so that those come up to `top`.
+        enough = having(self.floor, f"table IN ({_STEP}, {_TOTAL}) OR people") if self.floor > 1 else ""
         # All tables of the answer in one pass: the sessions are what is dear.
         step = periods.index(p, unit, steps[0].start, self.zone, "began")
         main = p.statement(
             f"SELECT grouping(step, entry, exit) AS table, step, entry, exit, {_NUMBERS}"
             f" FROM (SELECT *, {step} AS step FROM ({self._each(scope, p)}))"
-            " GROUP BY GROUPING SETS ((step), (entry), (exit), ())"
+            f" GROUP BY GROUPING SETS ((step), (entry), (exit), ()){enough}"
             f" ORDER BY table, sessions DESC, entry, exit LIMIT {max(len(steps), self.top)} BY table"
         )
         definition = (
@@ -104,12 +107,13 @@ class Sessions(RangedQuestion):
         for table, step, entry, exit_, *cells in rows:
             tables[table].append(({_STEP: step, _ENTRY: entry, _EXIT: exit_}.get(table), *cells))
         known = {row[0]: row[1:] for row in tables[_STEP]}
+        floor = Floor(self.floor)
         numbers: dict[str, list[Any]] = {name: [] for name in _NAMES}
         for step, bucket in enumerate(steps):
-            cells = self._told(known.get(step, _NONE))
+            cells = _told(known.get(step, _NONE), floor)
             for name, cell in zip(_NAMES, cells, strict=True):
                 numbers[name].append(None if bucket.state == "gap" else cell)
-        total = self._told(tables[_TOTAL][0][1:] if tables[_TOTAL] else _NONE)
+        total = _told(tables[_TOTAL][0][1:] if tables[_TOTAL] else _NONE, floor)
         return {
             "interval": unit,
             "zone": self.zone,
@@ -120,18 +124,20 @@ class Sessions(RangedQuestion):
                 for (name, values), t in zip(numbers.items(), total, strict=True)
             ],
             **{
-                side: [
-                    [value[1:] if value else None, row[0]]
-                    for value, *row in tables[table][: self.top]
-                    if row[-1] >= self.floor
-                ]
+                side: [[value[1:] if value else None, sessions] for value, sessions, *_ in tables[table][: self.top]]
                 for side, table in (("entry", _ENTRY), ("exit", _EXIT))
             },
+            **floor.said(),
         }
 
-    def _told(self, row: Any) -> list[Any]:
-        """The numbers of one step; those of fewer people than the floor are withheld."""
-        sessions, people = row[0], row[5]
-        if sessions == 0:
-            return [0, 0, None, None, None]
-        return [None] * 5 if self.floor and people < self.floor else list(row[:5])
+
+def _told(row: Any, floor: Floor) -> list[Any]:
+    """The numbers of one step."""
+    sessions, bounced, *rest, people, left_at_once = row
+    of = max(people, 1) if sessions else 0  # also of sessions of nobody
+    return [
+        floor.number(sessions, of),
+        # None bounced: that is told of all of them.
+        floor.number(bounced, max(left_at_once, 1) if bounced else of),
+        *(floor.number(number, of) for number in rest),
+    ]

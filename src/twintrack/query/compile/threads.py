@@ -10,12 +10,14 @@ from twintrack.query.catalog import PERSON, covered, hidden, property_of
 from twintrack.query.compile.order import PLACE, moment, place_of, selected
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import asks_person, condition
+from twintrack.query.floor import Floor, check_no_floor
 from twintrack.query.period import Period, Unit
 from twintrack.query.question import EventSelection, RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
 from twintrack.query.source import events
 
 OUTCOMES = ("created", "continued", "completed", "abandoned")
+_SPREADS = ("seconds_to_answer", "messages_per_thread", "seconds_per_thread", "characters_per_message")
 # Numbers of an answer beside its outcomes, and of which threads each is.
 _COUNTED = {"messages": "messages > 0", "answers": "answers > 0", "waiting": "waiting"}
 _MOST_IDLE_SECONDS = 366 * 86_400
@@ -130,45 +132,42 @@ def _plan(asked: Threads, scope: Scope) -> Plan:
         )
 
     def shape(rows: Any) -> dict[str, Any]:
-        row = rows["main"][0]
+        floor, (count, people, *row) = Floor(asked.floor), rows["main"][0]
+
+        def told(value: Any, who: int) -> Any:
+            # Also of threads of nobody: those are no number of no people.
+            return floor.number(value, max(who, 1) if value else 0)
+
         n = len(OUTCOMES)
-        people = row[1]
-        outcomes = dict(zip(OUTCOMES, row[2 : 2 + n], strict=True))
-        held = {name: 0 < count < asked.floor for name, count in zip(OUTCOMES, row[2 + n : 2 + 2 * n], strict=True)}
-        rest = row[2 + 2 * n :]
-        withheld = 0 < people < asked.floor
+        outcomes, whose, row = row[:n], row[n : 2 * n], row[2 * n :]
+        # Each number of messages beside the people behind it, then the same of each spread.
         answer: dict[str, Any] = {
             "zone": asked.zone,
             "range": {"from": iso(of.start), "to": iso(of.end)},
-            "threads": None if withheld else row[0],
-            "persons": None if withheld else people,
-            "outcomes": {name: None if withheld or held[name] else count for name, count in outcomes.items()},
+            "threads": told(count, people),
+            "persons": told(people, people),
+            "outcomes": {name: told(c, who) for name, c, who in zip(OUTCOMES, outcomes, whose, strict=True)},
         }
-        names = ("messages", "answers", "waiting")
-        answer |= {name: None if withheld else value for name, value in zip(names, rest[:3], strict=True)}
-        spreads = ("seconds_to_answer", "messages_per_thread", "seconds_per_thread", "characters_per_message")
-        for k, name in enumerate(spreads):
-            average, (median, p90) = rest[3 + 2 * k : 5 + 2 * k]
-            known = average is not None and not withheld
+        for name in _COUNTED:
+            value, who, *row = row
+            answer[name] = told(value, who)
+        for name in _SPREADS:
+            average, (median, p90), who, *row = row
+            known = average is not None and floor.lets(max(who, 1))
             answer[name] = {"average": average, "median": median, "p90": p90} if known else None
         if found is not None:
             counts = {(bucket, outcome): (c, who) for bucket, outcome, c, who in rows["trend"]}
             answer["interval"], answer["buckets"] = asked.interval, shown(found)
-            answer["trend"] = {name: [_cell(asked, b.state, counts.get((k, name))) for k, b in enumerate(found)]
-                               for name in OUTCOMES}  # fmt: skip
+            answer["trend"] = {
+                name: [None if b.state == "gap" else told(*counts.get((k, name), (0, 0))) for k, b in enumerate(found)]
+                for name in OUTCOMES
+            }
         if asked.limit and not asked.floor:
             answer["columns"] = list(_LISTED)
             answer["rows"] = [[r[0], r[1], iso(r[2]), iso(r[3]), *r[4:7], bool(r[7])] for r in rows["list"]]
-        return answer
+        return answer | floor.said()
 
     return Plan(statements, _definition(asked, of), shape)
-
-
-def _cell(asked: Threads, state: str, counted: tuple[int, int] | None) -> int | None:
-    if state == "gap":
-        return None
-    count, people = counted or (0, 0)
-    return None if 0 < people < asked.floor else count
 
 
 def _main(asked: Threads, scope: Scope, of: Period) -> Statement:
@@ -176,13 +175,23 @@ def _main(asked: Threads, scope: Scope, of: Period) -> Statement:
     outcomes = ", ".join(f"countIf(outcome = '{name}')" for name in OUTCOMES)
     persons = ", ".join(f"uniqExactIf(person, outcome = '{name}' AND person != '')" for name in OUTCOMES)
 
-    def spread(values: str, array: str = "") -> str:
-        return f"avg{array}({values}), quantilesExactInclusive{array}(0.5, 0.9)({values})"
+    def people(which: str = "true") -> str:
+        return f"uniqExactIf(person, {which} AND person != '')"
 
+    def spread(values: str, array: str = "", which: str = "true") -> str:
+        return f"avg{array}({values}), quantilesExactInclusive{array}(0.5, 0.9)({values}), {people(which)}"
+
+    counted = ", ".join(f"sum({name}), {people(which)}" for name, which in _COUNTED.items())
+    spreads = ", ".join(
+        (
+            spread("arrayMap(wait -> wait / 1000, waits)", "Array", "notEmpty(waits)"),
+            spread("messages"),
+            spread("(last - began) / 1000"),
+            spread("lengths", "Array", "notEmpty(lengths)"),
+        )
+    )
     return p.statement(
-        f"SELECT count(), uniqExactIf(person, person != ''), {outcomes}, {persons}, sum(messages), sum(answers),"
-        f" countIf(waiting), {spread('arrayMap(wait -> wait / 1000, waits)', 'Array')}, {spread('messages')},"
-        f" {spread('(last - began) / 1000')}, {spread('lengths', 'Array')} FROM ({threads(asked, scope, p, of)})"
+        f"SELECT count(), {people()}, {outcomes}, {persons}, {counted}, {spreads} FROM ({threads(asked, scope, p, of)})"
     )
 
 
@@ -197,6 +206,7 @@ def _trend(asked: Threads, scope: Scope, of: Period, first: int) -> Statement:
 
 
 def _one(asked: Threads, scope: Scope, thread: str) -> Plan:
+    check_no_floor(asked.floor)
     p = Parameters(scope.tenancy)
     text = covered(scope.role).get("message_content", "message_content")
     who = "'[CLAIMED]'" if PERSON in hidden(scope.role) else PERSON

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from twintrack.query import formula, words
+from twintrack.query.floor import Floor
 from twintrack.query.period import Bucket
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def series_of(
     answer = []
     for group in order:
         known: dict[str, list[float | None]] = {}
-        withheld = dict.fromkeys(LETTERS, 0)
+        floors = [Floor(asked.floor) for _ in asked.series]
         for n, series in enumerate(asked.series):
             values = known[LETTERS[n]] = []
             for step in steps:
@@ -50,15 +51,16 @@ def series_of(
                     value = 0
                 if step != TOTAL and buckets[step].state == "gap":
                     value = None
-                elif asked.floor and cell is not None and value and cell[n * width + 1] < asked.floor:
-                    value, withheld[LETTERS[n]] = None, withheld[LETTERS[n]] + 1
+                elif asked.floor and cell is not None and (cell[n * width] or series.property) and value is not None:
+                    # What is made of events of nobody alone, a 0 too, is no number of no people.
+                    known_of = cell[n * width] is not None
+                    value = floors[n].number(value, max(cell[n * width + 1], 1) if known_of else 0)
                 values.append(value)
         shown_as = _group(asked, group)
         for n, series in enumerate(asked.series):
             letter = LETTERS[n]
-            held = {"withheld": withheld[letter]} if asked.floor else {}
             label = series.label or words.series(series)
-            answer.append({"name": letter, "label": label, **shown_as, **held, **_values(known[letter])})
+            answer.append({"name": letter, "label": label, **shown_as, **floors[n].said(), **_values(known[letter])})
         for tree, asked_formula in zip(trees, asked.formulas, strict=True):
             made = [formula.value(tree, {a: v[i] for a, v in known.items()}) for i in range(len(steps))]
             name = asked_formula.formula

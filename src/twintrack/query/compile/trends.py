@@ -15,6 +15,7 @@ from twintrack.query.catalog import property_of
 from twintrack.query.compile.statement import Parameters, Plan, Statement, table
 from twintrack.query.compile.trend_series import LETTERS, OTHER, TOTAL, ranked, series_of
 from twintrack.query.filters import asks_person, condition
+from twintrack.query.floor import having
 from twintrack.query.period import Bucket, Period, Range, Unit
 from twintrack.query.question import EventSelection, RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
@@ -304,7 +305,10 @@ def _largest(
     """A SELECT of the groups that are shown by name."""
     counted = _source(asked, scope, p, columns, wanted, of, rolled=rolled)
     first = _merged(asked.series[0], 0, "", rolled=rolled)[0]
-    return f"SELECT keys FROM ({counted}) GROUP BY keys ORDER BY {first} DESC NULLS LAST, keys LIMIT {asked.top}"
+    enough = having(asked.floor, "uniqExactIf(person, person != '')")
+    return (
+        f"SELECT keys FROM ({counted}) GROUP BY keys{enough} ORDER BY {first} DESC NULLS LAST, keys LIMIT {asked.top}"
+    )
 
 
 def _source(
@@ -378,7 +382,15 @@ def _merged(series: Series, n: int, combined: str, *, rolled: bool = False) -> l
 def _states(asked: Trends, series: Series, n: int, *, rolled: bool) -> list[str]:
     states = _merged(series, n, "State", rolled=rolled)
     if asked.floor:
-        states.append(f"uniqExactIfState(person, in_{n} AND person != '')")
+        # Those of whom the number is told: who has no session, or no value, does not stand behind it.
+        of = (
+            f"isNotNull(value_{n})"
+            if series.property
+            else "session_id != ''"
+            if series.measure == "sessions"
+            else "true"
+        )
+        states.append(f"uniqExactIfState(person, in_{n} AND person != '' AND {of})")
     return states
 
 

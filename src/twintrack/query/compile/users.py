@@ -9,6 +9,7 @@ from twintrack.query.catalog import check_sees_people
 from twintrack.query.compile.events import SHOWN, page, paged
 from twintrack.query.compile.statement import Parameters, Plan, table
 from twintrack.query.filters import condition
+from twintrack.query.floor import check_no_floor
 from twintrack.query.question import RangedQuestion
 from twintrack.query.scope import Scope
 from twintrack.query.source import events
@@ -24,6 +25,7 @@ class Users(RangedQuestion):
 
     def plan(self, scope: Scope) -> Plan:
         check_sees_people(scope.role)
+        check_no_floor(self.floor)
         period = self.period(scope)
         p = Parameters(scope.tenancy)
         where = self._where(scope, p)
