@@ -272,6 +272,16 @@ def test_rollups_keep_what_expired_and_equal_raw_above_the_watermark(tmp_path: P
         assert service.rows("SELECT sum(event_count) FROM analytics.events_hourly") == [[7]]
         assert doctor(service)["rollups"]["ok"]
 
+        def ask(measure: str) -> Any:
+            headers = {"Authorization": f"Bearer {service.owner_key}"}
+            asked = {"range": {"last": 2, "unit": "month"}, "interval": "month", "series": [{"measure": measure}]}
+            return service.request("POST", "/api/analytics/query/trends", json=asked, headers=headers).json()
+
+        counted, people = ask("count"), ask("persons")
+        assert counted["source"] == "rollup" and counted["series"][0]["total"] == 7
+        assert [b["state"] for b in people["buckets"]] == ["expired", "unfinished"]
+        assert people["series"][0]["values"][0] is None and people["complete_from"].startswith("2026-02-")
+
 
 @pytest.mark.parametrize(
     ("body", "said"),

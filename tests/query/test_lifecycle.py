@@ -65,6 +65,7 @@ def check_stickiness(of: Asked, asked: dict[str, Any], kinds: Any = KINDS) -> No
     assert answer["exactly"] == [len(expected[n]) for n in sorted(expected)]
     assert answer["at_least"] == [sum(len(expected[m]) for m in expected if m >= n) for n in sorted(expected)]
     assert answer["persons"] == sum(answer["exactly"])
+    assert [bucket["state"] for bucket in answer["buckets"]] == oracle.bucket_states(of.rows, asked, of.now)
 
 
 @many

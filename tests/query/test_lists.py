@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.query.conftest import Asked
-from tests.query.oracle import lists
+from tests.query.oracle import calendar, lists
 from tests.query.oracle.rows import NAMES
 from tests.query.questions import GENERATED_PROPERTIES, RANGES, ZONES, generated_filters, maybe, sent
 from tests.query.test_trends import close, few, questions
@@ -42,6 +43,8 @@ def check_sessions(of: Asked, asked: dict[str, Any], kinds: Any = KINDS) -> None
             asked
         )
     assert got["entry"] == expected["entry"] and got["exit"] == expected["exit"], asked
+    start, end = calendar.span(asked["range"], asked.get("zone", "UTC"), of.now)
+    assert [pd.Timestamp(got["range"][edge]) for edge in ("from", "to")] == [start, end]
 
 
 SESSIONS: list[dict[str, Any]] = [
@@ -53,6 +56,7 @@ SESSIONS: list[dict[str, Any]] = [
         "by": "page_path",
     },
     {"range": YEAR, "interval": "month", "by": "person"},
+    {"range": {"from": "2024-03-10", "to": "2024-03-31"}, "interval": "month"},
 ]
 
 

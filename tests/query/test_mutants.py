@@ -19,7 +19,7 @@ CHECKS: dict[str, tuple[list[dict[str, Any]], Callable[..., None]]] = {
     "actors": (test_lists.ACTORS, test_lists.check_actors),
 }
 MUTANTS = [
-    Mutant("trends", "compile/trends.py", "bucket + {span.lead + 1}", "bucket + {span.lead + 2}"),
+    Mutant("trends", "compile/trends.py", "{place} + {span.lead + 1}", "{place} + {span.lead + 2}"),
     Mutant("trends", "compile/trends.py", "if(bucket >= 0", "if(bucket > 0"),
     Mutant("trends", "compile/trends.py", 'uniqExact", "", f"person, in_{n}', 'uniqExact", "", f"session_id, in_{n}'),
     Mutant("trends", "compile/trends.py", "notEmpty(of_{n}) AND ", ""),
@@ -34,7 +34,16 @@ MUTANTS = [
     ),
     Mutant("trends", "compile/trends.py", "code % {_MOST_SERIES} = {n}", "code % {_MOST_SERIES} >= {n}"),
     Mutant("trends", "compile/trends.py", "DESC NULLS LAST", "ASC NULLS LAST"),
-    Mutant("trends", "compile/trends.py", "main.unit, zone, -count", "main.unit, zone, 1 - count"),
+    Mutant("trends", "compile/trends.py", "{count[2]} AND person != ''", "{count[2]}"),
+    Mutant("trends", "compile/trends.py", "bool(self.lead) and", "False and"),
+    Mutant("trends", "compile/trends.py", "(bucket + (bucket < 0))", "bucket"),
+    Mutant("trends", "beside.py", "len(edges) - 1)", "len(edges))"),
+    Mutant("trends", "beside.py", 'unit == "month" and (edges[0], edges[-1]) == (of.start, of.end)', 'unit == "month"'),
+    Mutant("trends", "beside.py", "or time != other_time", ""),
+    Mutant("trends", "beside.py", "unit in _BY_CLOCK or time", "time"),
+    Mutant("trends", "beside.py", "(other_day - day).days", "(other_day - day).days + 1"),
+    Mutant("trends", "beside.py", "if not exists or milliseconds", "if milliseconds"),
+    Mutant("trends", "filters.py", "tzinfo=ZoneInfo(zone)", 'tzinfo=ZoneInfo("UTC")'),
     Mutant("trends", "compile/trends.py", "(0.5)", "(0.75)"),
     Mutant(
         "trends", "period.py", "{moment} < {p.moment(self.end)}", "{moment} <= {p.moment(self.end)} + INTERVAL 1 DAY"
@@ -43,7 +52,7 @@ MUTANTS = [
     Mutant(
         "trends", "period.py", "day - timedelta(days=day.weekday())", "day - timedelta(days=(day.weekday() + 1) % 7)"
     ),
-    Mutant("trends", "period.py", "start > now_milliseconds or", ""),
+    Mutant("trends", "period.py", "start > now or", ""),
     Mutant("trends", "source.py", "(first_linked_at, user_id)) AS", "(user_id, first_linked_at)) AS"),
     Mutant("trends", "source.py", "if(linked != '', linked, anonymous_id) AS", "anonymous_id AS"),
     Mutant("trends", "source.py", "argMin(user_id", "argMax(user_id"),

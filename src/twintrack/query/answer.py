@@ -21,6 +21,12 @@ from twintrack.query.question import Question, RangedQuestion
 from twintrack.query.scope import Scope, refused
 from twintrack.query.sealed import NOTHING, Sealed
 
+# What an answer says where it reads from before the time from which on raw is whole.
+_EXPIRED = {
+    "raw": " Events before {0} have expired: of that time, and of all that is asked of ever, only what is left counts, and a"
+    " number of which nothing is left is null.",
+    "rollup": " Events before {0} have expired and are still counted here, also those of people erased since then.",
+}
 # Of a list that is asked for as a file: a page is one read, and held in memory once.
 _FILE_PAGE = 10_000
 
@@ -92,7 +98,7 @@ class Answers:
     ) -> dict[str, Any]:
         started = time.perf_counter()
         # On a thread: a question may be long, and events come in on the loop's.
-        plan = await asyncio.to_thread(question.plan, scope)
+        plan = await asyncio.to_thread(question.plan, question.in_its_zone(scope))
         # Who is of a cohort may change with events of any time, whatever the question itself reads.
         reads = None if '"cohort":' in question.model_dump_json() else plan.reads
         version = await self._executor.version(_months(reads)) if self._kept else ""
@@ -106,15 +112,18 @@ class Answers:
             cached = cached and known
             asked.append({"name": name, "sql": statement.sql, "parameters": statement.parameters})
         shaped = plan.shape(rows)
+        complete = scope.complete_milliseconds
+        expired = iso(complete) if (0 if reads is None else reads[0]) < complete else None
         return {
             **(await self._sealed.shown(shaped, principal) if shown else shaped),
             "limits": limits_of(question, shaped),
-            "definition": plan.definition,
+            "definition": plan.definition + (_EXPIRED[plan.source].format(expired) if expired else ""),
             "statements": asked,
             "as_of": iso(scope.now_milliseconds),
             "rows_read": rows_read,
             "milliseconds": round((time.perf_counter() - started) * 1000, 1),
             "source": plan.source,
+            "complete_from": expired,
             "cached": cached,
         }
 

@@ -120,11 +120,12 @@ def belongs(definition: Definition, scope: Scope, p: Parameters, depth: int = 0)
     if definition.funnel.per != "person":
         raise refused("a cohort is of persons", "ask the funnel per person", "bad_cohort")
     dropped = definition.state == "dropped"
+    scope = definition.funnel.in_its_zone(scope)
     return f"person IN (SELECT person FROM ({reached(definition.funnel, scope, p, definition.step, dropped=dropped)}))"
 
 
 def _did(definition: Did, scope: Scope, p: Parameters) -> str:
-    where = ["person != ''", selected(definition.did, scope, p)]
+    where = ["person != ''", selected(definition.did, scope._replace(zone=definition.zone), p)]
     if definition.range is not None:
         where.insert(0, resolve(definition.range, definition.zone, scope.now_milliseconds).within(p))
     rows = events(p, ["event_name"], where)
@@ -157,7 +158,8 @@ def named(definitions: Mapping[str, Any]) -> dict[str, CohortOf]:
 
     def cohort(name: str) -> CohortOf:
         def of(scope: Scope, p: Parameters) -> str:
-            # Without itself: a cohort cannot be made of itself, however many others stand between.
+            # Without itself: a cohort cannot be made of itself, however many others stand between. And the same people
+            # whoever asks: an instant without a zone is not of the question's.
             others = {other: one for other, one in scope.cohorts.items() if other != name}
             if len(definitions) - len(others) > _DEEPEST:
                 raise refused(
@@ -167,7 +169,7 @@ def named(definitions: Mapping[str, Any]) -> dict[str, CohortOf]:
                 )
             if name not in read:
                 read[name] = parse(definitions[name])
-            return belongs(read[name], scope._replace(cohorts=others), p)
+            return belongs(read[name], scope._replace(cohorts=others, zone="UTC"), p)
 
         return of
 

@@ -2,12 +2,14 @@
 
 Every condition is true or false, never unknown: an event without the property fails `=`, `<`, `contains` and the like,
 and passes `!=` and `not in`, so that `not` is always the whole rest. A number asks the property as a number, a text as a
-text (case counts; `matches` takes RE2, where `(?i)` ignores it), `"type": "time"` as an instant.
+text (case counts; `matches` takes RE2, where `(?i)` ignores it), `"type": "time"` as an instant, which without an offset is
+one of the question's zone.
 """
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 import re2
 from pydantic import (
@@ -212,7 +214,7 @@ def _compared(asked: Condition, of: Property, scope: Scope, p: Parameters) -> st
         # The bare column: the engine's order and indexes serve it.
         said = f"{of.raw} IN {p.texts([_as_text(v) for v in values])}" if values else "false"
         return f"NOT ({said})" if operator in ("!=", "not in") else said
-    side, given = _sides(kind, values, of, p)
+    side, given = _sides(kind, values, of, p, scope.zone)
     if operator == "between":
         return f"ifNull({side} >= {given[0]} AND {side} <= {given[1]}, false)"
     if operator in _ORDER:
@@ -241,7 +243,7 @@ def _kind(values: list[Any], of: Property) -> str:
     return "text"
 
 
-def _sides(kind: str, values: list[Any], of: Property, p: Parameters) -> tuple[str, list[str]]:
+def _sides(kind: str, values: list[Any], of: Property, p: Parameters, zone: str) -> tuple[str, list[str]]:
     if kind == "number":
         if any(isinstance(v, bool | str) for v in values):
             raise refused("a number is compared with a number", "take the quotes away", "bad_filter")
@@ -249,14 +251,15 @@ def _sides(kind: str, values: list[Any], of: Property, p: Parameters) -> tuple[s
     if kind == "time":
         if not all(isinstance(v, str) for v in values):
             raise refused("an instant is written as ISO 8601", "write 2026-01-31T09:00:00Z", "bad_filter")
-        return of.moment, [_moment(v, p) for v in values]
+        return of.moment, [_moment(v, p, zone) for v in values]
     return of.text, [p.text(_as_text(v)) for v in values]
 
 
-def _moment(text: str, p: Parameters) -> str:
+def _moment(text: str, p: Parameters, zone: str) -> str:
+    """Without a zone it is the question's, as in its range."""
     try:
         moment = datetime.fromisoformat(text)
-        return p.moment(milliseconds_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC)))
+        return p.moment(milliseconds_of(moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))))
     except (ValueError, OverflowError):
         raise refused("an instant is written as ISO 8601", "write 2026-01-31T09:00:00Z", "bad_filter") from None
 

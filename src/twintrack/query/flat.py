@@ -33,8 +33,8 @@ MEANING: dict[str, tuple[Kind, str]] = {
     "other": ("bool", "true: the groups that are not shown, as one; false: one group; null: everybody"),
     "start": ("time", "where the bucket, or the range of a total, begins"),
     "end": ("time", "where it ends; this instant is not in"),
-    "state": ("text", "of the bucket: whole, cut, unfinished or gap"),
-    "value": ("number", "the number; null where nothing is known, or where the floor withholds it"),
+    "state": ("text", "of the bucket: whole, cut, unfinished, expired or gap"),
+    "value": ("number", "the number; null where nothing is known or left, or where the floor withholds it"),
     "withheld": ("whole", "how many numbers of the series the floor withholds"),
     "property_value": ("text", "value of `by`; null where an event has none"),
     "step": ("whole", "the step, 1 for the first"),
@@ -47,7 +47,7 @@ MEANING: dict[str, tuple[Kind, str]] = {
     "p90": ("number", "90th percentile"),
     "size": ("whole", "people of the cohort"),
     "period": ("whole", "so many buckets after the cohort's own"),
-    "period_state": ("text", "of that bucket: whole, unfinished or gap"),
+    "period_state": ("text", "of that bucket: whole, unfinished, expired or gap"),
     "returned": ("whole", "people of the cohort who were back"),
     "share": ("number", "part of all cohorts together that was back, of whole buckets"),
     "lifecycle": ("text", "new, returning, resurrecting or dormant"),
@@ -187,6 +187,8 @@ def _lifecycle(answer: Answer) -> Iterator[Row]:
 
 
 def _stickiness(answer: Answer) -> Iterator[Row]:
+    for bucket in answer["buckets"]:
+        yield {"part": "bucket", **bucket}
     for part in ("exactly", "at_least"):
         for n, value in enumerate(answer[part], 1):
             yield {"part": part, "buckets": n, "persons": value}
@@ -241,7 +243,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
         Shape(_retention, ("part", *_BREAKDOWN, *_BUCKET, "size", "period", "period_state", "returned", "share")),
     ),
     "lifecycle": (Shape(_lifecycle, ("lifecycle", *_BUCKET, "persons")),),
-    "stickiness": (Shape(_stickiness, ("part", "buckets", "persons", "average")),),
+    "stickiness": (Shape(_stickiness, ("part", *_BUCKET, "buckets", "persons", "average")),),
     "paths": (Shape(_paths, ("part", "place", "name", "target", "path", "walks", "leave", "enter")),),
     "threads": (
         Shape(_listed, (), with_field="thread"),

@@ -31,7 +31,7 @@ def _limits(asked: Any, answer: Mapping[str, Any]) -> Iterator[tuple[str, int, b
     if "values" in answer:
         yield "limit", asked.limit, len(answer["values"]) >= asked.limit, "left out, if there is any"
     if "outcomes" in answer and asked.limit and not asked.floor:
-        yield "limit", asked.limit, answer["threads"] > len(answer["rows"]), "left out of `rows`"
+        yield "limit", asked.limit, (answer["threads"] or 0) > len(answer["rows"]), "left out of `rows`"
     if "complete" in answer:
         yield "events of a thread", _THREAD_EVENTS, not answer["complete"], "left out"
     if "next" in answer:

@@ -1,23 +1,26 @@
-"""Ranges of time and their buckets, in a zone. Pure; whether a bucket is whole, cut, unfinished or a gap is decided here.
+"""Ranges of time and their buckets, in a zone. Pure; what state a bucket is in is decided here.
 
 A range is `{"last": 30, "unit": "day"}` (that many calendar units of the zone, the unfinished one among them), or
 `{"from": ..., "to": ...}`: days of the zone, both included, or instants with an offset, the second one excluded.
 
 A bucket that begins after now, or that ended before the project's first event, is a gap: nothing is known of it, so its
-value is null. Elsewhere a count of nothing is a true 0.
+value is null. Where events have expired, a number is of what is left, and none left is null too: there may have been some.
+Elsewhere a count of nothing is a true 0.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Literal, NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from itertools import pairwise
+from typing import Annotated, Literal, NamedTuple, TypeVar
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from twintrack.clock import EPOCH, instant, milliseconds_of
 from twintrack.query.compile.statement import Parameters
-from twintrack.query.scope import refused
+from twintrack.query.scope import Scope, refused
 
 Unit = Literal["minute", "hour", "day", "week", "month"]
+_Value = TypeVar("_Value")
 MOST_BUCKETS = 2_000
 _MOST_YEARS = 20
 _FIXED = {"minute": 60, "hour": 3600}
@@ -26,11 +29,13 @@ _EARLIEST = date(2000, 1, 1)
 _FITTING: tuple[tuple[float, Unit], ...] = ((0.125, "minute"), (3, "hour"), (92, "day"), (370, "week"))
 
 
+# Names that a machine may have beside those of IANA: the first is another zone on each, the second is none.
+_ZONES = available_timezones() - {"localtime", "Factory"}
+
+
 def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise refused(f"there is no time zone {name[:60]!r}", "name one of IANA's, such as Europe/Berlin") from None
+    if name not in _ZONES:
+        raise refused(f"there is no time zone {name[:60]!r}", "name one of IANA's, such as Europe/Berlin")
     return name
 
 
@@ -59,11 +64,21 @@ class Range(BaseModel):
                 'say {"last": 30, "unit": "day"} or {"from": "2026-01-01", "to": "2026-01-31"}',
                 "bad_range",
             )
+        unused = ["to"] if self.last is not None and self.until is not None else []
+        if self.since is not None:
+            unused = [name for name, said in (("complete", self.complete), ("unit", self.unit != "day")) if said]
+        if unused:
+            raise refused(
+                f"`{unused[0]}` says nothing beside `{'last' if self.since is None else 'from'}`",
+                "`last` counts `unit`s back from now, with `complete` without the present one;"
+                " a range with an end of its own is `from` and `to`",
+                "bad_range",
+            )
         return self
 
 
 class Bucket(NamedTuple):
-    """One step of a series. Milliseconds since 1970; `state` is whole, cut, unfinished or gap."""
+    """One step of a series. Milliseconds since 1970; `state` is whole, cut, unfinished, expired or gap."""
 
     start: int
     end: int
@@ -115,7 +130,7 @@ def resolve(asked: Range, zone: str, now_milliseconds: int) -> Period:
             today = _day_of(now_milliseconds, here, asked.unit)
             ends = 0 if asked.complete else 1
             first, last = (_add(today, asked.unit, n) for n in (ends - asked.last, ends))
-            period = Period(_midnight(first, here), _midnight(last, here), zone)
+            period = Period(midnight(first, here), midnight(last, here), zone)
     else:
         until = _edge(asked.until, here, last=True) if asked.until else now_milliseconds
         period = Period(_edge(asked.since or "", here, last=False), until, zone)
@@ -139,8 +154,13 @@ def fitting(period: Period) -> Unit:
     return next((unit for most, unit in _FITTING if period.days <= most), "month")
 
 
-def buckets(period: Period, unit: Unit, now_milliseconds: int, first_milliseconds: int | None) -> list[Bucket]:
+def buckets(period: Period, unit: Unit, scope: Scope) -> list[Bucket]:
     """Raises: RequestError where there are more than 2,000."""
+    return between(edges(period, unit), period, scope)
+
+
+def edges(period: Period, unit: Unit) -> list[int]:
+    """Where the buckets that cover a period begin, and where the last one ends. Raises: as `buckets`."""
     about = (
         period.days * 86_400 / {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 2_592_000}[unit]
     )
@@ -150,21 +170,36 @@ def buckets(period: Period, unit: Unit, now_milliseconds: int, first_millisecond
             f"at most {MOST_BUCKETS:,}: ask for a longer interval or a shorter range",
             "too_many_buckets",
         )
-    found = []
-    start = floor(period.start, unit, period.zone)
-    while start < period.end:
-        end = following(start, unit, period.zone)
-        if start > now_milliseconds or first_milliseconds is None or end <= first_milliseconds:
-            state = "gap"
-        elif end > now_milliseconds:
-            state = "unfinished"
-        elif start < period.start or end > period.end:
-            state = "cut"
-        else:
-            state = "whole"
-        found.append(Bucket(start, end, state))
-        start = end
+    found = [floor(period.start, unit, period.zone)]
+    while found[-1] < period.end:
+        found.append(following(found[-1], unit, period.zone))
     return found
+
+
+def between(edges: list[int], period: Period, scope: Scope) -> list[Bucket]:
+    """The buckets between such edges; of rows inside the period, which may cut the first and the last of them."""
+    return [Bucket(start, end, _state(start, end, period, scope)) for start, end in pairwise(edges)]
+
+
+def _state(start: int, end: int, period: Period, scope: Scope) -> str:
+    now, first = scope.now_milliseconds, scope.first_milliseconds
+    if start > now or first is None or end <= first or start == end:
+        return "gap"
+    if max(start, period.start) < scope.complete_milliseconds:
+        return "expired"
+    if end > now:
+        return "unfinished"
+    return "cut" if start < period.start or end > period.end else "whole"
+
+
+def state_of(period: Period, scope: Scope) -> str:
+    """The state that a number of the whole period is in: whole or expired."""
+    return "expired" if period.start < scope.complete_milliseconds else "whole"
+
+
+def known(value: _Value, state: str) -> _Value | None:
+    """The number as an answer shows it: null in a gap, and where none is left of what may have expired."""
+    return None if state == "gap" or (state == "expired" and not value) else value
 
 
 def floor(milliseconds: int, unit: Unit, zone: str) -> int:
@@ -174,7 +209,7 @@ def floor(milliseconds: int, unit: Unit, zone: str) -> int:
         local = instant(milliseconds).astimezone(here)
         into = local.second if unit == "minute" else local.minute * 60 + local.second
         return milliseconds - into * 1000 - milliseconds % 1000
-    return _midnight(_day_of(milliseconds, here, unit), here)
+    return midnight(_day_of(milliseconds, here, unit), here)
 
 
 def following(start: int, unit: Unit, zone: str, steps: int = 1) -> int:
@@ -182,30 +217,29 @@ def following(start: int, unit: Unit, zone: str, steps: int = 1) -> int:
     if unit in _FIXED:
         return start + steps * _FIXED[unit] * 1000
     here = ZoneInfo(zone)
-    return _midnight(_add(_day_of(start, here, unit), unit, steps), here)
+    return midnight(_add(_day_of(start, here, unit), unit, steps), here)
 
 
-def index(p: Parameters, unit: Unit, start: int, zone: str, moment: str = "event_timestamp") -> str:
+def index(p: Parameters, unit: Unit, start: int, zone: str, moment: str = "event_timestamp", days: str = "{}") -> str:
     """The expression of a row's bucket, 0 for the one that begins at `start`; of rows from there on only.
 
-    Days are told by the engine, in the zone.
+    Days are told by the engine, in the zone. Shape: `days` makes of the day of a row the one that it counts for.
     """
     if unit in _FIXED:
-        seconds = f"toInt64(intDiv(toUnixTimestamp64Milli({moment}) - {p.whole(start)}, {_FIXED[unit] * 1000}))"
-        return seconds
+        return f"toInt64(intDiv(toUnixTimestamp64Milli({moment}) - {p.whole(start)}, {_FIXED[unit] * 1000}))"
     first = p.day(instant(start).astimezone(ZoneInfo(zone)).date().isoformat())
-    day = f"toDate({moment}, {p.text(zone)})"
+    day = days.format(f"toDate({moment}, {p.text(zone)})")
     if unit == "month":
         return f"toInt64(dateDiff('month', {first}, {day}))"
-    days = f"dateDiff('day', {first}, {day})"
-    return f"toInt64({days})" if unit == "day" else f"toInt64(intDiv({days}, 7))"
+    passed = f"dateDiff('day', {first}, {day})"
+    return f"toInt64({passed})" if unit == "day" else f"toInt64(intDiv({passed}, 7))"
 
 
 def _edge(text: str, here: ZoneInfo, *, last: bool) -> int:
     try:
         if len(text) == 10:
             day = date.fromisoformat(text)
-            return _midnight(day + timedelta(days=1) if last else day, here)
+            return midnight(day + timedelta(days=1) if last else day, here)
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=here)
@@ -237,7 +271,7 @@ def _add(day: date, unit: str, steps: int) -> date:
     return day + timedelta(days=steps * (7 if unit == "week" else 1))
 
 
-def _midnight(day: date, here: ZoneInfo) -> int:
+def midnight(day: date, here: ZoneInfo) -> int:
     """The first instant of a day: where the clock jumps over midnight, the instant of the jump."""
     noon = datetime.combine(day, time(12), here).astimezone(UTC)
     found = datetime.combine(day, time(), here).astimezone(UTC)
@@ -250,16 +284,3 @@ def _midnight(day: date, here: ZoneInfo) -> int:
             low, high = (low, middle) if middle.astimezone(here).date() >= day else (middle, high)
         found = high.replace(microsecond=0)
     return milliseconds_of(found) if found >= EPOCH else 0
-
-
-def year_before(start: int, unit: Unit, zone: str) -> int:
-    """The start of the bucket of the same date a year earlier (of 29 February: the 28th); of weeks, 52 weeks earlier."""
-    if unit == "week":
-        return following(start, unit, zone, -52)
-    here = ZoneInfo(zone)
-    local = instant(start).astimezone(here)
-    day = local.day if (local.month, local.day) != (2, 29) else 28
-    if unit in _FIXED:
-        moment = local.replace(year=local.year - 1, day=day, fold=0)
-        return floor(milliseconds_of(moment), unit, zone)
-    return _midnight(date(local.year - 1, local.month, day), here)

@@ -24,6 +24,10 @@ class Question(BaseModel):
         Raises: RequestError with a hint for a question that cannot be answered.
         """
 
+    def in_its_zone(self, scope: Scope) -> Scope:
+        """The scope that it is planned in: instants in its filters that name no zone are of its own."""
+        return scope
+
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
         """A SELECT of one column `person`: each person behind one number of the answer, once.
 
@@ -45,6 +49,9 @@ class RangedQuestion(Question):
     floor: int = Field(
         0, ge=0, le=1_000, description="Numbers of fewer people than this are withheld (k-anonymity); 0 for none."
     )
+
+    def in_its_zone(self, scope: Scope) -> Scope:
+        return scope._replace(zone=self.zone)
 
     def period(self, scope: Scope) -> Period:
         return resolve(self.range, self.zone, scope.now_milliseconds)

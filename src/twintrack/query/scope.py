@@ -16,6 +16,7 @@ class Scope(NamedTuple):
     """Shape: instants are milliseconds since 1970; `first_milliseconds` is the hour of the project's first event.
 
     `complete_milliseconds` is from when on raw has every event: before that some expired, and live on in the rollups alone.
+    `zone` is that of instants in filters which name none.
     """
 
     tenancy: Tenancy
@@ -25,6 +26,7 @@ class Scope(NamedTuple):
     cohorts: Mapping[str, CohortOf] = {}
     complete_milliseconds: int = 0
     sealed: frozenset[str] = frozenset()  # fields that the store has as tokens, each one another
+    zone: str = "UTC"
     forms: Callable[[str], list[str]] | None = None
 
     def stored(self, identifiers: list[str]) -> list[str]:

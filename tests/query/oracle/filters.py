@@ -3,8 +3,9 @@
 import json
 import math
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 DEFAULTS = {"is_bot": False, "viewport_width": 0}
@@ -40,26 +41,26 @@ def number(row: dict[str, Any], name: str) -> float | None:
     return read if math.isfinite(read) else None
 
 
-def moment(value: Any) -> datetime | None:
+def moment(value: Any, zone: str = "UTC") -> datetime | None:
     if isinstance(value, datetime):
         return value
     try:
         read = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         return None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+    return read if read.tzinfo else read.replace(tzinfo=ZoneInfo(zone))
 
 
-def takes(asked: dict[str, Any] | None, row: dict[str, Any]) -> bool:
-    """Whether a row, with its `person`, passes."""
+def takes(asked: dict[str, Any] | None, row: dict[str, Any], zone: str = "UTC") -> bool:
+    """Whether a row, with its `person`, passes. A moment of the filter without an offset is of the question's zone."""
     if asked is None:
         return True
     if "all" in asked:
-        return all(takes(part, row) for part in asked["all"])
+        return all(takes(part, row, zone) for part in asked["all"])
     if "any" in asked:
-        return any(takes(part, row) for part in asked["any"])
+        return any(takes(part, row, zone) for part in asked["any"])
     if "not" in asked:
-        return not takes(asked["not"], row)
+        return not takes(asked["not"], row, zone)
     if "cohort" in asked:
         return asked["cohort"] in row["cohorts"]
     name, operator, value = asked["property"], asked.get("operator", "="), asked.get("value")
@@ -73,7 +74,7 @@ def takes(asked: dict[str, Any] | None, row: dict[str, Any]) -> bool:
     if operator == "matches":
         return have is not None and re.search(value, have) is not None
     if operator in ("!=", "not in"):
-        return not takes({**asked, "operator": "=" if operator == "!=" else "in"}, row)
+        return not takes({**asked, "operator": "=" if operator == "!=" else "in"}, row, zone)
     values = value if isinstance(value, list) else [value]
     kind = asked.get("type")
     if kind is None:
@@ -84,7 +85,7 @@ def takes(asked: dict[str, Any] | None, row: dict[str, Any]) -> bool:
     if kind == "number":
         mine, given = number(row, name), [float(v) for v in values]
     elif kind == "time":
-        mine, given = moment(raw(row, name)), [moment(v) for v in values]
+        mine, given = moment(raw(row, name)), [moment(v, zone) for v in values]
     else:
         mine = have
         given = [("true" if v else "false") if isinstance(v, bool) else text({"v": v}, "v") or "" for v in values]

@@ -12,6 +12,7 @@ range), and in n or more.
 
 from collections import defaultdict
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -61,4 +62,17 @@ def stickiness(all_rows: list[dict[str, Any]], asked: dict[str, Any], now: datet
     found: dict[int, set[str]] = {n: set() for n in range(1, len(edges))}
     for person, buckets in active.items():
         found[len(buckets)].add(person)
+    return found
+
+
+def bucket_states(all_rows: list[dict[str, Any]], asked: dict[str, Any], now: datetime) -> list[str]:
+    """Of each bucket of stickiness whether it is a gap, still runs, is cut by the range, or whole."""
+    zone = asked.get("zone", "UTC")
+    start, end = calendar.span(asked["range"], zone, now)
+    edges = calendar.starts(start, end, asked["interval"], zone)
+    first, found = pd.Timestamp(min(row["event_timestamp"] for row in all_rows)).floor("h"), []
+    for low, high in pairwise(edges):
+        gap = low > pd.Timestamp(now) or high <= first
+        cut = "cut" if low < start or high > end else "whole"
+        found.append("gap" if gap else "unfinished" if high > pd.Timestamp(now) else cut)
     return found

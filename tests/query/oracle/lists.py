@@ -24,8 +24,11 @@ def known_rows(all_rows: Rows) -> Rows:
 def inside(all_rows: Rows, asked: dict[str, Any], now: datetime) -> Rows:
     """The rows of range and filter, with their person."""
     start, end = calendar.span(asked["range"], asked.get("zone", "UTC"), now)
-    rows = known_rows(all_rows)
-    return [row for row in rows if start <= row["event_timestamp"] < end and takes(asked.get("filter"), row)]
+    return [
+        row
+        for row in known_rows(all_rows)
+        if start <= row["event_timestamp"] < end and takes(asked.get("filter"), row, asked.get("zone", "UTC"))
+    ]
 
 
 def visits(all_rows: Rows, asked: dict[str, Any], now: datetime) -> list[Any]:

@@ -17,7 +17,7 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def known(all_rows: list[dict[str, Any]], asked: dict[str, Any]) -> list[dict[str, Any]]:
     """All rows in order that the question's filter takes, each with its `person`."""
     found = [{**row, "person": person} for row, person in zip(all_rows, persons(all_rows), strict=True)]
-    return [row for row in in_order(found) if takes(asked.get("filter"), row)]
+    return [row for row in in_order(found) if takes(asked.get("filter"), row, asked.get("zone", "UTC"))]
 
 
 def milliseconds(moment: datetime) -> int:

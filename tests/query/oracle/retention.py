@@ -6,8 +6,8 @@ bucket who has a start event in it: with `first-time` only the bucket of their f
 breakdown takes its properties.
 
 Cell (cohort, n): how many of the cohort have a return event in the n-th bucket after the cohort's own; for n = 0 one that
-comes after the event that put them there. Unbounded: in that bucket, or in any later one until now. A bucket that begins
-after now is unknown (None).
+comes after the event that put them there. Unbounded: in that bucket, or in any later one until now. Of a bucket that begins
+after now, or ended before the hour of the first event of all, nothing is known (None), nor of a cohort of such a bucket.
 """
 
 from collections import defaultdict
@@ -75,16 +75,20 @@ def answer(all_rows: list[dict[str, Any]], asked: dict[str, Any], now: datetime)
     """`cohorts`: [(size, cells)]; `groups`: the same by the shown values of the breakdown."""
     found, edges, count = members(all_rows, asked, now)
     unbounded = bool(asked.get("unbounded"))
+    first = pd.Timestamp(min(row["event_timestamp"] for row in all_rows)).floor("h")
 
-    def table(of: Any) -> list[tuple[int, list[int | None]]]:
+    def unknown(n: int) -> bool:
+        return bool(edges[n] > pd.Timestamp(now) or edges[n + 1] <= first)
+
+    def table(of: Any) -> list[tuple[int | None, list[int | None]]]:
         lines = []
         for cohort in range(count):
             mine = [m for m in of if m[1] == cohort]
             cells = [
-                None if edges[cohort + n] > pd.Timestamp(now) else sum(returned(m[3], n, unbounded) for m in mine)
+                None if unknown(cohort) or unknown(cohort + n) else sum(returned(m[3], n, unbounded) for m in mine)
                 for n in range(asked["periods"] + 1)
             ]
-            lines.append((len(mine), cells))
+            lines.append((None if unknown(cohort) else len(mine), cells))
         return lines
 
     groups: dict[Any, list[Any]] = defaultdict(list)

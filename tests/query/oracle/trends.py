@@ -12,10 +12,10 @@ from tests.query.oracle.people import persons
 _LEVELS = {"median": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
-def chosen(series: dict[str, Any], row: dict[str, Any]) -> bool:
+def chosen(series: dict[str, Any], row: dict[str, Any], zone: str = "UTC") -> bool:
     names = series.get("event")
     names = [names] if isinstance(names, str) else names
-    return (names is None or row["event_name"] in names) and takes(series.get("filter"), row)
+    return (names is None or row["event_name"] in names) and takes(series.get("filter"), row, zone)
 
 
 def measured(series: dict[str, Any], rows: list[dict[str, Any]]) -> float | None:
@@ -28,7 +28,7 @@ def measured(series: dict[str, Any], rows: list[dict[str, Any]]) -> float | None
     if measure == "sessions":
         return len({row["session_id"] for row in rows if row["session_id"]})
     if measure == "per person":
-        return len(rows) / len(people) if people else None
+        return sum(bool(row["person"]) for row in rows) / len(people) if people else None
     values = pd.Series([v for row in rows if (v := number(row, series["property"])) is not None], dtype=float)
     if measure == "sum":
         return float(values.sum())
@@ -44,23 +44,16 @@ def answer(all_rows: list[dict[str, Any]], asked: dict[str, Any], now: datetime)
     zone, unit = asked.get("zone", "UTC"), asked["interval"]
     rows = [{**row, "person": person} for row, person in zip(all_rows, persons(all_rows), strict=True)]
     start, end = calendar.span(asked["range"], zone, now)
-    rows = [row for row in rows if takes(asked.get("filter"), row)]
+    rows = [row for row in rows if takes(asked.get("filter"), row, zone)]
     first_hour = pd.Timestamp(min(row["event_timestamp"] for row in all_rows)).floor("h")
     starts = calendar.starts(start, end, unit, zone)
+    reach = asked.get("rolling", 1) - 1
+    edges = [*calendar.shifted(starts[0], reach, unit, zone)[:-1], *starts]
     shown = _ranked([r for r in rows if start <= r["event_timestamp"] < end], asked)
-    found = {"main": _period(rows, asked, shown, start, end, starts, first_hour, now, zone)}
-    compare = asked.get("compare")
-    if compare is not None:
-        count = len(starts) - 1
-        if compare == "previous period":
-            others = calendar.shifted(starts[0], count, unit, zone)
-        elif compare == "year ago":
-            local = starts[0].tz_convert(zone).tz_localize(None)
-            back = pd.DateOffset(weeks=52) if unit == "week" else pd.DateOffset(years=1)
-            others = calendar.day_starts(local - back, count + 1, unit, zone)
-        else:
-            others = calendar.day_starts(compare["from"], count + 1, unit, zone)
-        found["comparison"] = _period(rows, asked, shown, others[0], others[-1], others, first_hour, now, zone)
+    found = {"main": _period(rows, asked, shown, start, end, edges, first_hour, now)}
+    if asked.get("compare") is not None:
+        moved = calendar.beside(asked["compare"], [*edges, start, end], (start, end), unit, zone)
+        found["comparison"] = _period(rows, asked, shown, *moved[-2:], moved[:-2], first_hour, now)
     return found
 
 
@@ -69,14 +62,14 @@ def _group(asked: dict[str, Any], row: dict[str, Any]) -> tuple[str | None, ...]
 
 
 def _ranked(rows: list[dict[str, Any]], asked: dict[str, Any]) -> list[tuple[str | None, ...]]:
-    rows = [row for row in rows if any(chosen(series, row) for series in asked["series"])]
+    rows = [row for row in rows if any(chosen(series, row, asked.get("zone", "UTC")) for series in asked["series"])]
     groups: dict[tuple[str | None, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(_group(asked, row), []).append(row)
 
     def rank(group: tuple[str | None, ...]) -> Any:
         series = asked["series"][0]
-        of = [row for row in groups[group] if chosen(series, row)]
+        of = [row for row in groups[group] if chosen(series, row, asked.get("zone", "UTC"))]
         size = measured(series, of)
         if series.get("measure") == "sum" and not any(number(row, series["property"]) is not None for row in of):
             size = None
@@ -85,16 +78,13 @@ def _ranked(rows: list[dict[str, Any]], asked: dict[str, Any]) -> list[tuple[str
     return sorted(groups, key=rank)[: asked.get("top", 10)]
 
 
-def _period(
-    rows: Any, asked: Any, shown: Any, start: Any, end: Any, starts: Any, first: Any, now: Any, zone: str
-) -> Any:
+def _period(rows: Any, asked: Any, shown: Any, start: Any, end: Any, edges: Any, first: Any, now: Any) -> Any:
+    """Shape: `edges` are those of the buckets, and before them of those that a rolling series looks back to."""
     reach = asked.get("rolling", 1) - 1
-    before = calendar.shifted(starts[0], reach, asked["interval"], zone)[:-1] if reach else []
-    edges = [*before, *starts]
-    inside = [row for row in rows if (before[0] if before else start) <= row["event_timestamp"] < end]
+    inside = [row for row in rows if (edges[0] if reach else start) <= row["event_timestamp"] < end]
     groups: dict[Any, Any] = {}
     for row in inside:
-        if any(chosen(series, row) for series in asked["series"]):
+        if any(chosen(series, row, asked.get("zone", "UTC")) for series in asked["series"]):
             group = _group(asked, row) if asked.get("breakdown") else ()
             group = group if not asked.get("breakdown") or group in shown else "other"
             groups.setdefault(group, []).append(row)
@@ -103,11 +93,11 @@ def _period(
     found = {}
     for group, members in groups.items():
         for n, series in enumerate(asked["series"]):
-            mine = [row for row in members if chosen(series, row)]
+            mine = [row for row in members if chosen(series, row, asked.get("zone", "UTC"))]
             values: list[float | None] = []
-            for i in range(len(before), len(edges) - 1):
-                low = edges[len(before)] if asked.get("cumulative") else edges[i - reach]
-                if edges[i] > pd.Timestamp(now) or edges[i + 1] <= first:
+            for i in range(reach, len(edges) - 1):
+                low = edges[reach] if asked.get("cumulative") else edges[i - reach]
+                if edges[i] > pd.Timestamp(now) or edges[i + 1] <= first or edges[i] == edges[i + 1]:
                     values.append(None)
                 else:
                     values.append(measured(series, [r for r in mine if low <= r["event_timestamp"] < edges[i + 1]]))

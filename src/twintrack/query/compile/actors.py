@@ -64,6 +64,7 @@ class Actors(Question):
     def plan(self, scope: Scope) -> Plan:
         check_sees_people(scope.role)
         asked = self.of.question()
+        scope = asked.in_its_zone(scope)
         p = Parameters(scope.tenancy)
         people = asked.actors(scope, p, self.point)
         after = ""

@@ -7,6 +7,7 @@ from pydantic import Field
 from twintrack.query.cohort import Definition, belongs, words
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.floor import Floor
+from twintrack.query.period import known
 from twintrack.query.question import Question
 from twintrack.query.scope import Scope, refused
 from twintrack.query.source import events
@@ -28,12 +29,9 @@ class Cohorts(Question):
 
         def shape(rows: Any) -> dict[str, Any]:
             everyone, inside = rows["main"][0]
-            floor = Floor(self.floor)
-            return {
-                "persons": floor.number(inside, inside),
-                "everyone": floor.number(everyone, everyone),
-                **floor.said(),
-            }
+            # It is asked of ever: where some of that has expired, nobody left does not mean that there was nobody.
+            kept, floor = known(inside, "expired" if scope.complete_milliseconds else "whole"), Floor(self.floor)
+            return {"persons": floor.number(kept, inside), "everyone": floor.number(everyone, everyone), **floor.said()}
 
         said = f"the cohort {self.cohort}" if self.definition is None else words(self.definition)
         return Plan({"main": counted}, f"Persons with any event: {said}.", shape)

@@ -190,7 +190,7 @@ def _actors(asked: Funnel, scope: Scope, p: Parameters, point: Any) -> str:
         if asked.interval is None:
             raise refused("the answer has no trend", "ask with an `interval`", "no_actors")
         of = asked.period(scope)
-        found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+        found = period.buckets(of, asked.interval, scope)
         bucket = found[place_of(point.row, len(found), "bucket")]
         until = Range.model_validate({"from": iso(max(bucket.start, of.start)), "to": iso(min(bucket.end, of.end))})
         asked = asked.model_copy(update={"range": until})
@@ -204,8 +204,10 @@ def _plan(asked: Funnel, scope: Scope) -> Plan:
     statements = {"main": _main(asked, scope, of)}
     found = None
     if asked.interval is not None:
-        found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+        found = period.buckets(of, asked.interval, scope)
         statements["trend"] = _trend(asked, scope, of, found[0].start)
+
+    state = period.state_of(of, scope)
 
     def shape(rows: Any) -> dict[str, Any]:
         total, *groups = rows["main"] or [None]
@@ -213,16 +215,18 @@ def _plan(asked: Funnel, scope: Scope) -> Plan:
         answer: dict[str, Any] = {
             "zone": asked.zone,
             "range": {"from": iso(of.start), "to": iso(of.end)},
-            **_shaped(asked, total, floor),
+            **_shaped(asked, total, floor, state),
         }
         if asked.breakdown:
-            answer["groups"] = [{**shown_group(g[0]), **_shaped(asked, g, floor)} for g in groups]
+            answer["groups"] = [{**shown_group(g[0]), **_shaped(asked, g, floor, state)} for g in groups]
         if found is not None:
             counts = {row[0]: row[1:] for row in rows["trend"]}
             answer["interval"] = asked.interval
             answer["buckets"] = shown(found)
             answer["trend"] = [
-                None if b.state == "gap" else [floor.number(c, c) for c in counts.get(n, [0] * len(asked.steps))]
+                None
+                if b.state == "gap"
+                else [floor.number(period.known(c, b.state), c) for c in counts.get(n, [0] * len(asked.steps))]
                 for n, b in enumerate(found)
             ]
         return answer | floor.said()
@@ -255,10 +259,10 @@ def _trend(asked: Funnel, scope: Scope, of: Period, first: int) -> Statement:
     )
 
 
-def _shaped(asked: Funnel, row: list[Any] | None, floor: Floor) -> dict[str, Any]:
+def _shaped(asked: Funnel, row: list[Any] | None, floor: Floor, state: str) -> dict[str, Any]:
     count = len(asked.steps)
     cells: list[Any] = row[1:] if row is not None else [*[0] * count, *[None, [None, None]] * count]
-    counts = [floor.number(n, n) for n in cells[:count]]
+    counts = [floor.number(period.known(n, state), n) for n in cells[:count]]
     waits = cells[count:]
     steps = []
     for k, step in enumerate(asked.steps):

@@ -71,8 +71,12 @@ def whole(asked: Lifecycle, scope: Scope) -> list[Bucket]:
 
     Raises: RequestError.
     """
-    found = period.buckets(asked.period(scope), asked.interval, scope.now_milliseconds, scope.first_milliseconds)
-    return [b._replace(state="whole") if b.state == "cut" else b for b in found]
+    edges = period.edges(asked.period(scope), asked.interval)
+    before = period.following(edges[0], asked.interval, asked.zone, -1)
+    found = period.between(edges, Period(edges[0], edges[-1], asked.zone), scope)
+    # Who returned and who stays away is told from the bucket before, too.
+    expired = [start < scope.complete_milliseconds for start in (before, *edges)]
+    return [b._replace(state="expired") if e and b.state != "gap" else b for b, e in zip(found, expired, strict=False)]
 
 
 def states(asked: Lifecycle, scope: Scope, p: Parameters, found: list[Bucket]) -> str:
@@ -127,7 +131,7 @@ def _lifecycle(asked: Lifecycle, scope: Scope) -> Plan:
 
         def value(bucket: int, state: str) -> int | None:
             n = counts.get((bucket, state), 0)
-            told: int | None = None if found[bucket].state == "gap" else floor.number(n, n)
+            told: int | None = floor.number(period.known(n, found[bucket].state), n)
             return told
 
         return {
@@ -163,7 +167,7 @@ def active(asked: Stickiness, scope: Scope, p: Parameters, found: list[Bucket]) 
 
 
 def stick_buckets(asked: Stickiness, scope: Scope) -> list[Bucket]:
-    found = period.buckets(asked.period(scope), asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+    found = period.buckets(asked.period(scope), asked.interval, scope)
     if len(found) > 400:
         raise refused(
             f"{len(found)} steps of one {asked.interval} are too many", "ask for a longer interval", "too_many_buckets"
@@ -175,6 +179,7 @@ def _stickiness(asked: Stickiness, scope: Scope) -> Plan:
     found = stick_buckets(asked, scope)
     of = asked.period(scope)
     p = Parameters(scope.tenancy)
+    state = period.state_of(of, scope)
     main = p.statement(f"SELECT n, count() FROM ({active(asked, scope, p, found)}) GROUP BY n ORDER BY n")
 
     def shape(rows: Any) -> dict[str, Any]:
@@ -185,12 +190,13 @@ def _stickiness(asked: Stickiness, scope: Scope) -> Plan:
         floor, everyone = Floor(asked.floor), sum(exactly)
 
         def kept(values: list[int]) -> list[int | None]:
-            return [floor.number(n, n) for n in values]
+            return [floor.number(period.known(n, state), n) for n in values]
 
         return {
             "interval": asked.interval,
             "zone": asked.zone,
             "range": {"from": iso(of.start), "to": iso(of.end)},
+            "buckets": shown(found),
             "exactly": kept(exactly),
             "at_least": kept(least),
             "persons": kept([everyone])[0],
@@ -202,7 +208,7 @@ def _stickiness(asked: Stickiness, scope: Scope) -> Plan:
 
     said = [
         f"persons with {words.selection(asked.selection)} in exactly n (at least n) of the range's {len(found)}"
-        f" {asked.interval}s",
+        f" {asked.interval}s; `buckets` says which of these are cut, unfinished, expired, or gaps",
         words.conditions(asked, of),
     ]
     return Plan({"main": main}, "; ".join(said) + ".", shape, reads=(of.start, of.end))

@@ -10,6 +10,7 @@ from twintrack.query.compile.order import MOST_TAGS, Per, check_floor, hashed, n
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import condition
 from twintrack.query.floor import Floor, having
+from twintrack.query.period import known, state_of
 from twintrack.query.question import RangedQuestion
 from twintrack.query.scope import Scope, refused
 from twintrack.query.source import NOBODY, events
@@ -152,13 +153,14 @@ def _plan(asked: Paths, scope: Scope) -> Plan:
     main = _main(asked, scope)
     of = asked.period(scope)
 
+    state = state_of(of, scope)
     edges = "leave" if asked.end is None else "enter"
 
     def shape(rows: Any) -> dict[str, Any]:
         floor = Floor(asked.floor)
 
         def kept(n: int) -> int | None:
-            told: int | None = floor.number(n, n)
+            told: int | None = floor.number(known(n, state), n)
             return told
 
         nodes: dict[tuple[int, str], list[int]] = {}

@@ -72,32 +72,29 @@ def buckets(asked: Retention, scope: Scope) -> list[Bucket]:
         raise refused(f"`periods` is 1 to {_MOST_PERIODS}", "ask for fewer, or for a longer interval", "bad_retention")
     check_breakdown(asked.breakdown)
     of = asked.period(scope)
-    found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
-    if len(found) * (asked.periods + 1) * (asked.top + 2 if asked.breakdown else 1) > _MOST_CELLS:
+    found = period.edges(of, asked.interval)
+    if (len(found) - 1) * (asked.periods + 1) * (asked.top + 2 if asked.breakdown else 1) > _MOST_CELLS:
         raise refused(
             "the answer would hold too many numbers", "fewer periods or groups, or a longer interval", "bad_retention"
         )
-    end = period.following(found[-1].start, asked.interval, of.zone, asked.periods + 1)
-    whole = Period(found[0].start, end, of.zone)
-    widened = period.buckets(whole, asked.interval, scope.now_milliseconds, None)
-    return [bucket._replace(state=_state(bucket, scope)) for bucket in widened]
+    end = period.following(found[-1], asked.interval, of.zone, asked.periods)
+    return period.buckets(Period(found[0], end, of.zone), asked.interval, scope)
 
 
-def _state(bucket: Bucket, scope: Scope) -> str:
-    if bucket.start > scope.now_milliseconds:
-        return "gap"
-    return "unfinished" if bucket.end > scope.now_milliseconds else "whole"
+def _span(asked: Retention, scope: Scope, found: list[Bucket]) -> Period:
+    """From the first bucket to the last one in which somebody can be back."""
+    until = found[-1].end
+    if asked.unbounded:
+        running = period.floor(scope.now_milliseconds, asked.interval, asked.zone)
+        until = max(until, period.following(running, asked.interval, asked.zone))
+    return Period(found[0].start, until, asked.zone)
 
 
 def members(asked: Retention, scope: Scope, p: Parameters, found: list[Bucket]) -> str:
     """A SELECT of (person, cohort, keys, after): a row for each bucket in which a person began; `after` are the numbers of
     the buckets of return, counted from it."""
     cohorts, zone = len(found) - asked.periods, asked.zone
-    until = found[-1].end
-    if asked.unbounded:
-        running = period.floor(scope.now_milliseconds, asked.interval, zone)
-        until = max(until, period.following(running, asked.interval, zone))
-    span = Period(found[0].start, until, zone)
+    span = _span(asked, scope, found)
     bucket = period.index(p, asked.interval, found[0].start, zone)
     first = asked.entry == "first-time"
     # Who is in which bucket says it all where both events are the same: no order of events is needed.
@@ -200,7 +197,10 @@ def _plan(asked: Retention, scope: Scope) -> Plan:
             ]
         return answer | floor.said()
 
-    return Plan({"main": _main(asked, scope, found)}, _definition(asked, found), shape)
+    span = _span(asked, scope, found)
+    # Who is there for the first time ever is told from all that came before.
+    reads = None if asked.entry == "first-time" else (span.start, span.end)
+    return Plan({"main": _main(asked, scope, found)}, _definition(asked, found), shape, reads=reads)
 
 
 def _main(asked: Retention, scope: Scope, found: list[Bucket]) -> Statement:
@@ -243,12 +243,15 @@ def _table(
         for n in range(asked.periods + 1):
             state = found[cohort + n].state
             count = cells.get((cohort, n), 0)
-            if state == "whole":
+            if state == "whole" == found[cohort].state:
                 whole[n].append((count, size))
             states.append(state)
-            told.append(None if state == "gap" else floor.number(count, count))
+            # Of a cohort that lost people, nobody back is nobody known.
+            of = next((s for s in ("gap", "expired") if s in (state, found[cohort].state)), state)
+            told.append(floor.number(period.known(count, of), count))
         first = shown([found[cohort]])[0]
-        lines.append({**first, "size": floor.number(size, size), "returned": told, "states": states})
+        kept = floor.number(period.known(size, found[cohort].state), size)
+        lines.append({**first, "size": kept, "returned": told, "states": states})
     # Of whole buckets only: one that still runs would pull the share down.
     return {"cohorts": lines, "shares": [_share(asked, cells, floor) for cells in whole]}
 

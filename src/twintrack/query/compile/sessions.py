@@ -57,14 +57,18 @@ class Sessions(RangedQuestion):
             f" last event, events; the {self.top} commonest {self.by} of first and last events;"
             f" {words.conditions(self, of)}."
         )
+        state = periods.state_of(of, scope)
         return Plan(
-            {"main": main}, definition, lambda rows: self._shape(rows["main"], unit, steps), reads=(of.start, of.end)
+            {"main": main},
+            definition,
+            lambda rows: self._shape(rows["main"], unit, of, steps, state),
+            reads=(of.start, of.end),
         )
 
     def _steps(self, scope: Scope) -> tuple[Period, Unit, list[Bucket]]:
         of = self.period(scope)
         unit = self.interval or periods.fitting(of)
-        return of, unit, periods.buckets(of, unit, scope.now_milliseconds, scope.first_milliseconds)
+        return of, unit, periods.buckets(of, unit, scope)
 
     def _each(self, scope: Scope, p: Parameters, *, whose: bool = False) -> str:
         """A SELECT with a row for each session; `who` is empty where nobody asks."""
@@ -89,7 +93,7 @@ class Sessions(RangedQuestion):
             step = place_of(point.step, len(steps), "bucket")
             where.append(f"{periods.index(p, unit, steps[0].start, self.zone, 'began')} = {step}")
         told = point.outcome in ("entry", "exit")
-        if point.outcome not in (None, "bounced", "entry", "exit") or told != (len(point.group or []) == 1):
+        if point.outcome not in (None, "bounced", "entry", "exit") or len(point.group or []) != told:
             raise refused(
                 "an outcome of sessions is `bounced`, or `entry` or `exit` with one value",
                 "send what `entry` or `exit` shows as `group`",
@@ -102,7 +106,7 @@ class Sessions(RangedQuestion):
             where.append(f"{point.outcome} = {p.text('' if value is None else '=' + value)}")
         return f"SELECT DISTINCT who AS person FROM ({self._each(scope, p, whose=True)}) WHERE {' AND '.join(where)}"
 
-    def _shape(self, rows: Any, unit: Unit, steps: list[Bucket]) -> dict[str, Any]:
+    def _shape(self, rows: Any, unit: Unit, of: Period, steps: list[Bucket], state: str) -> dict[str, Any]:
         tables: dict[int, list[Any]] = {table: [] for table in (_STEP, _ENTRY, _EXIT, _TOTAL)}
         for table, step, entry, exit_, *cells in rows:
             tables[table].append(({_STEP: step, _ENTRY: entry, _EXIT: exit_}.get(table), *cells))
@@ -110,14 +114,14 @@ class Sessions(RangedQuestion):
         floor = Floor(self.floor)
         numbers: dict[str, list[Any]] = {name: [] for name in _NAMES}
         for step, bucket in enumerate(steps):
-            cells = _told(known.get(step, _NONE), floor)
+            cells = _told(known.get(step, _NONE), floor, bucket.state)
             for name, cell in zip(_NAMES, cells, strict=True):
-                numbers[name].append(None if bucket.state == "gap" else cell)
-        total = _told(tables[_TOTAL][0][1:] if tables[_TOTAL] else _NONE, floor)
+                numbers[name].append(cell)
+        total = _told(tables[_TOTAL][0][1:] if tables[_TOTAL] else _NONE, floor, state)
         return {
             "interval": unit,
             "zone": self.zone,
-            "range": {"from": iso(steps[0].start), "to": iso(steps[-1].end)},
+            "range": {"from": iso(of.start), "to": iso(of.end)},
             "buckets": shown(steps),
             "series": [
                 {"name": name, "values": values, "total": t}
@@ -131,9 +135,11 @@ class Sessions(RangedQuestion):
         }
 
 
-def _told(row: Any, floor: Floor) -> list[Any]:
+def _told(row: Any, floor: Floor, state: str) -> list[Any]:
     """The numbers of one step."""
     sessions, bounced, *rest, people, left_at_once = row
+    if periods.known(sessions, state) is None:
+        return [None] * 5
     of = max(people, 1) if sessions else 0  # also of sessions of nobody
     return [
         floor.number(sessions, of),

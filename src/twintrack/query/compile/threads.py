@@ -63,7 +63,7 @@ class Threads(RangedQuestion):
         if point.step is not None:
             if self.interval is None:
                 raise refused("the answer has no trend", "ask with an `interval`", "no_actors")
-            found = period.buckets(of, self.interval, scope.now_milliseconds, scope.first_milliseconds)
+            found = period.buckets(of, self.interval, scope)
             bucket = found[place_of(point.step, len(found), "bucket")]
             where.append(f"began >= {p.whole(bucket.start)} AND began < {p.whole(bucket.end)}")
         return f"SELECT DISTINCT person FROM ({threads(self, scope, p, of)}) WHERE {' AND '.join(where)}"
@@ -121,8 +121,9 @@ def _plan(asked: Threads, scope: Scope) -> Plan:
     statements = {"main": _main(asked, scope, of)}
     found = None
     if asked.interval is not None:
-        found = period.buckets(of, asked.interval, scope.now_milliseconds, scope.first_milliseconds)
+        found = period.buckets(of, asked.interval, scope)
         statements["trend"] = _trend(asked, scope, of, found[0].start)
+    state = period.state_of(of, scope)
     who = "'[CLAIMED]'" if PERSON in hidden(scope.role) else PERSON
     if asked.limit:
         p = Parameters(scope.tenancy)
@@ -134,9 +135,9 @@ def _plan(asked: Threads, scope: Scope) -> Plan:
     def shape(rows: Any) -> dict[str, Any]:
         floor, (count, people, *row) = Floor(asked.floor), rows["main"][0]
 
-        def told(value: Any, who: int) -> Any:
+        def told(value: Any, who: int, state: str = state) -> Any:
             # Also of threads of nobody: those are no number of no people.
-            return floor.number(value, max(who, 1) if value else 0)
+            return floor.number(period.known(value, state), max(who, 1) if value else 0)
 
         n = len(OUTCOMES)
         outcomes, whose, row = row[:n], row[n : 2 * n], row[2 * n :]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from twintrack.query import formula, words
 from twintrack.query.floor import Floor
-from twintrack.query.period import Bucket
+from twintrack.query.period import Bucket, known
 
 if TYPE_CHECKING:
     from twintrack.query.compile.trends import Trends
@@ -32,37 +32,36 @@ def ranked(asked: "Trends", main: list[Any], comparison: list[Any]) -> list[tupl
 
 
 def series_of(
-    asked: "Trends", trees: list[Any], buckets: list[Bucket], rows: list[Any], order: list[tuple[str, ...]]
+    asked: "Trends", trees: list[Any], buckets: list[Bucket], rows: list[Any], order: list[tuple[str, ...]], state: str
 ) -> list[Any]:
-    """Each series of each group: a value for every bucket, and one for the whole range."""
+    """Each series of each group: a value for every bucket, and one for the whole range, whose state is given."""
     width = 2 if asked.floor else 1
     cells = {(tuple(row[0]), row[1]): row[2:] for row in rows}
     steps = [*range(len(buckets)), TOTAL]
     answer = []
     for group in order:
-        known: dict[str, list[float | None]] = {}
+        numbers: dict[str, list[float | None]] = {}
         floors = [Floor(asked.floor) for _ in asked.series]
         for n, series in enumerate(asked.series):
-            values = known[LETTERS[n]] = []
+            values = numbers[LETTERS[n]] = []
             for step in steps:
                 cell = cells.get((group, step))
                 value = cell[n * width] if cell is not None else None
                 if value is None and series.measure in _COUNTED:
                     value = 0
-                if step != TOTAL and buckets[step].state == "gap":
-                    value = None
-                elif asked.floor and cell is not None and (cell[n * width] or series.property) and value is not None:
-                    # What is made of events of nobody alone, a 0 too, is no number of no people.
-                    known_of = cell[n * width] is not None
-                    value = floors[n].number(value, max(cell[n * width + 1], 1) if known_of else 0)
+                of = state if step == TOTAL else buckets[step].state
+                value = known(value, of) if of == "gap" or series.measure in _COUNTED else value
+                # What is made of events of nobody alone, a 0 of values too, is no number of no people.
+                if asked.floor and cell is not None and (cell[n * width] or series.property):
+                    value = floors[n].number(value, 0 if cell[n * width] is None else max(cell[n * width + 1], 1))
                 values.append(value)
         shown_as = _group(asked, group)
         for n, series in enumerate(asked.series):
             letter = LETTERS[n]
             label = series.label or words.series(series)
-            answer.append({"name": letter, "label": label, **shown_as, **floors[n].said(), **_values(known[letter])})
+            answer.append({"name": letter, "label": label, **shown_as, **floors[n].said(), **_values(numbers[letter])})
         for tree, asked_formula in zip(trees, asked.formulas, strict=True):
-            made = [formula.value(tree, {a: v[i] for a, v in known.items()}) for i in range(len(steps))]
+            made = [formula.value(tree, {a: v[i] for a, v in numbers.items()}) for i in range(len(steps))]
             name = asked_formula.formula
             answer.append({"name": name, "label": asked_formula.label or name, **shown_as, **_values(made)})
     return answer

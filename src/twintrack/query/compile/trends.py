@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from twintrack.clock import iso
-from twintrack.query import formula, period, words
+from twintrack.query import beside, formula, period, words
+from twintrack.query.beside import HERE, Move
 from twintrack.query.catalog import property_of
 from twintrack.query.compile.statement import Parameters, Plan, Statement, table
 from twintrack.query.compile.trend_series import LETTERS, OTHER, TOTAL, ranked, series_of
@@ -93,25 +94,36 @@ class Trends(RangedQuestion):
 
 
 class _Span(NamedTuple):
-    """A period with its buckets, and how many more are read before them."""
+    """A period with its buckets, how many more are read before them, and where it lies from the question's own."""
 
     period: Period
     unit: Unit
     buckets: list[Bucket]
     lead: int
-
-    @property
-    def start(self) -> int:
-        return self.buckets[0].start
-
-    @property
-    def first(self) -> int:
-        """The start of the first bucket that is read: a rolling series looks back from its first step."""
-        return period.following(self.start, self.unit, self.period.zone, -self.lead)
+    first: int  # the start of the first bucket that is read: a rolling series looks back from its first step
+    origin: int  # the same of the question's own period
+    move: Move
 
     @property
     def read(self) -> Period:
         return self.period._replace(start=self.first) if self.lead else self.period
+
+    @property
+    def _parted(self) -> bool:
+        """Whether rows of the first bucket are read that lie before the period."""
+        return bool(self.lead) and self.buckets[0].start < self.period.start
+
+    def bucket(self, p: Parameters, moment: str = "event_timestamp") -> str:
+        """A row's number: of the bucket it counts for in the period, below 0 before that. What of the first bucket lies
+        before the period is -1, and the bucket before it then -2."""
+        of = period.index(p, self.unit, self.origin, self.period.zone, self.move.moment(moment), self.move.days)
+        early = f" - ({moment} < {p.moment(self.period.start)})" if self._parted else ""
+        return f"toInt64({of} - {self.lead}{early})"
+
+    @property
+    def place(self) -> str:
+        """The place in `buckets`, from what `bucket` gave; below 0 before them."""
+        return "(bucket + (bucket < 0))" if self._parted else "bucket"
 
 
 def _plan(asked: Trends, scope: Scope) -> Plan:
@@ -126,17 +138,18 @@ def _plan(asked: Trends, scope: Scope) -> Plan:
             )
     letters = LETTERS[: len(asked.series)]
     trees = [formula.parse(f.formula, set(letters)) for f in asked.formulas]
-    main = _span(asked, asked.period(scope), scope)
+    main, other, rolled = _spans(asked, scope)
     if len(main.buckets) * (asked.top + 1 if asked.breakdown else 1) * len(asked.series) > _MOST_CELLS:
         raise refused(
             "the answer would hold too many numbers", "fewer groups, or a longer interval", "too_many_buckets"
         )
-    other = _other(asked, main, scope)
     spans = [span for span in (main, other) if span is not None]
-    rolled = all(_hourly(asked, span) and span.first >= scope.complete_milliseconds for span in spans)
     statements = {"main": _statement(asked, scope, main, main, rolled=rolled)}
     if other is not None:
         statements["comparison"] = _statement(asked, scope, other, main, rolled=rolled)
+
+    def state(of: _Span) -> str:
+        return "whole" if rolled else period.state_of(of.period, scope)
 
     def shape(rows: Any) -> dict[str, Any]:
         order = ranked(asked, rows["main"], rows.get("comparison", []))
@@ -145,13 +158,13 @@ def _plan(asked: Trends, scope: Scope) -> Plan:
             "zone": asked.zone,
             "range": {"from": iso(main.period.start), "to": iso(main.period.end)},
             "buckets": shown(main.buckets),
-            "series": series_of(asked, trees, main.buckets, rows["main"], order),
+            "series": series_of(asked, trees, main.buckets, rows["main"], order, state(main)),
         }
         if other is not None:
             answer["comparison"] = {
                 "range": {"from": iso(other.period.start), "to": iso(other.period.end)},
                 "buckets": shown(other.buckets),
-                "series": series_of(asked, trees, other.buckets, rows["comparison"], order),
+                "series": series_of(asked, trees, other.buckets, rows["comparison"], order, state(other)),
             }
         return answer
 
@@ -160,26 +173,51 @@ def _plan(asked: Trends, scope: Scope) -> Plan:
     return Plan(statements, words.trends(asked, main.period, main.unit, letters), shape, source, reads)
 
 
-def _span(asked: Trends, of: Period, scope: Scope) -> _Span:
+def _spans(asked: Trends, scope: Scope) -> tuple[_Span, _Span | None, bool]:
+    """The period and the one beside it; and whether the rollup answers, which has what raw has lost."""
+    main = _main(asked, scope)
+    other = _other(asked, main, scope)
+    rolled = all(_hourly(asked, span) for span in (main, other) if span is not None)
+    if rolled and scope.complete_milliseconds:
+        return *_spans(asked, scope._replace(complete_milliseconds=0))[:2], rolled
+    return main, other, rolled
+
+
+def _main(asked: Trends, scope: Scope) -> _Span:
+    of = asked.period(scope)
     unit = asked.interval or period.fitting(of)
-    found = period.buckets(of, unit, scope.now_milliseconds, scope.first_milliseconds)
-    return _Span(of, unit, found, asked.rolling - 1)
+    return _span(asked, of, unit, period.edges(of, unit), HERE, scope)
+
+
+def _span(asked: Trends, main: Period, unit: Unit, edges: list[int], move: Move, scope: Scope) -> _Span:
+    """Shape: `main` and `edges` are the question's own, `move` leads from there to this one."""
+    zone, lead = main.zone, asked.rolling - 1
+    origin = period.following(edges[0], unit, zone, -lead)
+    of = Period(move.back(main.start, zone), move.back(main.end, zone), zone)
+    found = period.between([move.back(edge, zone) for edge in edges], of, scope)
+    first = move.back(origin, zone)
+    for n, bucket in enumerate(found if asked.cumulative or lead else ()):
+        # Such a step is of earlier buckets too.
+        start = of.start if asked.cumulative else move.back(period.following(edges[n], unit, zone, -lead), zone)
+        if bucket.state != "gap" and start < scope.complete_milliseconds:
+            found[n] = bucket._replace(state="expired")
+    return _Span(of, unit, found, lead, first, origin, move)
 
 
 def _other(asked: Trends, main: _Span, scope: Scope) -> _Span | None:
-    """The period to compare with: as many buckets of the same unit, so that the n-th stands beside the n-th."""
-    zone, count = main.period.zone, len(main.buckets)
+    """The period to compare with, its n-th bucket as long as the n-th of this one."""
+    of, unit = main.period, main.unit
+    edges = period.edges(of, unit)
     if asked.compare is None:
         return None
     if asked.compare == "previous period":
-        start = period.following(main.start, main.unit, zone, -count)
+        move = beside.before(of, unit, edges)
     elif asked.compare == "year ago":
-        start = period.year_before(main.start, main.unit, zone)
+        move = beside.year_before(of, unit)
     else:
         given = Range.model_validate({"from": asked.compare.since, "to": iso(scope.now_milliseconds)})
-        start = period.floor(period.resolve(given, zone, scope.now_milliseconds).start, main.unit, zone)
-    end = period.following(start, main.unit, zone, count)
-    return _span(asked.model_copy(update={"interval": main.unit}), Period(start, end, zone), scope)
+        move = beside.since(period.resolve(given, of.zone, scope.now_milliseconds).start, of, unit)
+    return _span(asked, of, unit, edges, move, scope)
 
 
 def _hourly(asked: Trends, span: _Span) -> bool:
@@ -187,7 +225,7 @@ def _hourly(asked: Trends, span: _Span) -> bool:
 
     Not persons, whom a link may join across hours, nor sessions, of which the rollup counts the empty one too.
     """
-    edges = [span.first, span.read.start, span.read.end, *(edge for b in span.buckets for edge in (b.start, b.end))]
+    edges = [span.first, span.period.start, span.period.end, *(edge for b in span.buckets for edge in (b.start, b.end))]
     return (
         all(series.measure == "count" and series.filter is None for series in asked.series)
         and asked.filter is None
@@ -205,7 +243,7 @@ def _statement(asked: Trends, scope: Scope, span: _Span, ranked_by: _Span, *, ro
     if rolled:
         columns[0] = "event_count"
     moment = "toDateTime64(hour, 3, 'UTC')" if rolled else "event_timestamp"
-    bucket = f"{period.index(p, span.unit, span.first, span.period.zone, moment)} - {span.lead} AS bucket"
+    bucket = f"{span.bucket(p, moment)} AS bucket"
     rows = _source(asked, scope, p, [*columns, bucket], wanted, span.read, rolled=rolled)
     keys = "keys"
     if asked.breakdown:
@@ -234,16 +272,16 @@ def _told(asked: Trends) -> str:
 
 def _covering(asked: Trends, span: _Span) -> str:
     """The steps that a bucket belongs to."""
-    last = len(span.buckets)
-    end = f"{last}" if asked.cumulative else f"least(bucket + {span.lead + 1}, {last})"
-    return f"range(greatest(bucket, 0), {end})"
+    last, place = len(span.buckets), span.place
+    end = f"{last}" if asked.cumulative else f"least({place} + {span.lead + 1}, {last})"
+    return f"range(greatest({place}, 0), {end})"
 
 
 def _of_persons(asked: Trends, scope: Scope, span: _Span, p: Parameters) -> Statement:
     """Persons alone: the buckets of each person in a list, and the lists counted. A set of persons for each bucket takes
     several times the room, and each row a look into another one."""
     columns, wanted = _columns(asked, scope, p)
-    bucket = f"toInt16({period.index(p, span.unit, span.first, span.period.zone)} - {span.lead}) AS bucket"
+    bucket = f"toInt16({span.bucket(p)}) AS bucket"
     rows = events(p, [*columns, bucket], [*_where(asked, scope, p, wanted, span.read), "person != ''"])
     lists, codes = [], []
     for n in range(len(asked.series)):
@@ -263,7 +301,7 @@ def _of_persons(asked: Trends, scope: Scope, span: _Span, p: Parameters) -> Stat
 
 def _pointed(asked: Trends, scope: Scope, point: Any) -> _Span:
     """The period that a point lies in."""
-    main = _span(asked, asked.period(scope), scope)
+    main = _main(asked, scope)
     return (_other(asked, main, scope) if point.comparison else main) or main
 
 
@@ -272,16 +310,16 @@ def _actors(asked: Trends, scope: Scope, p: Parameters, point: Any) -> str:
     number = LETTERS[: len(asked.series)].find(point.series)
     if len(point.series) != 1 or number < 0:
         raise refused("there is no such series", "name one by its letter; a formula has no people", "no_actors")
-    main, span = _span(asked, asked.period(scope), scope), _pointed(asked, scope, point)
+    main, span = _main(asked, scope), _pointed(asked, scope, point)
     columns, wanted = _columns(asked, scope, p)
-    bucket = f"{period.index(p, span.unit, span.first, span.period.zone)} - {span.lead} AS bucket"
+    bucket = f"{span.bucket(p)} AS bucket"
     rows = events(p, [*columns, bucket], _where(asked, scope, p, wanted, span.read))
     where = [f"in_{number}", "person != ''", "bucket >= 0"]
     if point.step is not None:
         if point.step >= len(span.buckets):
             raise refused("there is no such step", f"the answer has {len(span.buckets)}", "no_actors")
         least = 0 if asked.cumulative else point.step - span.lead
-        where[2] = f"bucket BETWEEN {least} AND {point.step}"
+        where[2] = f"{span.place} BETWEEN {least} AND {point.step}"
     if asked.breakdown and (point.group is not None or point.other):
         if not point.other:
             group = ["" if key is None else "=" + key for key in point.group]
@@ -371,7 +409,8 @@ def _merged(series: Series, n: int, combined: str, *, rolled: bool = False) -> l
         case "sessions":
             parts = [("uniqExact", "", f"session_id, in_{n} AND session_id != ''")]
         case "per person":
-            parts = [count, persons]
+            # Per person who had one: an event of nobody is no person's.
+            parts = [(*count[:2], f"{count[2]} AND person != ''"), persons]
         case measure:
             function, parameter = _OF_PROPERTY[measure]
             parts = [(function, parameter, f"value_{n}, in_{n}")]
