@@ -43,6 +43,7 @@ class Service:
     server_key: str
     read_key: str
     owner_key: str
+    project: str = "demo"
 
     def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         async def one() -> httpx.Response:
@@ -99,7 +100,11 @@ class Service:
 
     def elsewhere(self) -> "Service":
         """The same service with keys of a project of its own: tests of one module share an engine, not events."""
-        return Service(self.services, *_keys(self.services, f"p-{uuid4().hex[:12]}"))
+        project = f"p-{uuid4().hex[:12]}"
+        return Service(self.services, *_keys(self.services, project), project)
+
+    def key_of(self, role: Role) -> str:
+        return self.services.control.create_key(role, self.project, "local")
 
     def make_the_store_refuse_text_values(self) -> None:
         """From now on the store takes only whole numbers as `event_value`; the door still takes any text."""

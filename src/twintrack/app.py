@@ -47,6 +47,7 @@ from twintrack.privacy.export import Exporter
 from twintrack.privacy.masking import masking_routes
 from twintrack.privacy.retention import retention_routes
 from twintrack.privacy.routes import privacy_routes
+from twintrack.privacy.subject import forms
 from twintrack.privacy.vendors import GTM, Statsig
 from twintrack.query.answer import Answers
 from twintrack.query.cohort_routes import cohort_routes
@@ -242,7 +243,15 @@ def build(
         eraser,
         Exporter(control, spool, store, clock, person_keys),
         executor,
-        Answers(executor, clock, control.cohorts.all, settings.query_cache_answers, spool.complete_since, sealed),
+        Answers(
+            executor,
+            clock,
+            control.cohorts.all,
+            settings.query_cache_answers,
+            spool.complete_since,
+            sealed,
+            partial(_forms, control),
+        ),
         receiver,
         spans,
         clock.milliseconds(),
@@ -334,6 +343,14 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
+
+
+def _forms(control: Control, tenancy: Tenancy) -> Callable[[str], list[str]]:
+    """What gives every form in which an identifier's rows may hold it."""
+    try:
+        return partial(forms, secret=control.project(tenancy.project).secret)
+    except KeyError:  # an operator may name a project that there is not, which holds no rows either
+        return lambda identifier: [identifier]
 
 
 def _stored_form(services: Services, tenancy: Tenancy, identifier: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.query.oracle.rows import generated
 from tests.query.stage import ASKER, Stage, staged
+from twintrack.auth import Role
 from twintrack.query.answer import Answers
 from twintrack.query.cache import Cache, Kept
 from twintrack.query.kinds import KINDS
@@ -75,6 +76,13 @@ def test_answer_of_one_project_is_no_answer_for_another(stage: Stage) -> None:
     elsewhere = ASKER._replace(tenancy=ASKER.tenancy._replace(project="nobody's"))
     other = stage.ask("trends", ASKED, elsewhere)
     assert not other["cached"] and other["series"][0]["total"] == 0
+
+
+@pytest.mark.parametrize("other", [{"key_id": "another"}, {"role": Role.ADMIN}], ids=["principal", "permissions"])
+def test_answer_of_one_asker_is_no_answer_for_another_of_the_same_project(stage: Stage, other: dict[str, Any]) -> None:
+    asker = ASKER._replace(role=Role.ANALYST)
+    assert not stage.ask("trends", ASKED, asker)["cached"] and stage.ask("trends", ASKED, asker)["cached"]
+    assert not stage.ask("trends", ASKED, asker._replace(**other))["cached"]
 
 
 def test_same_question_of_many_at_once_is_asked_of_the_engine_once(stage: Stage) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.query import test_funnel, test_lifecycle, test_paths, test_retention, test_threads
+from tests.query import test_funnel, test_lifecycle, test_lists, test_paths, test_retention, test_threads, test_trends
 from tests.query.conftest import Asked
 from tests.query.oracle import cohorts as oracle
 from tests.query.oracle.crowd import STEPS
@@ -120,6 +120,15 @@ def test_cohort_filters_every_kind_as_the_slow_computation_does(many_people: Ask
         test_lifecycle.check_stickiness(of, {**asked, "interval": "week"})
         test_paths.check(of, {**asked, "from": "home", "steps": 4})
         test_threads.check(of, asked)
+        monthly = {**asked, "interval": "month"}
+        series = [{"measure": "persons"}, {"event": "buy", "filter": {"cohort": "buyers"}}]
+        test_trends.check(of, {**monthly, "series": series, "breakdown": ["event_metadata.plan"], "top": 3})
+        test_lists.check_sessions(of, monthly)
+        test_lists.check_users(of, {**asked, "limit": 500})
+        test_lists.check_events(of, {**asked, "event": "buy", "limit": 1_000})
+        test_lists.check_properties(of, {**asked, "property": "event_metadata.plan"})
+        behind = {"kind": "trends", **monthly, "series": series}
+        test_lists.check_actors(of, {"of": behind, "point": {"series": "A"}}, limit=500)
     finally:
         many_people.stage.cohorts = {}
 

@@ -1,13 +1,16 @@
 """What cannot be asked of funnels, retention, life cycles, paths, threads and cohorts is refused with a hint."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.conftest import Service
+from tests.conftest import Service, running
 from tests.query.stage import SHOP
 from twintrack.auth import Role
 from twintrack.errors import RequestError
+from twintrack.pii import pseudonym
+from twintrack.query.cohort import named
 from twintrack.query.compile.statement import Parameters
 from twintrack.query.kinds import KINDS
 from twintrack.query.scope import Scope
@@ -73,6 +76,77 @@ def test_cohort_by_a_text_that_the_role_may_not_see_is_refused(role: Role) -> No
     assert refused.value.code == "hidden_property"
 
 
+# Conditions that a role without people or without text could not have written itself.
+_NAMES_PEOPLE: list[Any] = [
+    {"persons": ["ann"]},
+    {"not": {"persons": ["ann"]}},
+    {"all": [{"persons": ["ann"]}, {"did": {"event": "buy"}}]},
+    {"did": {"filter": {"property": "user_id", "value": "ann"}}},
+    {"has": {"property": "person", "value": "ann"}},
+    {"did": {"filter": {"property": "message_content", "operator": "contains", "value": "divorce"}}},
+    {"funnel": {"steps": TWO, "filter": {"property": "user_id", "value": "ann"}}, "step": 1},
+    {"did": {"filter": {"cohort": "kept"}}},
+]
+
+
+@pytest.mark.parametrize("role", [Role.READ, Role.VIEWER, Role.ANALYST, Role.ADMIN])
+@pytest.mark.parametrize("place", range(len(_NAMES_PEOPLE)))
+def test_cohort_that_names_people_is_asked_by_no_role_that_does_not_see_them(role: Role, place: int) -> None:
+    definition = _NAMES_PEOPLE[place]
+    cohorts = named({"kept": {"persons": ["ann"]}, "of another": definition})
+    scope = Scope(SHOP, role, NOW, 0, cohorts)
+    filtered = {"filter": {"not": {"cohort": "of another"}}}
+    asked: list[tuple[str, Any]] = [
+        ("cohorts", {"definition": definition}),
+        ("cohorts", {"cohort": "of another"}),
+        ("funnel", {"steps": [{"event": "a"}, {"event": "b", **filtered}]}),
+        *((kind, filtered) for kind in KINDS if kind not in ("actors", "cohorts", "funnel")),
+        *(("actors", {"of": {"kind": kind, **filtered}}) for kind in ("trends", "sessions", "events")),
+    ]
+    for kind, question in asked:
+        with pytest.raises(RequestError) as refused:
+            KINDS[kind].model_validate(question).plan(scope)
+        assert refused.value.code in ("hidden_property", "hidden_people"), kind
+        KINDS[kind].model_validate(question).plan(Scope(SHOP, Role.PRIVACY, NOW, 0, cohorts))
+
+
+def _of_each_other(count: int, *, each: int) -> dict[str, Any]:
+    made: dict[str, Any] = {"c0": {"did": {}}}
+    for n in range(1, count):
+        made[f"c{n}"] = {"did": {"filter": {"any": [{"cohort": f"c{n - 1}"}] * each}}}
+    return made
+
+
+# None of them holds a value: what they cost is seen in their parts and their SQL alone.
+_SET: Any = {"property": "user_id", "operator": "is set"}
+TOO_LARGE: list[tuple[str, Any]] = [
+    ("cohorts", {"cohort": "c2"}),
+    ("trends", {"filter": {"cohort": "c4"}}),
+    ("trends", {"series": [{"filter": {"cohort": "c1"}}] * 5}),
+    ("funnel", {"steps": [{"filter": {"cohort": "c1"}}] * 9}),
+    ("trends", {"filter": {"any": [{"any": [_SET] * 100}] * 100}}),
+    ("cohorts", {"definition": {"any": [{"any": [{"persons": ["ada"] * 10_000}] * 6}] * 2}}),
+]
+
+
+@pytest.mark.parametrize("place", range(len(TOO_LARGE)))
+def test_question_is_bounded_with_all_that_its_cohorts_are_made_of(place: int) -> None:
+    kind, question = TOO_LARGE[place]
+    scope = Scope(SHOP, Role.OWNER, NOW, 0, named(_of_each_other(6, each=60)))
+    with pytest.raises(RequestError) as refused:
+        KINDS[kind].model_validate(question).plan(scope)
+    assert (refused.value.status, refused.value.code) == (400, "too_large") and refused.value.hint
+    KINDS["trends"].model_validate({"filter": {"cohort": "c1"}}).plan(scope)
+
+
+def test_cohorts_are_made_of_each_other_to_a_depth_that_is_said() -> None:
+    scope = Scope(SHOP, Role.OWNER, NOW, 0, named(_of_each_other(9, each=1)))
+    KINDS["cohorts"].model_validate({"cohort": "c4"}).plan(scope)
+    with pytest.raises(RequestError) as refused:
+        KINDS["cohorts"].model_validate({"cohort": "c8"}).plan(scope)
+    assert refused.value.code == "bad_cohort" and "5 cohorts" in refused.value.message
+
+
 def test_what_a_person_wrote_is_never_part_of_the_statement() -> None:
     odd = "'); DROP TABLE analytics.events; --"
     filtered = {"property": "event_metadata.plan", "value": odd}
@@ -94,6 +168,17 @@ def test_what_a_person_wrote_is_never_part_of_the_statement() -> None:
         Parameters(SHOP),
         type("Point", (), {"step": 0, "group": [odd]})(),
     )
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("cohorts") / "data") as opened:
+        yield opened
+
+
+@pytest.fixture
+def service(shared: Service) -> Service:
+    return shared.elsewhere()
 
 
 class _Asking:
@@ -150,3 +235,78 @@ def test_cohort_is_kept_only_by_who_may(service: Service) -> None:
     assert asks("PUT", "cohorts", body, service.read_key)[0] == 403
     assert asks("GET", "cohorts", None, service.read_key)[0] == 200
     assert asks("GET", "cohorts", None, service.write_key)[0] == 403
+
+
+def test_kept_cohort_tells_a_role_that_sees_no_people_only_what_that_role_could_have_asked(service: Service) -> None:
+    asks = _Asking(service)
+    text = {"property": "message_content", "operator": "contains", "value": "divorce"}
+    kept = {
+        "a list": {"persons": ["ann"]},
+        "a text": {"did": {"filter": text}},
+        "a user": {"has": {"property": "user_id", "value": "ann"}},
+        "another one": {"did": {"filter": {"cohort": "a list"}}},
+        "buyers": {"did": {"event": "buy"}},
+    }
+    for name, definition in kept.items():
+        assert asks("PUT", "cohorts", {"name": name, "definition": definition})[0] == 200
+    for key in (service.key_of(Role.ANALYST), service.key_of(Role.ADMIN), service.read_key):
+        shown = {one["name"]: one for one in asks("GET", "cohorts", None, key)[1]["cohorts"]}
+        assert shown.keys() == kept.keys() and "ann" not in str(shown) and "divorce" not in str(shown)
+        assert [name for name, one in shown.items() if one["definition"] is not None] == ["buyers"]
+        assert shown["buyers"]["meaning"] == "at least 1 events named buy ever"
+        for name in kept.keys() - {"buyers"}:
+            status, answer = asks("POST", "query/trends", {"filter": {"cohort": name}}, key)
+            assert (status, answer["error"]["code"]) == (400, "hidden_property") and "ann" not in str(answer)
+        assert asks("POST", "query/trends", {"filter": {"cohort": "buyers"}}, key)[0] == 200
+        assert asks("POST", "query/cohorts", {"definition": {"persons": ["ann"]}}, key)[0] == 400
+    whole = asks("GET", "cohorts")[1]["cohorts"]
+    assert {one["name"]: one["definition"] for one in whole} == kept
+
+
+def test_stored_form_of_an_identifier_is_told_to_nobody_who_sees_no_people(service: Service) -> None:
+    asks, mail = _Asking(service), "ann@example.com"
+    form = pseudonym(mail, service.services.control.project(service.project).secret)
+    analyst = service.key_of(Role.ANALYST)
+    of_browser = {"has": {"property": "anonymous_id", "value": mail}}
+    of_metadata = {"has": {"property": "event_metadata.mail", "operator": "in", "value": [mail]}}
+    labelled = {"funnel": {"steps": [{"event": "a", "label": f"seen by {mail}"}, {"event": "b"}]}, "step": 1}
+    for definition in ({"persons": [mail]}, of_browser, of_metadata, labelled):
+        status, answer = asks("PUT", "cohorts", {"name": "guess", "definition": definition}, analyst)
+        assert status == 400 and answer["error"]["code"] in ("hidden_property", "masked_value")
+        assert form not in str(answer) and mail not in str(answer)
+    assert asks("GET", "cohorts")[1] == {"cohorts": []}
+    # Who sees people has them kept as the rows are; what no row can hold is refused to everybody.
+    status, kept = asks("PUT", "cohorts", {"name": "browser", "definition": of_browser})
+    assert (status, kept["definition"]["has"]["value"]) == (200, form)
+    assert asks("PUT", "cohorts", {"name": "mail", "definition": of_metadata})[1]["error"]["code"] == "masked_value"
+    assert asks("PUT", "cohorts", {"name": "078-05-1120", "definition": {"did": {}}})[0] == 400
+
+
+def test_identifier_is_asked_about_as_it_was_sent_by_who_sees_people_alone(service: Service) -> None:
+    asks, mail = _Asking(service), "Ada@example.com"
+    thread = {"event_name": "message_sent", "message_content": "hello", "thread_id": f"about {mail}"}
+    service.send([wire_event(user_id=mail, anonymous_id=mail, **thread)], service.server_key)
+    service.send([wire_event(user_id="grace", anonymous_id="b1")], service.server_key)
+    service.settle()
+    form = pseudonym(mail, service.services.control.project(service.project).secret)
+
+    def count(condition: Any, key: str = "") -> int:
+        filtered = {"filter": {"property": "anonymous_id", **condition}}
+        found: int = asks("POST", "query/trends", filtered, key)[1]["series"][0]["total"]
+        return found
+
+    for person in (mail, form):
+        timeline = asks("POST", "query/users", {"person": person})[1]
+        assert timeline["summary"]["events"] == 1 and [row[4] for row in timeline["rows"]] == [form]
+        assert [row[0] for row in asks("POST", "query/users", {"search": person})[1]["rows"]] == [form]
+        assert asks("POST", "query/cohorts", {"definition": {"persons": [person]}})[1]["persons"] == 1
+        assert count({"property": "user_id", "value": person}) == 1
+        assert count({"property": "person", "operator": "!=", "value": person}) == 1
+        assert count({"operator": "in", "value": ["b1", person]}) == 2
+        assert count({"operator": "not in", "value": [person]}) == 1
+    assert len(asks("POST", "query/threads", {"thread": thread["thread_id"]})[1]["rows"]) == 1
+    # A role that sees no people learns of no address whether it is there: what it types is compared as it is.
+    analyst = service.key_of(Role.ANALYST)
+    assert count({"value": mail}, analyst) == 0 and count({"value": form}, analyst) == 1
+    assert count({"operator": "!=", "value": mail}, analyst) == 2
+    assert asks("POST", "query/threads", {"thread": thread["thread_id"]}, analyst)[1]["rows"] == []

@@ -55,13 +55,17 @@ SESSIONS: list[dict[str, Any]] = [
         "zone": "Europe/Berlin",
         "by": "page_path",
     },
+    {"range": YEAR, "interval": "month", "by": "person"},
     {"range": {"from": "2024-03-10", "to": "2024-03-31"}, "interval": "month"},
 ]
 
 
 @few
 @given(
-    pair=ranged(by=st.sampled_from(["event_name", "page_path", "event_metadata.plan"]), top=st.sampled_from([1, 3, 10]))
+    pair=ranged(
+        by=st.sampled_from(["event_name", "page_path", "event_metadata.plan", "person"]),
+        top=st.sampled_from([1, 3, 10]),
+    )
 )
 def test_sessions_equal_the_slow_computation(made: Asked, pair: Any) -> None:
     check_sessions(made, {**pair[0], "interval": pair[1]})
@@ -87,6 +91,8 @@ USERS: list[dict[str, Any]] = [
     {"range": YEAR, "search": "A", "limit": 2},
     {"range": {"last": 3}, "limit": 3},
     {"range": YEAR, "search": "U1", "limit": 9},
+    # One who signed in under it long before.
+    {"range": {"last": 3}, "search": "a1", "limit": 9},
 ]
 
 
@@ -155,9 +161,9 @@ def test_properties_equal_the_slow_computation(made: Asked, pair: Any) -> None:
     check_properties(made, sent(asked))
 
 
-def check_actors(of: Asked, asked: dict[str, Any], kinds: Any = KINDS) -> None:
+def check_actors(of: Asked, asked: dict[str, Any], kinds: Any = KINDS, limit: int = 3) -> None:
     expected = lists.actors(of.rows, asked["of"], of.now, asked["point"])
-    got = pages(of, "actors", {**asked, "limit": 3}, kinds)
+    got = pages(of, "actors", {**asked, "limit": limit}, kinds)
     assert [row[0] for row in got] == sorted(expected, key=str.encode), asked
 
 

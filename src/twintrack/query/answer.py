@@ -10,6 +10,7 @@ from typing import Any
 from twintrack.auth import Principal, permission_key
 from twintrack.clock import Clock, instant, iso
 from twintrack.event import Tenancy
+from twintrack.permissions import Permission, hidden_from
 from twintrack.query.cache import Cache, Kept
 from twintrack.query.cohort import named
 from twintrack.query.compile.statement import Parameters, Statement, table
@@ -32,7 +33,8 @@ _FILE_PAGE = 10_000
 
 class Answers:
     """Shape: `cohorts` gives what an environment keeps by name; `kept` answers stay in memory while they are true;
-    `complete_since` gives the time, by project, from which on raw has lost nothing to a policy."""
+    `complete_since` gives the time, by project, from which on raw has lost nothing to a policy; `forms` of a tenancy gives
+    every form in which an identifier may be stored there, for who sees people."""
 
     def __init__(
         self,
@@ -42,7 +44,9 @@ class Answers:
         kept: int = 0,
         complete_since: Callable[[], Mapping[str, int]] = dict,
         sealed: Sealed = NOTHING,
+        forms: Callable[[Tenancy], Callable[[str], list[str]]] | None = None,
     ) -> None:
+        self._forms = forms
         self._complete_since, self._sealed = complete_since, sealed
         self._executor, self._clock, self._cohorts, self._kept = executor, clock, cohorts, kept
         self._cache = Cache(kept)
@@ -93,7 +97,8 @@ class Answers:
         self, question: Question, principal: Principal, scope: Scope, *, shown: bool = False
     ) -> dict[str, Any]:
         started = time.perf_counter()
-        plan = question.plan(question.in_its_zone(scope))
+        # On a thread: a question may be long, and events come in on the loop's.
+        plan = await asyncio.to_thread(question.plan, question.in_its_zone(scope))
         # Who is of a cohort may change with events of any time, whatever the question itself reads.
         reads = None if '"cohort":' in question.model_dump_json() else plan.reads
         version = await self._executor.version(_months(reads)) if self._kept else ""
@@ -139,7 +144,10 @@ class Answers:
         complete = await asyncio.to_thread(self._complete_since)
         first = await self._beginning(principal)
         since = complete.get(principal.tenancy.project, 0)
-        return Scope(principal.tenancy, principal.role, now, first, named(kept), since, self._sealed.fields)
+        scope = Scope(principal.tenancy, principal.role, now, first, named(kept), since, self._sealed.fields)
+        if self._forms is None or Permission.CLAIMS in hidden_from(principal.role):
+            return scope
+        return scope._replace(forms=await asyncio.to_thread(self._forms, principal.tenancy))
 
     async def _beginning(self, principal: Principal) -> int | None:
         """The hour of the project's first event, milliseconds since 1970; None before any."""

@@ -15,6 +15,8 @@ from twintrack.store.schema import HIDDEN
 
 METADATA = "event_metadata."
 PERSON = "person"
+# What is stored under a keyed pseudonym where it holds personal data; `twintrack.pii` decides that.
+IDENTIFIERS = frozenset({PERSON, "user_id", "anonymous_id", "session_id", "thread_id"})
 _PATH_CHARACTERS = 200
 
 # How a column is kept: text, number, bool, time.

@@ -4,11 +4,12 @@ A condition is about the column `person`; an event of nobody belongs to no cohor
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from twintrack.query.catalog import property_of
+from twintrack.event import limits
+from twintrack.query.catalog import PERSON, property_of
 from twintrack.query.compile.funnel import Funnel, reached
 from twintrack.query.compile.order import PLACE, selected
 from twintrack.query.compile.statement import Parameters
@@ -28,7 +29,7 @@ class Listed(BaseModel):
     """`{"persons": ["ada", "grace"]}`: exactly these, by `user_id` or, who has none, by `anonymous_id`."""
 
     model_config = ConfigDict(extra="forbid")
-    persons: list[str] = Field(max_length=MOST_PERSONS)
+    persons: list[Annotated[str, Field(max_length=limits().identifier_characters)]] = Field(max_length=MOST_PERSONS)
 
 
 class Did(BaseModel):
@@ -94,10 +95,12 @@ def parse(definition: Any) -> Definition:
 def belongs(definition: Definition, scope: Scope, p: Parameters, depth: int = 0) -> str:
     """The condition that `person` is of the cohort.
 
-    Raises: RequestError for what cannot be asked.
+    Raises: RequestError for what cannot be asked, or not by this role: whoever uses a cohort could have written each of its
+    conditions, so that neither its numbers nor its values tell more than that.
     """
     if depth > _DEEPEST:
         raise refused(f"the cohort is nested deeper than {_DEEPEST}", "flatten its groups", "bad_cohort")
+    p.part()
     match definition:
         case Every():
             parts = [belongs(part, scope, p, depth + 1) for part in definition.all]
@@ -107,7 +110,9 @@ def belongs(definition: Definition, scope: Scope, p: Parameters, depth: int = 0)
         case Rest():
             return f"(person != '' AND NOT {belongs(definition.negated, scope, p, depth + 1)})"
         case Listed():
-            return f"(person != '' AND person IN {p.texts(definition.persons)})"
+            # To name a person is to ask who somebody is, under whatever name the list is kept.
+            property_of(PERSON, scope)
+            return f"(person != '' AND person IN {p.texts(scope.stored(definition.persons))})"
         case Did():
             return f"person IN ({_did(definition, scope, p)})"
         case Has():
@@ -149,12 +154,22 @@ def members(definition: Definition, scope: Scope, p: Parameters) -> str:
 def named(definitions: Mapping[str, Any]) -> dict[str, CohortOf]:
     """The cohorts that a question may filter by, from their definitions as they are kept."""
 
+    read: dict[str, Definition] = {}
+
     def cohort(name: str) -> CohortOf:
         def of(scope: Scope, p: Parameters) -> str:
             # Without itself: a cohort cannot be made of itself, however many others stand between. And the same people
             # whoever asks: an instant without a zone is not of the question's.
             others = {other: one for other, one in scope.cohorts.items() if other != name}
-            return belongs(parse(definitions[name]), scope._replace(cohorts=others, zone="UTC"), p)
+            if len(definitions) - len(others) > _DEEPEST:
+                raise refused(
+                    f"more than {_DEEPEST} cohorts are made of each other",
+                    "write out what one is made of",
+                    "bad_cohort",
+                )
+            if name not in read:
+                read[name] = parse(definitions[name])
+            return belongs(read[name], scope._replace(cohorts=others, zone="UTC"), p)
 
         return of
 

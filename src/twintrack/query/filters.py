@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from twintrack.clock import milliseconds_of
-from twintrack.query.catalog import Property, property_of
+from twintrack.query.catalog import IDENTIFIERS, Property, property_of
 from twintrack.query.compile.statement import Parameters
 from twintrack.query.scope import Scope, refused
 
@@ -41,6 +41,7 @@ Operator = Literal[
     "=", "!=", "in", "not in", "contains", "matches", "is set", "is not set", "<", "<=", ">", ">=", "between"
 ]
 _ORDER = {"<", "<=", ">", ">="}
+_EQUALITY = {"=", "!=", "in", "not in"}
 
 
 class Condition(BaseModel):
@@ -113,8 +114,8 @@ def condition(asked: Filter | None, scope: Scope, p: Parameters, depth: int = 0)
     """
     if depth > _DEEPEST:
         raise refused(f"the filter is nested deeper than {_DEEPEST}", "flatten its groups", "bad_filter")
-    if len(p.values) > 4 * _MOST_CONDITIONS:
-        raise refused("the question holds too many conditions", "put values into one `in`", "bad_filter")
+    if asked is not None:
+        p.part()
     match asked:
         case None:
             return "true"
@@ -129,7 +130,7 @@ def condition(asked: Filter | None, scope: Scope, p: Parameters, depth: int = 0)
                 raise refused("there is no such cohort", "GET /api/analytics/cohorts lists them", "unknown_cohort")
             return scope.cohorts[asked.cohort](scope, p)
     only_whether_set = asked.operator in ("is set", "is not set")
-    return _compared(asked, property_of(asked.property, scope, only_whether_set=only_whether_set), p, scope.zone)
+    return _compared(asked, property_of(asked.property, scope, only_whether_set=only_whether_set), scope, p)
 
 
 def asks_person(asked: Filter | None) -> bool:
@@ -180,7 +181,7 @@ def _joined(joint: str, none: str, parts: list[str]) -> str:
     return "(" + joint.join(parts) + ")" if parts else none
 
 
-def _compared(asked: Condition, of: Property, p: Parameters, zone: str) -> str:
+def _compared(asked: Condition, of: Property, scope: Scope, p: Parameters) -> str:
     operator, value = asked.operator, asked.value
     if operator in ("is set", "is not set"):
         if value is not None:
@@ -207,11 +208,13 @@ def _compared(asked: Condition, of: Property, p: Parameters, zone: str) -> str:
             return f"ifNull(position({of.text}, {p.text(value)}) > 0, false)"
         return f"ifNull(match({of.text}, {p.text(_pattern(value))}), false)"
     kind = asked.type or _kind(values, of)
+    if kind == "text" and of.name in IDENTIFIERS and operator in _EQUALITY:
+        values, several = scope.stored([_as_text(v) for v in values]), True
     if kind == "text" and of.never_null and operator in ("=", "!=", "in", "not in") and all(values):
         # The bare column: the engine's order and indexes serve it.
         said = f"{of.raw} IN {p.texts([_as_text(v) for v in values])}" if values else "false"
         return f"NOT ({said})" if operator in ("!=", "not in") else said
-    side, given = _sides(kind, values, of, p, zone)
+    side, given = _sides(kind, values, of, p, scope.zone)
     if operator == "between":
         return f"ifNull({side} >= {given[0]} AND {side} <= {given[1]}, false)"
     if operator in _ORDER:

@@ -1,6 +1,6 @@
 """What an answer leaves out by a limit: said in the answer itself, so that nothing is cut in silence. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from twintrack.query.question import Question
@@ -22,11 +22,12 @@ def _limits(asked: Any, answer: Mapping[str, Any]) -> Iterator[tuple[str, int, b
         groups = answer["groups"] if "groups" in answer else answer["series"]
         yield "top", asked.top, any(group.get("other") for group in groups), "one group, `other`"
     if "entry" in answer:
-        reached = max(len(answer["entry"]), len(answer["exit"])) >= asked.top
-        yield "top", asked.top, reached, "left out of `entry` and `exit`, if there is any"
+        reached = any(_left_out(answer[side], answer["series"][0]["total"]) for side in ("entry", "exit"))
+        yield "top", asked.top, reached, "left out of `entry` and `exit`"
     if "nodes" in answer:
         yield "top", asked.top, any(node["name"] is None for node in answer["nodes"]), "one name, null"
-        yield "paths", _WHOLE_PATHS, len(answer["paths"]) >= _WHOLE_PATHS, "left out of `paths`, if there is any"
+        reached = _left_out([(p["path"], p["walks"]) for p in answer["paths"]], answer["walks"])
+        yield "paths", _WHOLE_PATHS, reached, "left out of `paths`"
     if "values" in answer:
         yield "limit", asked.limit, len(answer["values"]) >= asked.limit, "left out, if there is any"
     if "outcomes" in answer and asked.limit and not asked.floor:
@@ -35,3 +36,8 @@ def _limits(asked: Any, answer: Mapping[str, Any]) -> Iterator[tuple[str, int, b
         yield "events of a thread", _THREAD_EVENTS, not answer["complete"], "left out"
     if "next" in answer:
         yield "limit", asked.limit, answer["next"] is not None, "on the next page: send `next` as `after`"
+
+
+def _left_out(listed: Iterable[Any], whole: int | None) -> bool:
+    """Whether what is listed, each with its number, is less than the whole, also where a floor withholds that."""
+    return whole is None or sum(number for _, number in listed) < whole

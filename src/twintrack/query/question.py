@@ -35,6 +35,10 @@ class Question(BaseModel):
         """
         raise refused("no people stand behind this kind of answer", "ask about trends, for one", "no_actors")
 
+    def stretch(self, scope: Scope, point: Any) -> Period | None:
+        """The time in which the people behind that number are looked at; None for ever. Raises: as `actors`."""
+        return None
+
 
 class RangedQuestion(Question):
     """A question about a range of time."""
@@ -51,6 +55,9 @@ class RangedQuestion(Question):
 
     def period(self, scope: Scope) -> Period:
         return resolve(self.range, self.zone, scope.now_milliseconds)
+
+    def stretch(self, scope: Scope, point: Any) -> Period | None:
+        return self.period(scope)
 
 
 class EventSelection(BaseModel):

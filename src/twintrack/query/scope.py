@@ -27,6 +27,16 @@ class Scope(NamedTuple):
     complete_milliseconds: int = 0
     sealed: frozenset[str] = frozenset()  # fields that the store has as tokens, each one another
     zone: str = "UTC"
+    forms: Callable[[str], list[str]] | None = None
+
+    def stored(self, identifiers: list[str]) -> list[str]:
+        """Every form in which rows may hold identifiers that were typed as they were sent; none of nothing.
+
+        For roles without `forms`, which may not learn whose pseudonym is whose, what was typed alone.
+        """
+        if self.forms is None:
+            return identifiers
+        return [form for one in identifiers for form in (self.forms(one) if one else [one])]
 
 
 def refused(message: str, hint: str, code: str = "bad_question") -> RequestError:

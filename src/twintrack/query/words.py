@@ -37,7 +37,7 @@ def conditions(of: RangedQuestion, period: Period) -> str:
     if of.filter is not None:
         said.append(f"only where {filter_words(of.filter)}")
     if of.floor:
-        said.append(f"numbers of fewer than {of.floor} people are withheld")
+        said.append(f"numbers and names of fewer than {of.floor} people are withheld")
     return "; ".join(said)
 
 

@@ -18,7 +18,19 @@ if TYPE_CHECKING:
 ABOUT = "X-Twintrack-About"
 MEDIA = {"csv": "text/csv; charset=utf-8", "json": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
 # Of an answer, what says how to read it; no name of a person and nothing that was typed, since it becomes a header.
-_SAID = ("as_of", "zone", "interval", "range", "source", "complete_from", "cached", "limits", "total", "next")
+_SAID = (
+    "as_of",
+    "zone",
+    "interval",
+    "range",
+    "source",
+    "complete_from",
+    "cached",
+    "limits",
+    "withheld",
+    "total",
+    "next",
+)
 _ROWS_AT_ONCE = 1_000
 
 

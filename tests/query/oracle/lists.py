@@ -16,29 +16,39 @@ from tests.query.oracle.trends import chosen
 Rows = list[dict[str, Any]]
 
 
+def known_rows(all_rows: Rows) -> Rows:
+    """The rows with their person."""
+    return [{**row, "person": person} for row, person in zip(all_rows, persons(all_rows), strict=True)]
+
+
 def inside(all_rows: Rows, asked: dict[str, Any], now: datetime) -> Rows:
     """The rows of range and filter, with their person."""
     start, end = calendar.span(asked["range"], asked.get("zone", "UTC"), now)
-    rows = [{**row, "person": person} for row, person in zip(all_rows, persons(all_rows), strict=True)]
     return [
         row
-        for row in rows
+        for row in known_rows(all_rows)
         if start <= row["event_timestamp"] < end and takes(asked.get("filter"), row, asked.get("zone", "UTC"))
     ]
 
 
-def sessions(all_rows: Rows, asked: dict[str, Any], now: datetime) -> dict[str, Any]:
-    zone, by = asked.get("zone", "UTC"), asked.get("by", "event_name")
+def visits(all_rows: Rows, asked: dict[str, Any], now: datetime) -> list[Any]:
+    """Of each session: when it began, events, seconds, what it begins and ends with, and whose its last event is."""
+    by = asked.get("by", "event_name")
     grouped: dict[str, Rows] = {}
     for row in inside(all_rows, asked, now):
         if row["session_id"]:
             grouped.setdefault(row["session_id"], []).append(row)
     told = []
     for rows in grouped.values():
-        rows.sort(key=lambda r: (r["event_timestamp"], str(r["event_id"])))
+        rows.sort(key=lambda r: (r["event_timestamp"], r.get("sequence", 0), str(r["event_id"])))
         first, last = rows[0], rows[-1]
         seconds = (last["event_timestamp"] - first["event_timestamp"]).total_seconds()
-        told.append((first["event_timestamp"], len(rows), seconds, text(first, by), text(last, by)))
+        told.append((first["event_timestamp"], len(rows), seconds, text(first, by), text(last, by), last["person"]))
+    return told
+
+
+def sessions(all_rows: Rows, asked: dict[str, Any], now: datetime) -> dict[str, Any]:
+    zone, told = asked.get("zone", "UTC"), visits(all_rows, asked, now)
     start, end = calendar.span(asked["range"], zone, now)
     edges = calendar.starts(start, end, asked["interval"], zone)
     first_hour = pd.Timestamp(min(row["event_timestamp"] for row in all_rows)).floor("h")
@@ -71,9 +81,11 @@ def _frequent(values: list[str | None], top: int) -> list[list[Any]]:
 
 def people(all_rows: Rows, asked: dict[str, Any], now: datetime) -> list[list[Any]]:
     part = asked.get("search", "").lower()
+    # A person is meant by their own id, or by one that they ever signed in under, whenever that was.
+    meant = {row["user_id"] for row in all_rows if row["user_id"] and part in row["anonymous_id"].lower()}
     grouped: dict[str, Rows] = {}
     for row in inside(all_rows, asked, now):
-        if row["person"] and (part in row["person"].lower() or part in row["anonymous_id"].lower()):
+        if row["person"] and (part in row["person"].lower() or row["person"] in meant):
             grouped.setdefault(row["person"], []).append(row)
     found = []
     for person, rows in grouped.items():

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twintrack.query import cursor, kinds
 from twintrack.query.catalog import check_sees_people
+from twintrack.query.compile.cohorts import Cohorts
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.question import Question, RangedQuestion
 from twintrack.query.scope import Scope, refused
@@ -38,17 +39,22 @@ class Point(BaseModel):
     model_config = ConfigDict(extra="forbid")
     series: str = Field("A", max_length=50)
     step: int | None = Field(None, ge=0, description="Place in `buckets` or `steps`; without it the whole range.")
-    group: list[str | None] | None = Field(None, max_length=3, description="`breakdown` of the series.")
+    group: list[str | None] | None = Field(
+        None, max_length=10, description="`breakdown` of the series, a value, or the names of a path."
+    )
     other: bool = Field(False, description="The group of the rest.")
     comparison: bool = False
     outcome: str | None = Field(
-        None, max_length=50, description="Such as `converted` or `dropped`, where a kind has them."
+        None, max_length=50, description="Such as `converted`, `dropped` or `bounced`, where a kind has them."
     )
     row: int | None = Field(None, ge=0, description="Place of the row, where a kind has rows and steps.")
 
 
 class Actors(Question):
-    """The people behind a number of another answer, page by page."""
+    """The people behind a number of another answer, page by page.
+
+    `first`, `last` and `events` are of all that a person did in the time that the number is told from.
+    """
 
     of: Of
     point: Point = Field(default_factory=lambda: Point.model_validate({}))
@@ -65,7 +71,8 @@ class Actors(Question):
         if self.after:
             (person,) = cursor.read(self.after, str)
             after = f"WHERE person > {p.text(person)}"
-        seen = [asked.period(scope).within(p)] if isinstance(asked, RangedQuestion) else []
+        stretch = asked.stretch(scope, self.point)
+        seen = [stretch.within(p)] if stretch is not None else []
         detail = (
             "SELECT person, toUnixTimestamp64Milli(min(event_timestamp)) AS first,"
             " toUnixTimestamp64Milli(max(event_timestamp)) AS last, count() AS events"
@@ -78,12 +85,12 @@ class Actors(Question):
         q = Parameters(scope.tenancy)
         count = q.statement(f"SELECT count() FROM ({asked.actors(scope, q, self.point)})")
         definition = f"The people behind one number. {asked.plan(scope).definition}"
-        floor = asked.floor if isinstance(asked, RangedQuestion) else 0
+        floor = asked.floor if isinstance(asked, RangedQuestion | Cohorts) else 0
         return Plan({"main": listed, "count": count}, definition, lambda rows: self._shape(rows, floor))
 
     def _shape(self, rows: Any, floor: int) -> dict[str, Any]:
         ((total,),) = rows["count"]
-        if total < floor:
+        if total < floor > 1:
             raise refused(f"fewer than {floor} people stand behind this number", "the floor withholds them", "withheld")
         further, found = len(rows["main"]) > self.limit, rows["main"][: self.limit]
         return {

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from twintrack.query.cohort import Definition, belongs, words
 from twintrack.query.compile.statement import Parameters, Plan
+from twintrack.query.floor import Floor
 from twintrack.query.period import known
 from twintrack.query.question import Question
 from twintrack.query.scope import Scope, refused
@@ -29,14 +30,16 @@ class Cohorts(Question):
         def shape(rows: Any) -> dict[str, Any]:
             everyone, inside = rows["main"][0]
             # It is asked of ever: where some of that has expired, nobody left does not mean that there was nobody.
-            kept = known(inside, "expired" if scope.complete_milliseconds else "whole")
-            return {"persons": None if 0 < inside < self.floor else kept, "everyone": everyone}
+            kept, floor = known(inside, "expired" if scope.complete_milliseconds else "whole"), Floor(self.floor)
+            return {"persons": floor.number(kept, inside), "everyone": floor.number(everyone, everyone), **floor.said()}
 
         said = f"the cohort {self.cohort}" if self.definition is None else words(self.definition)
         return Plan({"main": counted}, f"Persons with any event: {said}.", shape)
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
-        rows = events(p, ["event_name"], ["person != ''", self._belongs(scope, p)])
+        """With the outcome `everyone` all who have an event."""
+        belongs = "true" if point.outcome == "everyone" else self._belongs(scope, p)
+        rows = events(p, ["event_name"], ["person != ''", belongs])
         return f"SELECT DISTINCT person FROM ({rows})"
 
     def _belongs(self, scope: Scope, p: Parameters) -> str:

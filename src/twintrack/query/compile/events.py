@@ -8,6 +8,7 @@ from twintrack.query import cursor, words
 from twintrack.query.catalog import COLUMNS, PERSON, covered
 from twintrack.query.compile.statement import Parameters, Plan, Statement, named
 from twintrack.query.filters import asks_person, condition
+from twintrack.query.floor import check_no_floor
 from twintrack.query.question import EventSelection, RangedQuestion
 from twintrack.query.scope import Scope, refused
 from twintrack.query.source import events
@@ -36,6 +37,7 @@ class Events(RangedQuestion, EventSelection):
     after: str = Field("", max_length=200, description="`next` of the page before.")
 
     def plan(self, scope: Scope) -> Plan:
+        check_no_floor(self.floor)
         period = self.period(scope)
         p = Parameters(scope.tenancy)
         where = [period.within(p), condition(self.filter, scope, p)]

@@ -30,6 +30,7 @@ from twintrack.query.compile.order import (
 )
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import condition
+from twintrack.query.floor import Floor
 from twintrack.query.period import Period, Range, Unit
 from twintrack.query.question import EventSelection, RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
@@ -193,7 +194,7 @@ def _actors(asked: Funnel, scope: Scope, p: Parameters, point: Any) -> str:
         bucket = found[place_of(point.row, len(found), "bucket")]
         until = Range.model_validate({"from": iso(max(bucket.start, of.start)), "to": iso(min(bucket.end, of.end))})
         asked = asked.model_copy(update={"range": until})
-    group = of_group(best(asked, scope, p, asked.period(scope)), asked.breakdown, asked.top, p, point)
+    group = of_group(best(asked, scope, p, asked.period(scope)), asked.breakdown, asked.top, p, point, asked.floor)
     people = reached(asked, scope, p, step, dropped=point.outcome == "dropped")
     return f"SELECT DISTINCT person FROM ({people}) WHERE {group}"
 
@@ -210,22 +211,25 @@ def _plan(asked: Funnel, scope: Scope) -> Plan:
 
     def shape(rows: Any) -> dict[str, Any]:
         total, *groups = rows["main"] or [None]
+        floor = Floor(asked.floor)
         answer: dict[str, Any] = {
             "zone": asked.zone,
             "range": {"from": iso(of.start), "to": iso(of.end)},
-            **_shaped(asked, total, state),
+            **_shaped(asked, total, floor, state),
         }
         if asked.breakdown:
-            answer["groups"] = [{**shown_group(g[0]), **_shaped(asked, g, state)} for g in groups]
+            answer["groups"] = [{**shown_group(g[0]), **_shaped(asked, g, floor, state)} for g in groups]
         if found is not None:
             counts = {row[0]: row[1:] for row in rows["trend"]}
             answer["interval"] = asked.interval
             answer["buckets"] = shown(found)
             answer["trend"] = [
-                None if b.state == "gap" else _withheld(asked, counts.get(n, [0] * len(asked.steps)), b.state)
+                None
+                if b.state == "gap"
+                else [floor.number(period.known(c, b.state), c) for c in counts.get(n, [0] * len(asked.steps))]
                 for n, b in enumerate(found)
             ]
-        return answer
+        return answer | floor.said()
 
     until = of.end + asked.window_seconds * 1000
     return Plan(statements, _definition(asked, of), shape, reads=(of.start, until))
@@ -240,7 +244,7 @@ def _main(asked: Funnel, scope: Scope, of: Period) -> Statement:
         columns |= {f"a{k}": ("avgIf", wait), f"q{k}": (_QUANTILES, wait)}
     whole = f"(try.{count} - try.1) / 1000, depth >= {count}"
     columns |= {"whole": ("avgIf", whole), "wholes": (_QUANTILES, whole)}
-    return p.statement(largest(best(asked, scope, p, of), columns, asked.top))
+    return p.statement(largest(best(asked, scope, p, of), columns, asked.top, asked.floor))
 
 
 def _trend(asked: Funnel, scope: Scope, of: Period, first: int) -> Statement:
@@ -255,14 +259,10 @@ def _trend(asked: Funnel, scope: Scope, of: Period, first: int) -> Statement:
     )
 
 
-def _withheld(asked: Funnel, counts: list[int], state: str) -> list[int | None]:
-    return [None if 0 < n < asked.floor else period.known(n, state) for n in counts]
-
-
-def _shaped(asked: Funnel, row: list[Any] | None, state: str) -> dict[str, Any]:
+def _shaped(asked: Funnel, row: list[Any] | None, floor: Floor, state: str) -> dict[str, Any]:
     count = len(asked.steps)
     cells: list[Any] = row[1:] if row is not None else [*[0] * count, *[None, [None, None]] * count]
-    counts = _withheld(asked, cells[:count], state)
+    counts = [floor.number(period.known(n, state), n) for n in cells[:count]]
     waits = cells[count:]
     steps = []
     for k, step in enumerate(asked.steps):
@@ -270,7 +270,7 @@ def _shaped(asked: Funnel, row: list[Any] | None, state: str) -> dict[str, Any]:
         told: dict[str, Any] = {"label": step.label or words.selection(step), "count": n}
         told["of_first"] = n / first if n is not None and first else None
         told["of_previous"] = n / before if n is not None and before else None
-        told["dropped"] = None if n is None or before is None else before - n
+        told["dropped"] = None if n is None or before is None else floor.number(before - n, before - n)
         told["seconds_from_previous"] = _spread(waits[2 * k - 2 : 2 * k]) if k and n else None
         steps.append(told)
     return {"steps": steps, "seconds": _spread(waits[-2:]) if counts[-1] else None}

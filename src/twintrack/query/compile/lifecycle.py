@@ -10,6 +10,7 @@ from twintrack.query.compile.earlier import earlier
 from twintrack.query.compile.order import place_of, selected
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.filters import condition
+from twintrack.query.floor import Floor
 from twintrack.query.period import Bucket, Period
 from twintrack.query.question import EventSelection, RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
@@ -39,6 +40,11 @@ class Lifecycle(RangedQuestion):
         state = STATES.index(point.outcome)
         return f"SELECT person FROM ({states(self, scope, p, found)}) WHERE bucket_shown = {step} AND state = {state}"
 
+    def stretch(self, scope: Scope, point: Any) -> Period | None:
+        """From the bucket before the first on: who is dormant there was active in that one."""
+        found = whole(self, scope)
+        return Period(period.following(found[0].start, self.interval, self.zone, -1), found[-1].end, self.zone)
+
 
 class Stickiness(RangedQuestion):
     """On how many days, weeks or months of the range people were active."""
@@ -52,8 +58,10 @@ class Stickiness(RangedQuestion):
         return _stickiness(self, scope)
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
-        """`step` is a place in `exactly`, or in `at_least` with the outcome `at_least`."""
+        """`step` is a place in `exactly`, or in `at_least` with the outcome `at_least`; without it: `persons`."""
         found = stick_buckets(self, scope)
+        if point.step is None:
+            return f"SELECT person FROM ({active(self, scope, p, found)})"
         step = place_of(point.step, len(found), "number of buckets")
         least = ">=" if point.outcome == "at_least" else "="
         return f"SELECT person FROM ({active(self, scope, p, found)}) WHERE n {least} {step + 1}"
@@ -116,9 +124,12 @@ def _lifecycle(asked: Lifecycle, scope: Scope) -> Plan:
     def shape(rows: Any) -> dict[str, Any]:
         counts = {(bucket, STATES[state]): count for bucket, state, count in rows["main"]}
 
+        floor = Floor(asked.floor)
+
         def value(bucket: int, state: str) -> int | None:
             n = counts.get((bucket, state), 0)
-            return None if 0 < n < asked.floor else period.known(n, found[bucket].state)
+            told: int | None = floor.number(period.known(n, found[bucket].state), n)
+            return told
 
         return {
             "interval": asked.interval,
@@ -126,6 +137,7 @@ def _lifecycle(asked: Lifecycle, scope: Scope) -> Plan:
             "range": {"from": iso(found[0].start), "to": iso(found[-1].end)},
             "buckets": shown(found),
             "states": {state: [value(n, state) for n in range(len(found))] for state in STATES},
+            **floor.said(),
         }
 
     unit = asked.interval
@@ -172,8 +184,10 @@ def _stickiness(asked: Stickiness, scope: Scope) -> Plan:
         exactly = [counts.get(n, 0) for n in range(1, len(found) + 1)]
         least = [sum(exactly[n:]) for n in range(len(found))]
 
+        floor, everyone = Floor(asked.floor), sum(exactly)
+
         def kept(values: list[int]) -> list[int | None]:
-            return [None if 0 < n < asked.floor else period.known(n, state) for n in values]
+            return [floor.number(period.known(n, state), n) for n in values]
 
         return {
             "interval": asked.interval,
@@ -182,8 +196,11 @@ def _stickiness(asked: Stickiness, scope: Scope) -> Plan:
             "buckets": shown(found),
             "exactly": kept(exactly),
             "at_least": kept(least),
-            "persons": kept([sum(exactly)])[0],
-            "average": sum(n * count for n, count in enumerate(exactly, 1)) / sum(exactly) if any(exactly) else None,
+            "persons": kept([everyone])[0],
+            "average": floor.number(sum(n * count for n, count in enumerate(exactly, 1)) / everyone, everyone)
+            if everyone
+            else None,
+            **floor.said(),
         }
 
     said = [

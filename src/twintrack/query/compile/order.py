@@ -11,6 +11,7 @@ from typing import Any, Literal
 from twintrack.query.catalog import property_of
 from twintrack.query.compile.statement import Parameters
 from twintrack.query.filters import asks_person, condition
+from twintrack.query.floor import having
 from twintrack.query.question import EventSelection
 from twintrack.query.scope import Scope, refused
 
@@ -73,18 +74,18 @@ def needs_person(per: Per, breakdown: list[str], *filters: Any) -> bool:
     return per == "person" or "person" in breakdown or any(map(asks_person, filters))
 
 
-def largest(units: str, columns: dict[str, tuple[str, str]], top: int) -> str:
+def largest(units: str, columns: dict[str, tuple[str, str]], top: int, floor: int = 0) -> str:
     """Aggregates of the rows of `units` in all, and by `keys`: the `top` largest groups, and the others as one.
 
     Shape: `columns` are functions and their arguments by name; the answer has `grouped` and those: `TOTAL` first, then the
-    largest, `OTHER` last. One pass: groups become states, and states are merged.
+    largest, `OTHER` last. One pass: groups become states, and states are merged. A unit is a person where there is a floor.
     """
     states = ", ".join(f"{_combined(f, 'State')}({given}) AS {name}" for name, (f, given) in columns.items())
     merged = ", ".join(f"{_combined(f, 'Merge')}({name})" for name, (f, _) in columns.items())
     return (
         f"SELECT grouped, {merged} FROM (SELECT *, row_number() OVER (ORDER BY size DESC, keys) AS place FROM"
         f" (SELECT keys, count() AS size, {states} FROM ({units}) GROUP BY keys))"
-        f" ARRAY JOIN [{TOTAL}, if(place <= {top}, keys, {OTHER})] AS grouped"
+        f" ARRAY JOIN [{TOTAL}, if(place <= {top} AND size >= {floor}, keys, {OTHER})] AS grouped"
         f" GROUP BY grouped ORDER BY grouped = {TOTAL} DESC, grouped = {OTHER}, max(size) DESC, grouped"
     )
 
@@ -95,15 +96,19 @@ def _combined(function: str, combinator: str) -> str:
     return f"{name}{combinator}{mark}{parameters}"
 
 
-def of_group(units: str, breakdown: list[str], top: int, p: Parameters, point: Any) -> str:
-    """The condition on `keys` that a row belongs to the group of a `compile.actors.Point`; `units` are all rows.
+def of_group(
+    units: str, breakdown: list[str], top: int, p: Parameters, point: Any, floor: int = 0, people: str = "count()"
+) -> str:
+    """The condition on `keys` that a row belongs to the group of a `compile.actors.Point`; `units` are all rows,
+    and `people` counts those of a group.
 
     Raises: RequestError.
     """
     if not breakdown or (point.group is None and not point.other):
         return "true"
     if point.other:
-        largest = f"SELECT keys FROM ({units}) GROUP BY keys ORDER BY count() DESC, keys LIMIT {top}"
+        enough = having(floor, people)
+        largest = f"SELECT keys FROM ({units}) GROUP BY keys{enough} ORDER BY count() DESC, keys LIMIT {top}"
         return f"keys NOT IN ({largest})"
     if len(point.group) != len(breakdown):
         raise refused(

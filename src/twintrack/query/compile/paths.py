@@ -9,6 +9,7 @@ from twintrack.query import words
 from twintrack.query.compile.order import MOST_TAGS, Per, check_floor, hashed, needs_person, tag, tagged, unit
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import condition
+from twintrack.query.floor import Floor, having
 from twintrack.query.period import known, state_of
 from twintrack.query.question import RangedQuestion
 from twintrack.query.scope import Scope, refused
@@ -64,10 +65,16 @@ def walks(asked: Paths, scope: Scope, p: Parameters, *, whose: bool = False) -> 
     person = needs_person(asked.per, [], asked.filter)
     where.append(f"{by} != ''")
     # All names by how often they come: an event carries the number of its name, the first ones are shown.
-    known = (
-        f"SELECT groupArray(name) FROM (SELECT event_name::String AS name FROM"
-        f" ({events(p, ['event_name'], where, person=person)}) GROUP BY event_name ORDER BY count() DESC, event_name)"
-    )
+    named = events(p, ["event_name"], where, person=person)
+
+    def names(of: str = "") -> str:
+        return (
+            f"SELECT groupArray(name) FROM (SELECT event_name::String AS name FROM"
+            f" ({named}) GROUP BY event_name{of} ORDER BY count() DESC, event_name)"
+        )
+
+    known = names()
+    told = f"({names(having(asked.floor, 'uniqExact(person)'))})" if asked.floor > 1 else "known"
     number = "transform(event_name, known, range(1, length(known) + 1), 0)"
     columns = [*(["session_id"] if by == "session_id" else []), f"{tagged(number)} AS place"]
     rows = events(p, columns, where, person=person or whose)
@@ -76,7 +83,7 @@ def walks(asked: Paths, scope: Scope, p: Parameters, *, whose: bool = False) -> 
         f" {'argMin(person, place)' if whose else NOBODY} AS whose FROM ({rows}) GROUP BY {hashed(by)}"
     )
     anchor = asked.begin if asked.begin is not None else asked.end
-    kept, found, shown = "names", "true", f"arraySlice(known, 1, {asked.top})"
+    kept, found, shown = "names", "true", f"arraySlice({told}, 1, {asked.top})"
     if anchor is not None:
         at = f"indexOf(names, toUInt32(indexOf(known, {p.text(anchor)})))"
         kept = f"arraySlice(names, {at})" if asked.begin is not None else f"arraySlice(names, 1, {at})"
@@ -96,17 +103,31 @@ def walks(asked: Paths, scope: Scope, p: Parameters, *, whose: bool = False) -> 
 
 def _actors(asked: Paths, scope: Scope, p: Parameters, point: Any) -> str:
     """`step` is a place, counted back from the asked event with `to`; `group` a name there, or the source and target of a
-    link from there (null for other)."""
+    link from there (null for other); the outcome `leave` (with `to`: `enter`) those who end (begin) there. With the outcome
+    `path`, `group` is all of a path's names."""
     walked = walks(asked, scope, p, whose=True)
-    names = point.group or []
-    if len(names) > 2 or (point.step is None) != (not names):
-        raise refused("a point of paths is a place and a name, or two", "send `step` and `group`", "no_actors")
+    names, edge = point.group or [], "leave" if asked.end is None else "enter"
     where = ["person != ''"]
-    if names:
+    if point.outcome == "path" and names and point.step is None:
+        where.append(f"places = {p.texts(['' if name is None else '=' + name for name in names])}")
+    elif (
+        len(names) > 2
+        or (point.step is None) != (not names)
+        or point.outcome not in (None, edge)
+        or (point.outcome == edge and len(names) != 1)
+    ):
+        raise refused(
+            f"a point of paths is a place and a name, or two, or with the outcome `{edge}` one; or a whole path",
+            "send `step` and `group`; of a path the outcome `path` and its names as `group`",
+            "no_actors",
+        )
+    elif names:
         at = f"{point.step + 1}" if asked.end is None else f"toInt64(length(places)) - {point.step}"
         where += [f"{at} >= 1", f"{at} + {len(names) - 1} <= length(places)"]
         for n, name in enumerate(names):
             where.append(f"places[{at} + {n}] = {p.text('' if name is None else '=' + name)}")
+        if point.outcome == edge:
+            where.append(f"uncut AND {at} = {'length(places)' if asked.end is None else '1'}")
     return f"SELECT DISTINCT person FROM ({walked}) WHERE {' AND '.join(where)}"
 
 
@@ -136,29 +157,36 @@ def _plan(asked: Paths, scope: Scope) -> Plan:
     edges = "leave" if asked.end is None else "enter"
 
     def shape(rows: Any) -> dict[str, Any]:
+        floor = Floor(asked.floor)
+
         def kept(n: int) -> int | None:
-            return None if 0 < n < asked.floor else known(n, state)
+            told: int | None = floor.number(known(n, state), n)
+            return told
 
         nodes: dict[tuple[int, str], list[int]] = {}
         links, whole = [], []
         for place, source, target, path, count, edge in rows["main"]:
             if path:
-                whole.append({"path": [_name(n) for n in path], "walks": kept(count)})
+                if floor.lets(count):
+                    whole.append({"path": [_name(n) for n in path], "walks": count})
                 continue
             node = nodes.setdefault((place, source), [0, 0])
             node[0], node[1] = node[0] + count, node[1] + edge
-            if target != _NOTHING:
-                links.append({"place": place, "source": _name(source), "target": _name(target), "walks": kept(count)})
+            # A line names what somebody did: of too few people there is none.
+            if target != _NOTHING and floor.lets(count):
+                links.append({"place": place, "source": _name(source), "target": _name(target), "walks": count})
         return {
             "zone": asked.zone,
             "range": {"from": iso(of.start), "to": iso(of.end)},
             "walks": kept(sum(n for (place, _), (n, _) in nodes.items() if place == 0)),
             "nodes": [
-                {"place": place, "name": _name(name), "walks": kept(n), edges: kept(m)}
+                {"place": place, "name": _name(name), "walks": n, edges: kept(m)}
                 for (place, name), (n, m) in sorted(nodes.items(), key=lambda node: (node[0][0], -node[1][0]))
+                if floor.lets(n)
             ],
             "links": links,
             "paths": whole,
+            **floor.said(),
         }
 
     return Plan({"main": main}, _definition(asked, scope), shape, reads=(of.start, of.end))

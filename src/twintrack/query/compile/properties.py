@@ -9,7 +9,7 @@ from twintrack.query.catalog import COLUMNS, METADATA, hidden, property_of
 from twintrack.query.compile.statement import Parameters, Plan
 from twintrack.query.filters import condition
 from twintrack.query.question import EventSelection, RangedQuestion
-from twintrack.query.scope import Scope
+from twintrack.query.scope import Scope, refused
 from twintrack.query.source import events
 
 _WORDS = {"Int64": "number", "UInt64": "number", "Float64": "number", "String": "text", "Bool": "bool"}
@@ -51,6 +51,17 @@ class Properties(RangedQuestion, EventSelection):
             lambda rows: {"values": [[v, n] for v, n in rows["main"]]},
             reads=(period.start, period.end),
         )
+
+    def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        """`group` is one of `values`."""
+        value = point.group[0] if point.group and len(point.group) == 1 else None
+        if self.property is None or value is None:
+            raise refused("people stand behind a value of one property", "send it as `group`", "no_actors")
+        where = [self.period(scope).within(p), condition(self.filter, scope, p)]
+        if self.names:
+            where.append(f"event_name IN {p.texts(self.names)}")
+        rows = events(p, [f"{property_of(self.property, scope).text} AS value"], where)
+        return f"SELECT DISTINCT person FROM ({rows}) WHERE person != '' AND value = {p.text(value)}"
 
 
 def _names(rows: list[Any], scope: Scope) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from twintrack.query.compile.order import (
 )
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import condition
+from twintrack.query.floor import Floor
 from twintrack.query.period import Bucket, Period
 from twintrack.query.question import EventSelection, RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
@@ -57,6 +58,10 @@ class Retention(RangedQuestion):
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
         return _actors(self, scope, p, point)
+
+    def stretch(self, scope: Scope, point: Any) -> Period | None:
+        found = buckets(self, scope)
+        return Period(found[0].start, found[-1].end, self.zone)
 
 
 def buckets(asked: Retention, scope: Scope) -> list[Bucket]:
@@ -157,7 +162,8 @@ def _actors(asked: Retention, scope: Scope, p: Parameters, point: Any) -> str:
     found = buckets(asked, scope)
     row = place_of(point.row, len(found) - asked.periods, "cohort")
     all_members = members(asked, scope, p, found)
-    where = [f"cohort = {row}", of_group(all_members, asked.breakdown, asked.top, p, point)]
+    group = of_group(all_members, asked.breakdown, asked.top, p, point, asked.floor, "uniqExact(person)")
+    where = [f"cohort = {row}", group]
     if point.step is not None:
         step = place_of(point.step, asked.periods + 1, "period")
         back = f"arrayMax(after) >= {step} AND notEmpty(after)" if asked.unbounded else f"has(after, {step})"
@@ -170,6 +176,7 @@ def _plan(asked: Retention, scope: Scope) -> Plan:
     cohorts = len(found) - asked.periods
 
     def shape(rows: Any) -> dict[str, Any]:
+        floor = Floor(asked.floor)
         sizes: dict[tuple[str, ...], dict[int, int]] = {}
         cells: dict[tuple[str, ...], dict[tuple[int, int], int]] = {}
         for grouped, cohort, after, count in rows["main"]:
@@ -184,12 +191,14 @@ def _plan(asked: Retention, scope: Scope) -> Plan:
             "interval": asked.interval,
             "zone": asked.zone,
             "range": {"from": iso(found[0].start), "to": iso(found[cohorts - 1].end)},
-            **_table(asked, found, sizes.get(total, {}), cells.get(total, {})),
+            **_table(asked, found, sizes.get(total, {}), cells.get(total, {}), floor),
         }
         if asked.breakdown:
             groups = sorted(sizes.keys() - {total}, key=lambda g: (g == tuple(OTHER), -sum(sizes[g].values()), g))
-            answer["groups"] = [{**shown_group(list(g)), **_table(asked, found, sizes[g], cells[g])} for g in groups]
-        return answer
+            answer["groups"] = [
+                {**shown_group(list(g)), **_table(asked, found, sizes[g], cells[g], floor)} for g in groups
+            ]
+        return answer | floor.said()
 
     span = _span(asked, scope, found)
     # Who is there for the first time ever is told from all that came before.
@@ -206,28 +215,30 @@ def _main(asked: Retention, scope: Scope, found: list[Bucket]) -> Statement:
     ranked = "SELECT *, row_number() OVER (ORDER BY arraySum(c -> c.3, cells) DESC, keys) AS rank"
     # Keys of a list that is always empty would make each row's key a text.
     of, told = ("keys, ", "keys") if asked.breakdown else ("", "[]::Array(String) AS keys")
+    # Of a group that is told by its values, the people count, each once.
+    who, enough = "", ""
+    if asked.floor > 1:
+        who, enough = ", uniqExactState(person) AS who", f" AND whose >= {asked.floor}"
     grouped = (
-        "SELECT keys, groupArray((cohort, n, people)) AS every, arrayFilter(c -> c.2 < 0, every) AS cells FROM"
-        f" (SELECT {told}, cohort, n, count() AS people"
+        "SELECT keys, groupArray((cohort, n, people)) AS every, arrayFilter(c -> c.2 < 0, every) AS cells"
+        f"{', uniqExactMerge(who) AS whose' if who else ''} FROM"
+        f" (SELECT {told}, cohort, n, count() AS people{who}"
         f" FROM ({members(asked, scope, p, found)})"
         f" ARRAY JOIN arrayConcat([toInt64(-1)], arrayMap(n -> toInt64(n), {reach})) AS n GROUP BY {of}cohort, n)"
         " GROUP BY keys"
     )
     return p.statement(
         f"SELECT grouped, cell.1 AS cohort, cell.2 AS n, sum(cell.3) AS people FROM ({ranked} FROM ({grouped}))"
-        f" ARRAY JOIN [{TOTAL}, if(rank <= {asked.top}, keys, {OTHER})] AS grouped"
+        f" ARRAY JOIN [{TOTAL}, if(rank <= {asked.top}{enough}, keys, {OTHER})] AS grouped"
         " ARRAY JOIN every AS cell GROUP BY grouped, cohort, n ORDER BY grouped, cohort, n"
     )
 
 
 def _table(
-    asked: Retention, found: list[Bucket], sizes: dict[int, int], cells: dict[tuple[int, int], int]
+    asked: Retention, found: list[Bucket], sizes: dict[int, int], cells: dict[tuple[int, int], int], floor: Floor
 ) -> dict[str, Any]:
     lines = []
-    sums = [[0, 0] for _ in range(asked.periods + 1)]
-
-    def kept(n: int, state: str) -> int | None:
-        return None if 0 < n < asked.floor else period.known(n, state)
+    whole: list[list[tuple[int, int]]] = [[] for _ in range(asked.periods + 1)]
 
     for cohort in range(len(found) - asked.periods):
         size = sizes.get(cohort, 0)
@@ -236,16 +247,26 @@ def _table(
             state = found[cohort + n].state
             count = cells.get((cohort, n), 0)
             if state == "whole" == found[cohort].state:
-                sums[n][0] += count
-                sums[n][1] += size
+                whole[n].append((count, size))
             states.append(state)
             # Of a cohort that lost people, nobody back is nobody known.
-            told.append(kept(count, next((s for s in ("gap", "expired") if s in (state, found[cohort].state)), state)))
+            of = next((s for s in ("gap", "expired") if s in (state, found[cohort].state)), state)
+            told.append(floor.number(period.known(count, of), count))
         first = shown([found[cohort]])[0]
-        lines.append({**first, "size": kept(size, found[cohort].state), "returned": told, "states": states})
+        kept = floor.number(period.known(size, found[cohort].state), size)
+        lines.append({**first, "size": kept, "returned": told, "states": states})
     # Of whole buckets only: one that still runs would pull the share down.
-    shares = [back / size if size and (not asked.floor or back >= asked.floor) else None for back, size in sums]
-    return {"cohorts": lines, "shares": shares}
+    return {"cohorts": lines, "shares": [_share(asked, cells, floor) for cells in whole]}
+
+
+def _share(asked: Retention, cells: list[tuple[int, int]], floor: Floor) -> float | None:
+    """Of all who began those who were back. Who begins in several buckets stands in several cells, and is one person."""
+    backs, sizes = [back for back, _ in cells], [size for _, size in cells]
+    if not sum(sizes):
+        return None
+    people = sum if asked.entry == "first-time" else max
+    told: float | None = floor.number(sum(backs) / sum(sizes), people(backs if any(backs) else sizes))
+    return told
 
 
 def _definition(asked: Retention, found: list[Bucket]) -> str:

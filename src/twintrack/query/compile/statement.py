@@ -3,8 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from twintrack.errors import RequestError
 from twintrack.event import Tenancy
 from twintrack.store.schema import DATABASE
+
+# Of one statement: whatever cohorts are made of, it stays small to write and within what the engine reads (262,144 bytes).
+MOST_PARTS = 500
+_MOST_TEXTS = 100_000
+_MOST_BYTES = 250_000
 
 
 class Statement(NamedTuple):
@@ -33,6 +39,16 @@ class Parameters:
 
     def __init__(self, tenancy: Tenancy) -> None:
         self.values: dict[str, Any] = {"project": tenancy.project, "environment": tenancy.environment}
+        self._parts = self._texts = 0
+
+    def part(self) -> None:
+        """Counts a condition, or a part of a cohort, wherever in the statement it stands.
+
+        Raises: RequestError for one too many.
+        """
+        self._parts += 1
+        if self._parts > MOST_PARTS:
+            raise _too_large(f"more than {MOST_PARTS} conditions, those of its cohorts among them")
 
     def _add(self, value: Any, kind: str) -> str:
         name = f"p{len(self.values)}"
@@ -43,6 +59,9 @@ class Parameters:
         return self._add(value, "String")
 
     def texts(self, values: list[str]) -> str:
+        self._texts += len(values)
+        if self._texts > _MOST_TEXTS:
+            raise _too_large(f"more than {_MOST_TEXTS:,} values, those of its cohorts among them")
         return self._add(values, "Array(String)")
 
     def number(self, value: float) -> str:
@@ -68,7 +87,18 @@ class Parameters:
         return "project = {project:String} AND environment = {environment:String}"
 
     def statement(self, sql: str) -> Statement:
+        """Raises: RequestError for one that is longer than the engine reads."""
+        if len(sql.encode()) > _MOST_BYTES:
+            raise _too_large(f"more than {_MOST_BYTES:,} bytes of SQL, that of its cohorts among it")
         return Statement(sql, dict(self.values))
+
+
+def _too_large(what: str) -> RequestError:
+    return RequestError(
+        f"the question holds {what}",
+        hint="name fewer cohorts, or make them of fewer parts; put values that are compared with one property into one `in`",
+        code="too_large",
+    )
 
 
 def table(name: str) -> str:

@@ -10,12 +10,16 @@ from twintrack.query.catalog import PERSON, covered, hidden, property_of
 from twintrack.query.compile.order import PLACE, moment, place_of, selected
 from twintrack.query.compile.statement import Parameters, Plan, Statement
 from twintrack.query.filters import asks_person, condition
+from twintrack.query.floor import Floor, check_no_floor
 from twintrack.query.period import Period, Unit
 from twintrack.query.question import EventSelection, RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
 from twintrack.query.source import events
 
 OUTCOMES = ("created", "continued", "completed", "abandoned")
+_SPREADS = ("seconds_to_answer", "messages_per_thread", "seconds_per_thread", "characters_per_message")
+# Numbers of an answer beside its outcomes, and of which threads each is.
+_COUNTED = {"messages": "messages > 0", "answers": "answers > 0", "waiting": "waiting"}
 _MOST_IDLE_SECONDS = 366 * 86_400
 _MOST_EVENTS = 5_000
 # Set and not empty, said so that the index knows granules of which no row is in a thread.
@@ -49,13 +53,15 @@ class Threads(RangedQuestion):
         return _plan(self, scope) if self.thread is None else _one(self, scope, self.thread)
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
-        """`outcome` is one of the four, without it all; `step` a place in `buckets`."""
+        """`outcome` is one of the four or the name of a number, without it all; `step` a place in `buckets`."""
         of = self.period(scope)
         where = ["person != ''"]
         if point.outcome is not None:
-            if point.outcome not in OUTCOMES:
-                raise refused("there is no such outcome", f"name one of {', '.join(OUTCOMES)}", "no_actors")
-            where.append(f"outcome = {p.text(point.outcome)}")
+            if point.outcome not in (*OUTCOMES, *_COUNTED):
+                raise refused(
+                    "there is no such outcome", f"name one of {', '.join((*OUTCOMES, *_COUNTED))}", "no_actors"
+                )
+            where.append(_COUNTED.get(point.outcome) or f"outcome = {p.text(point.outcome)}")
         if point.step is not None:
             if self.interval is None:
                 raise refused("the answer has no trend", "ask with an `interval`", "no_actors")
@@ -128,39 +134,39 @@ def _plan(asked: Threads, scope: Scope) -> Plan:
     state = period.state_of(of, scope)
 
     def shape(rows: Any) -> dict[str, Any]:
-        row = rows["main"][0]
+        floor, (count, people, *row) = Floor(asked.floor), rows["main"][0]
+
+        def told(value: Any, who: int, state: str = state) -> Any:
+            # Also of threads of nobody: those are no number of no people.
+            return floor.number(period.known(value, state), max(who, 1) if value else 0)
+
         n = len(OUTCOMES)
-        people = row[1]
-        outcomes = dict(zip(OUTCOMES, row[2 : 2 + n], strict=True))
-        held = {name: 0 < count < asked.floor for name, count in zip(OUTCOMES, row[2 + n : 2 + 2 * n], strict=True)}
-        rest = row[2 + 2 * n :]
-        # Where events have expired, no thread that is left does not mean that there was none.
-        withheld = 0 < people < asked.floor or period.known(row[0], state) is None
+        outcomes, whose, row = row[:n], row[n : 2 * n], row[2 * n :]
+        # Each number of messages beside the people behind it, then the same of each spread.
         answer: dict[str, Any] = {
             "zone": asked.zone,
             "range": {"from": iso(of.start), "to": iso(of.end)},
-            "threads": None if withheld else row[0],
-            "persons": None if withheld else people,
-            "outcomes": {
-                name: None if withheld or held[name] else period.known(count, state) for name, count in outcomes.items()
-            },
+            "threads": told(count, people),
+            "persons": told(people, people),
+            "outcomes": {name: told(c, who) for name, c, who in zip(OUTCOMES, outcomes, whose, strict=True)},
         }
-        names = ("messages", "answers", "waiting")
-        answer |= {name: None if withheld else value for name, value in zip(names, rest[:3], strict=True)}
-        spreads = ("seconds_to_answer", "messages_per_thread", "seconds_per_thread", "characters_per_message")
-        for k, name in enumerate(spreads):
-            average, (median, p90) = rest[3 + 2 * k : 5 + 2 * k]
-            known = average is not None and not withheld
+        for name in _COUNTED:
+            value, who, *row = row
+            answer[name] = told(value, who)
+        for name in _SPREADS:
+            average, (median, p90), who, *row = row
+            known = average is not None and floor.lets(max(who, 1))
             answer[name] = {"average": average, "median": median, "p90": p90} if known else None
         if found is not None:
             counts = {(bucket, outcome): (c, who) for bucket, outcome, c, who in rows["trend"]}
             answer["interval"], answer["buckets"] = asked.interval, shown(found)
-            answer["trend"] = {name: [_cell(asked, b.state, counts.get((k, name))) for k, b in enumerate(found)]
-                               for name in OUTCOMES}  # fmt: skip
+            answer["trend"] = {
+                name: [told(*counts.get((k, name), (0, 0)), b.state) for k, b in enumerate(found)] for name in OUTCOMES
+            }
         if _lists(asked):
             answer["columns"] = list(_LISTED)
             answer["rows"] = [[r[1], r[2], iso(-r[0]), iso(r[3]), *r[4:7], bool(r[7])] for r in row[-1]]
-        return answer
+        return answer | floor.said()
 
     return Plan(statements, _definition(asked, of), shape)
 
@@ -169,25 +175,30 @@ def _lists(asked: Threads) -> bool:
     return asked.limit > 0 and not asked.floor
 
 
-def _cell(asked: Threads, state: str, counted: tuple[int, int] | None) -> int | None:
-    count, people = counted or (0, 0)
-    return None if 0 < people < asked.floor else period.known(count, state)
-
-
 def _main(asked: Threads, scope: Scope, of: Period) -> Statement:
     p = Parameters(scope.tenancy)
     outcomes = ", ".join(f"countIf(outcome = '{name}')" for name in OUTCOMES)
     persons = ", ".join(f"uniqExactIf(person, outcome = '{name}' AND person != '')" for name in OUTCOMES)
 
-    def spread(values: str, array: str = "") -> str:
-        return f"avg{array}({values}), quantilesExactInclusive{array}(0.5, 0.9)({values})"
+    def people(which: str = "true") -> str:
+        return f"uniqExactIf(person, {which} AND person != '')"
 
+    def spread(values: str, array: str = "", which: str = "true") -> str:
+        return f"avg{array}({values}), quantilesExactInclusive{array}(0.5, 0.9)({values}), {people(which)}"
+
+    counted = ", ".join(f"sum({name}), {people(which)}" for name, which in _COUNTED.items())
+    spreads = ", ".join(
+        (
+            spread("arrayMap(wait -> wait / 1000, waits)", "Array", "notEmpty(waits)"),
+            spread("messages"),
+            spread("(last - began) / 1000"),
+            spread("lengths", "Array", "notEmpty(lengths)"),
+        )
+    )
     who = "'[CLAIMED]'" if PERSON in hidden(scope.role) else PERSON
     newest = f"groupArraySorted({asked.limit})((-began, thread, {who}, last, outcome, messages, answers, waiting))"
     return p.statement(
-        f"SELECT count(), uniqExactIf(person, person != ''), {outcomes}, {persons}, sum(messages), sum(answers),"
-        f" countIf(waiting), {spread('arrayMap(wait -> wait / 1000, waits)', 'Array')}, {spread('messages')},"
-        f" {spread('(last - began) / 1000')}, {spread('lengths', 'Array')}, {newest if _lists(asked) else '[]'}"
+        f"SELECT count(), {people()}, {outcomes}, {persons}, {counted}, {spreads}, {newest if _lists(asked) else '[]'}"
         f" FROM ({threads(asked, scope, p, of)})"
     )
 
@@ -203,6 +214,7 @@ def _trend(asked: Threads, scope: Scope, of: Period, first: int) -> Statement:
 
 
 def _one(asked: Threads, scope: Scope, thread: str) -> Plan:
+    check_no_floor(asked.floor)
     p = Parameters(scope.tenancy)
     text = covered(scope.role).get("message_content", "message_content")
     who = "'[CLAIMED]'" if PERSON in hidden(scope.role) else PERSON
@@ -210,7 +222,7 @@ def _one(asked: Threads, scope: Scope, thread: str) -> Plan:
     rows = events(
         p,
         [f"{PLACE} AS place", "event_id", "event_name", f"{role} AS role", f"{text} AS said", "message_length"],
-        [f"thread_id = {p.text(thread)}", condition(asked.filter, scope, p)],
+        [f"thread_id IN {p.texts(scope.stored([thread]))}", condition(asked.filter, scope, p)],
     )
     main = p.statement(
         f"SELECT event_id, {moment('place')}, event_name, role, {who}, said, message_length FROM ({rows})"

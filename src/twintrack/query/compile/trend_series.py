@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from twintrack.query import formula, words
+from twintrack.query.floor import Floor
 from twintrack.query.period import Bucket, known
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def series_of(
     answer = []
     for group in order:
         numbers: dict[str, list[float | None]] = {}
-        withheld = dict.fromkeys(LETTERS, 0)
+        floors = [Floor(asked.floor) for _ in asked.series]
         for n, series in enumerate(asked.series):
             values = numbers[LETTERS[n]] = []
             for step in steps:
@@ -50,15 +51,15 @@ def series_of(
                     value = 0
                 of = state if step == TOTAL else buckets[step].state
                 value = known(value, of) if of == "gap" or series.measure in _COUNTED else value
-                if asked.floor and cell is not None and value and cell[n * width + 1] < asked.floor:
-                    value, withheld[LETTERS[n]] = None, withheld[LETTERS[n]] + 1
+                # What is made of events of nobody alone, a 0 of values too, is no number of no people.
+                if asked.floor and cell is not None and (cell[n * width] or series.property):
+                    value = floors[n].number(value, 0 if cell[n * width] is None else max(cell[n * width + 1], 1))
                 values.append(value)
         shown_as = _group(asked, group)
         for n, series in enumerate(asked.series):
             letter = LETTERS[n]
-            held = {"withheld": withheld[letter]} if asked.floor else {}
             label = series.label or words.series(series)
-            answer.append({"name": letter, "label": label, **shown_as, **held, **_values(numbers[letter])})
+            answer.append({"name": letter, "label": label, **shown_as, **floors[n].said(), **_values(numbers[letter])})
         for tree, asked_formula in zip(trees, asked.formulas, strict=True):
             made = [formula.value(tree, {a: v[i] for a, v in numbers.items()}) for i in range(len(steps))]
             name = asked_formula.formula

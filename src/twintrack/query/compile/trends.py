@@ -16,6 +16,7 @@ from twintrack.query.catalog import property_of
 from twintrack.query.compile.statement import Parameters, Plan, Statement, table
 from twintrack.query.compile.trend_series import LETTERS, OTHER, TOTAL, ranked, series_of
 from twintrack.query.filters import asks_person, condition
+from twintrack.query.floor import having
 from twintrack.query.period import Bucket, Period, Range, Unit
 from twintrack.query.question import EventSelection, RangedQuestion, shown
 from twintrack.query.scope import Scope, refused
@@ -87,6 +88,9 @@ class Trends(RangedQuestion):
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
         return _actors(self, scope, p, point)
+
+    def stretch(self, scope: Scope, point: Any) -> Period | None:
+        return _pointed(self, scope, point).read
 
 
 class _Span(NamedTuple):
@@ -295,13 +299,18 @@ def _of_persons(asked: Trends, scope: Scope, span: _Span, p: Parameters) -> Stat
     )
 
 
+def _pointed(asked: Trends, scope: Scope, point: Any) -> _Span:
+    """The period that a point lies in."""
+    main = _main(asked, scope)
+    return (_other(asked, main, scope) if point.comparison else main) or main
+
+
 def _actors(asked: Trends, scope: Scope, p: Parameters, point: Any) -> str:
     """The persons of the rows behind one cell."""
     number = LETTERS[: len(asked.series)].find(point.series)
     if len(point.series) != 1 or number < 0:
         raise refused("there is no such series", "name one by its letter; a formula has no people", "no_actors")
-    main = _main(asked, scope)
-    span = (_other(asked, main, scope) if point.comparison else main) or main
+    main, span = _main(asked, scope), _pointed(asked, scope, point)
     columns, wanted = _columns(asked, scope, p)
     bucket = f"{span.bucket(p)} AS bucket"
     rows = events(p, [*columns, bucket], _where(asked, scope, p, wanted, span.read))
@@ -334,7 +343,10 @@ def _largest(
     """A SELECT of the groups that are shown by name."""
     counted = _source(asked, scope, p, columns, wanted, of, rolled=rolled)
     first = _merged(asked.series[0], 0, "", rolled=rolled)[0]
-    return f"SELECT keys FROM ({counted}) GROUP BY keys ORDER BY {first} DESC NULLS LAST, keys LIMIT {asked.top}"
+    enough = having(asked.floor, "uniqExactIf(person, person != '')")
+    return (
+        f"SELECT keys FROM ({counted}) GROUP BY keys{enough} ORDER BY {first} DESC NULLS LAST, keys LIMIT {asked.top}"
+    )
 
 
 def _source(
@@ -409,7 +421,15 @@ def _merged(series: Series, n: int, combined: str, *, rolled: bool = False) -> l
 def _states(asked: Trends, series: Series, n: int, *, rolled: bool) -> list[str]:
     states = _merged(series, n, "State", rolled=rolled)
     if asked.floor:
-        states.append(f"uniqExactIfState(person, in_{n} AND person != '')")
+        # Those of whom the number is told: who has no session, or no value, does not stand behind it.
+        of = (
+            f"isNotNull(value_{n})"
+            if series.property
+            else "session_id != ''"
+            if series.measure == "sessions"
+            else "true"
+        )
+        states.append(f"uniqExactIfState(person, in_{n} AND person != '' AND {of})")
     return states
 
 

@@ -9,6 +9,7 @@ from twintrack.query.catalog import check_sees_people
 from twintrack.query.compile.events import SHOWN, page, paged
 from twintrack.query.compile.statement import Parameters, Plan, table
 from twintrack.query.filters import condition
+from twintrack.query.floor import check_no_floor
 from twintrack.query.question import RangedQuestion
 from twintrack.query.scope import Scope
 from twintrack.query.source import events
@@ -24,11 +25,11 @@ class Users(RangedQuestion):
 
     def plan(self, scope: Scope) -> Plan:
         check_sees_people(scope.role)
+        check_no_floor(self.floor)
         period = self.period(scope)
         p = Parameters(scope.tenancy)
-        where = [period.within(p), condition(self.filter, scope, p)]
+        where = self._where(scope, p)
         if self.person:
-            where += one(p, self.person)
             definition = (
                 f"Events of one person, the anonymous past joined, newest first; {words.conditions(self, period)}."
             )
@@ -40,12 +41,6 @@ class Users(RangedQuestion):
             )
             rows = page(list(SHOWN), where, self.after, self.limit, scope, p, by_person=True)
             return Plan({"main": rows, "summary": ids}, definition, self._timeline, reads=(period.start, period.end))
-        where.append("person != ''")
-        if self.search:
-            part = p.text(self.search)
-            where.append(
-                f"(positionCaseInsensitiveUTF8(person, {part}) > 0 OR positionCaseInsensitiveUTF8(anonymous_id, {part}) > 0)"
-            )
         after = ""
         if self.after:
             last, person = cursor.read(self.after, int, str)
@@ -68,8 +63,13 @@ class Users(RangedQuestion):
         return Plan({"main": main}, definition, self._people, reads=(period.start, period.end))
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
+        return f"SELECT DISTINCT person FROM ({events(p, [], self._where(scope, p))})"
+
+    def _where(self, scope: Scope, p: Parameters) -> list[str]:
         where = [self.period(scope).within(p), condition(self.filter, scope, p)]
-        return f"SELECT DISTINCT person FROM ({events(p, [], where)}) WHERE person != ''"
+        if self.person:
+            return where + one(p, scope.stored([self.person]))
+        return [*where, "person != ''", *([found(p, self.search, scope.stored([self.search]))] if self.search else [])]
 
     def _people(self, rows: Any) -> dict[str, Any]:
         found = rows["main"]
@@ -89,8 +89,21 @@ class Users(RangedQuestion):
         return {"person": self.person, "summary": summary, **paged(list(SHOWN), rows["main"], self.limit)}
 
 
-def one(p: Parameters, person: str) -> list[str]:
-    """Conditions of one person's events; those before the last let the engine's indexes find them."""
-    who = p.text(person)
-    anonymous = f"SELECT anonymous_id FROM {table('identities')} WHERE {p.tenancy} AND user_id = {who}"
-    return [f"(user_id = {who} OR anonymous_id = {who} OR anonymous_id IN ({anonymous}))", f"person = {who}"]
+def one(p: Parameters, forms: list[str]) -> list[str]:
+    """Conditions of one person's events, by every form of their id; the first lets the engine's indexes find them."""
+    who = p.texts(forms)
+    anonymous = f"SELECT anonymous_id FROM {table('identities')} WHERE {p.tenancy} AND user_id IN {who}"
+    return [f"(user_id IN {who} OR anonymous_id IN {who} OR anonymous_id IN ({anonymous}))", f"person IN {who}"]
+
+
+def found(p: Parameters, search: str, forms: list[str]) -> str:
+    """The condition that `person` is one whom a search means, by their own id or by one that was ever linked to them.
+
+    Of people, not of rows: all that somebody did counts, whichever id it was done under.
+    """
+    part, whole = p.text(search), p.texts(forms)
+    linked = (
+        f"SELECT user_id FROM {table('identities')} WHERE {p.tenancy}"
+        f" AND (positionCaseInsensitiveUTF8(anonymous_id, {part}) > 0 OR anonymous_id IN {whole})"
+    )
+    return f"(positionCaseInsensitiveUTF8(person, {part}) > 0 OR person IN {whole} OR person IN ({linked}))"
