@@ -19,6 +19,7 @@ from twintrack.query.period import Range
 from twintrack.query.question import Question, RangedQuestion
 from twintrack.query.scope import Scope, refused
 from twintrack.query.sealed import NOTHING, Sealed
+from twintrack.query.seen import Seen
 
 # Of a list that is asked for as a file: a page is one read, and held in memory once.
 _FILE_PAGE = 10_000
@@ -39,7 +40,7 @@ class Answers:
     ) -> None:
         self._complete_since, self._sealed = complete_since, sealed
         self._executor, self._clock, self._cohorts, self._kept = executor, clock, cohorts, kept
-        self._cache = Cache(kept)
+        self._cache, self._seen = Cache(kept), Seen(executor)
 
     async def ask(self, question: Question, principal: Principal) -> dict[str, Any]:
         """The answer, its definition in words, its SQL, when it was read and what it cost.
@@ -88,6 +89,7 @@ class Answers:
     ) -> dict[str, Any]:
         started = time.perf_counter()
         plan = question.plan(scope)
+        await self._seen.check(question, scope, principal.key_id)
         # Who is of a cohort may change with events of any time, whatever the question itself reads.
         reads = None if '"cohort":' in question.model_dump_json() else plan.reads
         version = await self._executor.version(_months(reads)) if self._kept else ""
