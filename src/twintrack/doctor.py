@@ -241,7 +241,7 @@ def _expiry(services: Services) -> Check:
 
 
 def _person_keys(services: Services) -> Check:
-    """Texts of the last days open. Those of who is being erased do not, and go."""
+    """Every key opens, and there is one for the texts of the last days. Those of who is being erased go."""
     keys = services.person_keys
     if keys is None:
         return Check("person_keys", True, "no field is sealed under keys of people")
@@ -254,6 +254,16 @@ def _person_keys(services: Services) -> Check:
     for project, found in rows:
         wanted = {key_id for one in found if (key_id := key_of(MARK + one)) is not None}
         asked, missing = asked + len(wanted), missing + keys.missing(project, wanted)
+    damaged = keys.damaged()
+    if damaged:
+        named = ", ".join(f"{many:,} of {project}" for project, many in sorted(damaged.items()))
+        return Check(
+            "person_keys",
+            False,
+            f"{damaged.total():,} keys are damaged ({named}): what was sealed under them shows as [NO KEY]",
+            "their people have new keys for what they write now; to read the older texts, `twintrack backup`, stop, and"
+            " `twintrack restore --replace --keys` a file of keys from before the damage",
+        )
     if missing and not Erasures(services.control.engine).unfinished():
         return Check(
             "person_keys",

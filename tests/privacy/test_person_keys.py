@@ -376,6 +376,34 @@ def test_doctor_tells_of_texts_whose_keys_were_lost(service: Service) -> None:
     assert not checked["ok"] and "cannot be read" in checked["says"] and "restore --keys" in checked["do"]
 
 
+def test_damaged_key_shows_as_none_and_a_new_one_seals_until_a_file_of_keys_brings_it_back(
+    service: Service, tmp_path: Path
+) -> None:
+    keys, ring, project = service.services.person_keys, service.services.settings.key_ring, project_of(service)
+    assert keys is not None
+    service.send([message("before")])
+    service.settle()
+    kept_apart(service, tmp_path / "whole")
+    with create_engine(service.services.settings.person_keys_url).begin() as db:
+        db.execute(person_keys.update().where(person_keys.c.project == project).values(wrapped=b"TTSEAL1\0damaged"))
+    assert [row[0] for row in asked(service).json()["rows"]] == [NO_KEY]
+    with zipfile.ZipFile(BytesIO(ask(service, "POST", "exports", {"user_id": "ann"}).content)) as archive:
+        assert json.loads(archive.read("events.json"))[0]["message_content"] == NO_KEY
+    checked = doctor(service)["person_keys"]
+    assert not checked["ok"] and f"1 keys are damaged (1 of {project})" in checked["says"], checked
+    assert "restore --replace --keys" in checked["do"]
+    service.send([message("behind")])
+    assert [opened(service, token) for token in stored(service)] == [NO_KEY, "behind"]
+    with TestClient(command_app(service.services)) as socket:
+        told = socket.post("/backup", json={"to": str(tmp_path / "rest"), "rights": False, "keys": True}).json()
+    now = service.services.clock.milliseconds()
+    rest, whole = (read_keys(tmp_path / name, ring, now, 30) for name in ("rest", "whole"))
+    assert told["damaged"] == 1 and len([key for key in rest if key.project == project]) == 1
+    assert keys.add(whole) == 1
+    assert [opened(service, token) for token in stored(service)] == ["before", "behind"]
+    assert "damaged" not in doctor(service)["person_keys"]["says"]
+
+
 def test_request_whose_keys_took_long_to_destroy_is_answered_when_a_loader_has_gone_on_with_it(
     service: Service,
 ) -> None:
