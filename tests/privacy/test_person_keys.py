@@ -38,7 +38,8 @@ from twintrack.settings import load_settings
 from twintrack.testing import wire_event
 
 KEY = base64.b64encode(os.urandom(32)).decode()
-SEALED: dict[str, Any] = {"encryption_key": KEY, "sealed_fields": "message_content,event_metadata.customer.name"}
+FIELDS = "message_content,page_title,event_metadata.customer.name"
+SEALED: dict[str, Any] = {"encryption_key": KEY, "sealed_fields": FIELDS}
 NUMBERS = count(1)
 SECRET_WORDS = "the moon is made of zqx cheese"
 
@@ -366,14 +367,25 @@ def test_sealing_without_an_encryption_key_is_refused_at_the_start() -> None:
         load_settings(sealed_fields="message_content")
 
 
-def test_doctor_tells_of_texts_whose_keys_were_lost(service: Service) -> None:
-    service.send([message()])
+def test_doctor_tells_of_texts_whose_keys_were_lost_whichever_sealed_field_they_are_in(service: Service) -> None:
+    titled = {"context": {"page": {"title": SECRET_WORDS}}}
+    named = {"event_metadata": {"customer": {"name": SECRET_WORDS}}}
+    dotted = {"event_metadata": {"customer.name.first": SECRET_WORDS, "note": f"{MARK}{'a' * 60}"}}
+    sent = [message(), *(wire_event(user_id=f"u{n}", **one) for n, one in enumerate((titled, named, dotted)))]
+    service.send(sent)
     service.settle()
     assert doctor(service)["person_keys"]["ok"]
+    lost = person_keys.c.project == project_of(service)
     with create_engine(service.services.settings.person_keys_url).begin() as db:
-        db.execute(person_keys.delete().where(person_keys.c.project == project_of(service)))
+        rows = [row._asdict() for row in db.execute(select(person_keys).where(lost))]
+        assert len(rows) == len(sent)
+        db.execute(person_keys.delete().where(lost))
     checked = doctor(service)["person_keys"]
     assert not checked["ok"] and "cannot be read" in checked["says"] and "restore --keys" in checked["do"]
+    assert checked["says"].startswith(f"{len(sent)} of "), checked
+    with create_engine(service.services.settings.person_keys_url).begin() as db:
+        db.execute(person_keys.insert(), rows)
+    assert doctor(service)["person_keys"]["ok"]
 
 
 def test_damaged_key_shows_as_none_and_a_new_one_seals_until_a_file_of_keys_brings_it_back(
