@@ -21,6 +21,7 @@ from tests.conftest import Service, running
 from tests.load.test_expiry import everything_in, until
 from tests.privacy.kit import ask, erase, finished, served
 from tests.test_balance import doctor
+from tests.test_encryption import run
 from twintrack.auth import Role
 from twintrack.backup.archive import BackupDamaged
 from twintrack.backup.carry import Rights, rights_in
@@ -178,12 +179,12 @@ def test_destroyed_key_is_in_no_byte_and_no_restore_brings_it_or_its_text_back(t
         assert service.services.person_keys is not None and service.services.person_keys.count() == 1
 
 
-def test_file_of_keys_is_refused_when_it_is_too_old_damaged_or_of_another_key(tmp_path: Path) -> None:
-    with running(tmp_path / "data", **SEALED) as service:
-        service.send([message()])
-        kept_apart(service, tmp_path / "k")
-        now, ring = service.services.clock.milliseconds(), service.services.settings.key_ring
-    assert len(read_keys(tmp_path / "k", ring, now + 29 * DAY, 30)) == 1
+def test_file_of_keys_is_refused_when_it_is_too_old_damaged_or_of_another_key(service: Service, tmp_path: Path) -> None:
+    service.send([message()])
+    kept_apart(service, tmp_path / "k")
+    now, ring = service.services.clock.milliseconds(), service.services.settings.key_ring
+    hers = hash_of(service, "ann")
+    assert [key.hash for key in read_keys(tmp_path / "k", ring, now + 29 * DAY, 30)].count(hers) == 1
     with pytest.raises(RequestError, match="more than 30 days ago"):
         read_keys(tmp_path / "k", ring, now + 31 * DAY, 30)
     (tmp_path / "cut").write_bytes((tmp_path / "k").read_bytes()[:-1])
@@ -192,6 +193,30 @@ def test_file_of_keys_is_refused_when_it_is_too_old_damaged_or_of_another_key(tm
     other = load_settings(encryption_key=base64.b64encode(os.urandom(32)).decode()).key_ring
     with pytest.raises(EncryptionKeyRefused):
         read_keys(tmp_path / "k", other, now, 30)
+
+
+def test_restore_command_takes_keys_from_their_file_and_nothing_where_it_may_not(tmp_path: Path) -> None:
+    backup, keys, old, new = (tmp_path / name for name in ("b.tar", "k", "old", "new"))
+    with running(tmp_path / "data", **SEALED) as service:
+        service.send([message()])
+        service.settle()
+        back_up(service, backup)
+        kept_apart(service, keys)
+        s = service.services
+        assert s.person_keys is not None and s.settings.key_ring is not None
+        write_keys(old, s.person_keys, s.settings.key_ring, s.clock.milliseconds() - 31 * DAY)
+    sealed = {"TWINTRACK_ENCRYPTION_KEY": KEY, "TWINTRACK_SEALED_FIELDS": FIELDS}
+    refusals = [
+        (old, sealed, "more than 30 days ago"),
+        (keys, {**sealed, "TWINTRACK_SEALED_FIELDS": ""}, "need TWINTRACK_SEALED_FIELDS"),
+    ]
+    for file, environment, why in refusals:
+        refused = run(new, "restore", "--from", str(backup), "--keys", str(file), **environment)
+        assert refused.returncode == 1 and why in refused.stderr, refused.stderr
+        assert not (new / "control.db").exists()
+    done = run(new, "restore", "--from", str(backup), "--keys", str(keys), **sealed)
+    assert done.returncode == 0 and "1 keys of people were brought back; 1 are here" in done.stderr, done.stderr
+    assert texts(new) == {"ann": SECRET_WORDS}
 
 
 def test_command_writes_keys_apart_and_says_when_to_delete_them(service: Service, tmp_path: Path) -> None:
