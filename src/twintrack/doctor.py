@@ -283,7 +283,8 @@ def _sealed_under(fields: Fields) -> str:
     for path in fields.paths:
         place = ".".join(named(part) for part in path)
         single.append(f"ifNull(event_metadata.{place}.:String, '')")
-        lists.append(f"""extractAll(toJSONString(event_metadata.^{place}), '"({MARK}[^"]+)"')""")
+        below = f"replaceAll(toJSONString(event_metadata.^{place}), '\\\\/', '/')"  # JSON escapes those of base64
+        lists.append(f"""extractAll({below}, '"({MARK}[^"]+)"')""")
     texts = ", ".join([f"[{', '.join(single)}]", *lists])
     tokens = f"arrayFilter(text -> startsWith(text, '{MARK}'), arrayConcat({texts}))"
     ids = f"arrayMap(token -> substring(token, {len(MARK) + 1}, {ID_CHARACTERS}), {tokens})"
