@@ -39,6 +39,8 @@ def backup_command(
         told = ask(send, "POST", "/backup", {"to": str(to.absolute()), "rights": rights, "keys": keys}).json()
     if keys:
         out.print(f"{told['keys']:,} keys written to {to}", markup=False, soft_wrap=True)
+        if told["damaged"]:
+            err.print(f"{told['damaged']:,} damaged keys are not in it: see `twintrack doctor`.", soft_wrap=True)
         err.print(f"Delete it by {told['delete_by']}: until then it can open texts of who is erased.", soft_wrap=True)
         return
     if rights:

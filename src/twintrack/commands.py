@@ -399,7 +399,8 @@ def _keys(services: Services, to: Path) -> dict[str, Any]:
     if services.person_keys is None or ring is None:
         raise RequestError("nothing is sealed under keys of people here", hint="set TWINTRACK_SEALED_FIELDS")
     delete_by = iso(now + services.settings.erasure_days * 86_400_000)
-    return {"keys": write_keys(to, services.person_keys, ring, now), "delete_by": delete_by}
+    written = write_keys(to, services.person_keys, ring, now)
+    return {"keys": written, "damaged": services.person_keys.damaged().total(), "delete_by": delete_by}
 
 
 def _saved(services: Services, project: str, name: str) -> str:

@@ -9,7 +9,8 @@ from twintrack.clock import iso
 from twintrack.control.erasures import Erasures
 from twintrack.errors import StoreError
 from twintrack.load.rollup import Difference, compare, first_whole_month
-from twintrack.sealed_text import ID_CHARACTERS, MARK, key_of
+from twintrack.query.compile.statement import named
+from twintrack.sealed_text import COLUMNS, ID_CHARACTERS, MARK, Fields, key_of
 from twintrack.store.migrate import missing
 from twintrack.trace.pipeline_state import in_doubt, pipeline_state
 
@@ -19,6 +20,7 @@ _LED_MILLISECONDS = 60_000
 _AHEAD_MILLISECONDS = 300_000
 _EXPIRY_SECONDS = 2 * 86_400
 _SEALED_DAYS = 7  # whose texts are looked at: reading them is dear
+_MOST_KEYS = 100_000  # of a project
 
 
 class Check(NamedTuple):
@@ -241,19 +243,25 @@ def _expiry(services: Services) -> Check:
 
 
 def _person_keys(services: Services) -> Check:
-    """Texts of the last days open. Those of who is being erased do not, and go."""
-    keys = services.person_keys
-    if keys is None:
+    """Every key opens, and there is one for the texts of the last days. Those of who is being erased go."""
+    keys, fields = services.person_keys, services.settings.sealed
+    if keys is None or (fields is None and not keys.count()):
         return Check("person_keys", True, "no field is sealed under keys of people")
-    place = f"{len(MARK) + 1}, {ID_CHARACTERS}"
-    rows = services.store.select(
-        f"SELECT project, groupUniqArray(100000)(substring(message_content, {place})) FROM analytics.events"
-        f" WHERE date >= today() - {_SEALED_DAYS} AND startsWith(message_content, '{MARK}') GROUP BY project"
-    ).rows
+    rows = services.store.select(_sealed_under(fields or Fields(COLUMNS, ()))).rows
     asked = missing = 0
     for project, found in rows:
         wanted = {key_id for one in found if (key_id := key_of(MARK + one)) is not None}
         asked, missing = asked + len(wanted), missing + keys.missing(project, wanted)
+    damaged = keys.damaged()
+    if damaged:
+        named = ", ".join(f"{many:,} of {project}" for project, many in sorted(damaged.items()))
+        return Check(
+            "person_keys",
+            False,
+            f"{damaged.total():,} keys are damaged ({named}): what was sealed under them shows as [NO KEY]",
+            "their people have new keys for what they write now; to read the older texts, `twintrack backup`, stop, and"
+            " `twintrack restore --replace --keys` a file of keys from before the damage",
+        )
     if missing and not Erasures(services.control.engine).unfinished():
         return Check(
             "person_keys",
@@ -263,6 +271,27 @@ def _person_keys(services: Services) -> Check:
         )
     being = f"; {missing:,} are gone, of who is being erased" if missing else ""
     return Check("person_keys", True, f"{keys.count():,} keys, {asked:,} of them of texts of the last days{being}")
+
+
+def _sealed_under(fields: Fields) -> str:
+    """Asks for the ids of the keys of each project's texts of the last days, in all of these fields.
+
+    A list on the way of a path is sealed above it: not looked at, since anyone may send what reads like a token there.
+    """
+    single = [f"ifNull({name}, '')" for name in fields.columns]
+    lists = []
+    for path in fields.paths:
+        place = ".".join(named(part) for part in path)
+        single.append(f"ifNull(event_metadata.{place}.:String, '')")
+        below = f"replaceAll(toJSONString(event_metadata.^{place}), '\\\\/', '/')"  # JSON escapes those of base64
+        lists.append(f"""extractAll({below}, '"({MARK}[^"]+)"')""")
+    texts = ", ".join([f"[{', '.join(single)}]", *lists])
+    tokens = f"arrayFilter(text -> startsWith(text, '{MARK}'), arrayConcat({texts}))"
+    ids = f"arrayMap(token -> substring(token, {len(MARK) + 1}, {ID_CHARACTERS}), {tokens})"
+    return (
+        f"SELECT project, groupUniqArrayArray({_MOST_KEYS})({ids}) FROM analytics.events"
+        f" WHERE date >= today() - {_SEALED_DAYS} GROUP BY project"
+    )
 
 
 def _clock(services: Services) -> Check:

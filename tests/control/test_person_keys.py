@@ -7,8 +7,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import create_engine, select
 
-from twintrack.control.person_keys import Person, PersonKeys, person_of
+from twintrack.control.person_keys import Person, PersonKeys, person_keys, person_of
 from twintrack.control.rollout import Rollout
 from twintrack.control.tombstones import ANONYMOUS, FENCE_MILLISECONDS, USER, Marks, Tombstone, subject_hash
 from twintrack.errors import Unavailable
@@ -17,7 +18,7 @@ from twintrack.ingest.pipeline import Rules
 from twintrack.ingest.prepared import Preparing
 from twintrack.metrics import Metrics
 from twintrack.seal import DataKeys
-from twintrack.sealed_text import PersonKey, parse_fields
+from twintrack.sealed_text import NO_KEY, PersonKey, parse_fields, sealed
 from twintrack.testing import ManualClock, wire_event
 
 SECRET = b"s" * 32
@@ -80,6 +81,29 @@ def test_key_that_was_made_before_the_clock_went_back_is_destroyed_too(
     node.rows.append(mark)
     assert node.keys.destroy([mark]) == 1
     assert node.keys.missing("shop", {key.id}) == 1
+
+
+@pytest.mark.parametrize("altered", ["a bit", "cut short", "not sealed", "empty", "another person's"])
+def test_key_whose_row_was_altered_opens_and_seals_nothing_and_is_destroyed_with_its_successor(
+    nodes: tuple[Node, Node], tmp_path: Path, clock: ManualClock, altered: str
+) -> None:
+    node = nodes[0]
+    old, other = node.key_of(ANN), node.key_of(BROWSER)
+    token = sealed(old, "hello", bytes(12), b"shop")
+    with create_engine(f"sqlite:///{tmp_path / 'k.db'}").begin() as db:
+        rows = {row.id: row.wrapped for row in db.execute(select(person_keys))}
+        was = rows[old.id]
+        changed = {"a bit": was[:-1] + bytes([was[-1] ^ 1]), "cut short": was[:11], "not sealed": bytes(32)}
+        wrapped = {**changed, "empty": b"", "another person's": rows[other.id]}[altered]
+        db.execute(person_keys.update().where(person_keys.c.id == old.id).values(wrapped=wrapped))
+    assert node.keys.damaged() == {"shop": 1} and node.keys.missing("shop", {old.id}) == 0
+    assert node.keys.opened("shop", [token]) == [NO_KEY]
+    new = node.key_of(ANN)  # it was in memory, until it was found not to open
+    assert new.id != old.id and node.keys.opened("shop", sealed(new, "again", bytes(12), b"shop")) == "again"
+    assert [key.id for key in node.keys.all()] == sorted([new.id, other.id])
+    mark = tombstone(ANN, clock.milliseconds())
+    node.rows.append(mark)
+    assert node.keys.destroy([mark]) == 2 and node.keys.damaged() == {}
 
 
 def test_batch_of_people_whose_keys_are_the_next_to_be_forgotten_asks_for_them_once(

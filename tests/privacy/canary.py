@@ -1,4 +1,8 @@
-"""Markers that are found wherever a person's data lies, and a look at every byte of a data folder by place."""
+"""Markers that are found wherever a person's data lies, and a look at every byte of a data folder by place.
+
+Where texts are sealed under keys of people no byte shows a marker: there a place is somewhere that keys lie, and a marker is
+found in it where one of its keys opens a token that holds it.
+"""
 
 import sqlite3
 from collections import defaultdict
@@ -8,6 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from tests.conftest import Service
+from twintrack.control.person_keys import Kept
+from twintrack.sealed_text import PersonKey, key_of, opened
 from twintrack.testing import uuid7
 
 PERSON = "zqxperson@example.com"
@@ -15,6 +21,7 @@ PLACES = (
     "active log", "frozen chunk", "grace chunk", "quarantine", "raw", "events_hourly", "events_daily", "identities",
     "receipts", "control", "logs", "elsewhere",
 )  # fmt: skip
+KEY_PLACES = ("person keys", "key backup", "older one back")
 TABLES = {
     "events": "raw",
     "events_hourly": "events_hourly",
@@ -122,15 +129,25 @@ def _place(file: Path, data: Path, tables: dict[str, str], states: dict[str, str
     return "logs" if file.suffix == ".log" else "elsewhere"
 
 
-def table(before: Looked, after: Looked) -> str:
+def unlock(looked: Looked, place: str, keys: Iterable[Kept], tokens: Iterable[str], ways: Iterable[str]) -> None:
+    """Notes which markers the keys of a place open. Shape: `tokens` are those that an old file has."""
+    by_id = {key.id: key for key in keys}
+    for token in tokens:
+        key = by_id.get(key_of(token) or b"")
+        text = opened(PersonKey(key.id, key.secret, key.made_at), token, key.project.encode()) if key else ""
+        for field in FIELDS:
+            looked.found[field, place] |= {way for way in ways if f"zqx{field}by{way}" in text}
+
+
+def table(before: Looked, after: Looked, places: Iterable[str] = PLACES) -> str:
     """Field by place: how many ways of planting it were found before, and after; a dot where it never was."""
     wide = max(map(len, FIELDS))
-    head = " " * wide + "".join(f"  {place:>13}" for place in PLACES)
+    head = " " * wide + "".join(f"  {place:>14}" for place in places)
     lines = [head]
     for field in FIELDS:
         cells = []
-        for place in PLACES:
+        for place in places:
             then, now = before[field, place], after[field, place]
-            cells.append(f"  {f'{len(then)} -> {len(now)}' if then or now else '.':>13}")
+            cells.append(f"  {f'{len(then)} -> {len(now)}' if then or now else '.':>14}")
         lines.append(f"{field:<{wide}}{''.join(cells)}")
     return "\n".join(lines)

@@ -21,6 +21,7 @@ from tests.conftest import Service, running
 from tests.load.test_expiry import everything_in, until
 from tests.privacy.kit import ask, erase, finished, served
 from tests.test_balance import doctor
+from tests.test_encryption import run
 from twintrack.auth import Role
 from twintrack.backup.archive import BackupDamaged
 from twintrack.backup.carry import Rights, rights_in
@@ -38,7 +39,8 @@ from twintrack.settings import load_settings
 from twintrack.testing import wire_event
 
 KEY = base64.b64encode(os.urandom(32)).decode()
-SEALED: dict[str, Any] = {"encryption_key": KEY, "sealed_fields": "message_content,event_metadata.customer.name"}
+FIELDS = "message_content,page_title,event_metadata.customer.name"
+SEALED: dict[str, Any] = {"encryption_key": KEY, "sealed_fields": FIELDS}
 NUMBERS = count(1)
 SECRET_WORDS = "the moon is made of zqx cheese"
 
@@ -177,12 +179,12 @@ def test_destroyed_key_is_in_no_byte_and_no_restore_brings_it_or_its_text_back(t
         assert service.services.person_keys is not None and service.services.person_keys.count() == 1
 
 
-def test_file_of_keys_is_refused_when_it_is_too_old_damaged_or_of_another_key(tmp_path: Path) -> None:
-    with running(tmp_path / "data", **SEALED) as service:
-        service.send([message()])
-        kept_apart(service, tmp_path / "k")
-        now, ring = service.services.clock.milliseconds(), service.services.settings.key_ring
-    assert len(read_keys(tmp_path / "k", ring, now + 29 * DAY, 30)) == 1
+def test_file_of_keys_is_refused_when_it_is_too_old_damaged_or_of_another_key(service: Service, tmp_path: Path) -> None:
+    service.send([message()])
+    kept_apart(service, tmp_path / "k")
+    now, ring = service.services.clock.milliseconds(), service.services.settings.key_ring
+    hers = hash_of(service, "ann")
+    assert [key.hash for key in read_keys(tmp_path / "k", ring, now + 29 * DAY, 30)].count(hers) == 1
     with pytest.raises(RequestError, match="more than 30 days ago"):
         read_keys(tmp_path / "k", ring, now + 31 * DAY, 30)
     (tmp_path / "cut").write_bytes((tmp_path / "k").read_bytes()[:-1])
@@ -191,6 +193,30 @@ def test_file_of_keys_is_refused_when_it_is_too_old_damaged_or_of_another_key(tm
     other = load_settings(encryption_key=base64.b64encode(os.urandom(32)).decode()).key_ring
     with pytest.raises(EncryptionKeyRefused):
         read_keys(tmp_path / "k", other, now, 30)
+
+
+def test_restore_command_takes_keys_from_their_file_and_nothing_where_it_may_not(tmp_path: Path) -> None:
+    backup, keys, old, new = (tmp_path / name for name in ("b.tar", "k", "old", "new"))
+    with running(tmp_path / "data", **SEALED) as service:
+        service.send([message()])
+        service.settle()
+        back_up(service, backup)
+        kept_apart(service, keys)
+        s = service.services
+        assert s.person_keys is not None and s.settings.key_ring is not None
+        write_keys(old, s.person_keys, s.settings.key_ring, s.clock.milliseconds() - 31 * DAY)
+    sealed = {"TWINTRACK_ENCRYPTION_KEY": KEY, "TWINTRACK_SEALED_FIELDS": FIELDS}
+    refusals = [
+        (old, sealed, "more than 30 days ago"),
+        (keys, {**sealed, "TWINTRACK_SEALED_FIELDS": ""}, "need TWINTRACK_SEALED_FIELDS"),
+    ]
+    for file, environment, why in refusals:
+        refused = run(new, "restore", "--from", str(backup), "--keys", str(file), **environment)
+        assert refused.returncode == 1 and why in refused.stderr, refused.stderr
+        assert not (new / "control.db").exists()
+    done = run(new, "restore", "--from", str(backup), "--keys", str(keys), **sealed)
+    assert done.returncode == 0 and "1 keys of people were brought back; 1 are here" in done.stderr, done.stderr
+    assert texts(new) == {"ann": SECRET_WORDS}
 
 
 def test_command_writes_keys_apart_and_says_when_to_delete_them(service: Service, tmp_path: Path) -> None:
@@ -366,14 +392,54 @@ def test_sealing_without_an_encryption_key_is_refused_at_the_start() -> None:
         load_settings(sealed_fields="message_content")
 
 
-def test_doctor_tells_of_texts_whose_keys_were_lost(service: Service) -> None:
-    service.send([message()])
+def test_doctor_tells_of_texts_whose_keys_were_lost_whichever_sealed_field_they_are_in(service: Service) -> None:
+    titled = {"context": {"page": {"title": SECRET_WORDS}}}
+    named = {"event_metadata": {"customer": {"name": SECRET_WORDS}}}
+    dotted = {"event_metadata": {"customer.name.first": SECRET_WORDS, "note": f"{MARK}{'a' * 60}"}}
+    several = [titled, named, *[dotted] * 40]  # an id of a key has a slash in it once in six
+    sent = [message(), *(wire_event(user_id=f"u{n}", **one) for n, one in enumerate(several))]
+    service.send(sent)
     service.settle()
     assert doctor(service)["person_keys"]["ok"]
+    lost = person_keys.c.project == project_of(service)
     with create_engine(service.services.settings.person_keys_url).begin() as db:
-        db.execute(person_keys.delete().where(person_keys.c.project == project_of(service)))
+        rows = [row._asdict() for row in db.execute(select(person_keys).where(lost))]
+        assert len(rows) == len(sent)
+        db.execute(person_keys.delete().where(lost))
     checked = doctor(service)["person_keys"]
     assert not checked["ok"] and "cannot be read" in checked["says"] and "restore --keys" in checked["do"]
+    assert checked["says"].startswith(f"{len(sent)} of "), checked
+    with create_engine(service.services.settings.person_keys_url).begin() as db:
+        db.execute(person_keys.insert(), rows)
+    assert doctor(service)["person_keys"]["ok"]
+
+
+def test_damaged_key_shows_as_none_and_a_new_one_seals_until_a_file_of_keys_brings_it_back(
+    service: Service, tmp_path: Path
+) -> None:
+    keys, ring, project = service.services.person_keys, service.services.settings.key_ring, project_of(service)
+    assert keys is not None
+    service.send([message("before")])
+    service.settle()
+    kept_apart(service, tmp_path / "whole")
+    with create_engine(service.services.settings.person_keys_url).begin() as db:
+        db.execute(person_keys.update().where(person_keys.c.project == project).values(wrapped=b"TTSEAL1\0damaged"))
+    assert [row[0] for row in asked(service).json()["rows"]] == [NO_KEY]
+    with zipfile.ZipFile(BytesIO(ask(service, "POST", "exports", {"user_id": "ann"}).content)) as archive:
+        assert json.loads(archive.read("events.json"))[0]["message_content"] == NO_KEY
+    checked = doctor(service)["person_keys"]
+    assert not checked["ok"] and f"1 keys are damaged (1 of {project})" in checked["says"], checked
+    assert "restore --replace --keys" in checked["do"]
+    service.send([message("behind")])
+    assert [opened(service, token) for token in stored(service)] == [NO_KEY, "behind"]
+    with TestClient(command_app(service.services)) as socket:
+        told = socket.post("/backup", json={"to": str(tmp_path / "rest"), "rights": False, "keys": True}).json()
+    now = service.services.clock.milliseconds()
+    rest, whole = (read_keys(tmp_path / name, ring, now, 30) for name in ("rest", "whole"))
+    assert told["damaged"] == 1 and len([key for key in rest if key.project == project]) == 1
+    assert keys.add(whole) == 1
+    assert [opened(service, token) for token in stored(service)] == ["before", "behind"]
+    assert "damaged" not in doctor(service)["person_keys"]["says"]
 
 
 def test_request_whose_keys_took_long_to_destroy_is_answered_when_a_loader_has_gone_on_with_it(

@@ -30,6 +30,15 @@ _RETURN = """(name) => addEventListener("pageshow", (event) => {
   analytics.flush();
 })"""
 
+# What an earlier build left: a database of its own for each form of what lies there.
+_LEAVE = """(key) => new Promise((resolve) => {
+  const request = indexedDB.open(`twintrack /api/analytics/events ${key} 2`);
+  request.onupgradeneeded = () => request.result
+    .createObjectStore("slices", { keyPath: "id" })
+    .add({ id: "a", rows: [{ id: "a", who: "", text: "{}" }] });
+  request.onsuccess = () => resolve(request.result.close());
+})"""
+
 
 @pytest.fixture
 def script(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Script]:
@@ -124,6 +133,29 @@ def test_forbidden_storage_sends_its_events_when_the_page_goes(script: Script) -
     page.close()
     page = script.context.new_page()
     assert stored_once(script, page)
+
+
+def forms(page: Page) -> list[str]:
+    """The forms of what lies in the page's databases."""
+    names: list[str] = page.evaluate("indexedDB.databases().then((all) => all.map(({ name }) => name))")
+    return sorted(name.rpartition(" ")[2] for name in names)
+
+
+def test_what_an_earlier_build_left_on_disk_goes_when_ours_is_made_and_when_consent_is_withdrawn(
+    script: Script,
+) -> None:
+    page = script.context.new_page()
+    page.goto(f"{script.bench.proxy.address}/page")
+    page.evaluate(_LEAVE, script.bench.write_key)
+    assert forms(page) == ["2"]
+    page = script.open()
+    script.track(page, 1, tail=0)
+    assert stored_once(script, page)
+    assert until(page, lambda: forms(page) == ["3"]), forms(page)
+    page.evaluate(_LEAVE, script.bench.write_key)  # as where a page of the earlier build was still open
+    assert forms(page) == ["2", "3"]
+    page.evaluate("analytics.consent('denied')")
+    assert until(page, lambda: forms(page) == []), forms(page)
 
 
 def test_clock_that_jumps_stores_each_event_once(script: Script) -> None:

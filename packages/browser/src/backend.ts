@@ -79,9 +79,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   const { endpoint, writeKey, getToken, awaitAnswer, mask, debug } = configuration;
   const { ticks, now, random } = clockwork;
   const name = `twintrack ${endpoint} ${writeKey}`;
-  // It ends with the form of what lies there.
-  const lane = name + " 3";
-  const disk = page && "indexedDB" in page ? createDisk(() => page.indexedDB, lane, clockwork) : undefined;
+  const disk = page && "indexedDB" in page ? createDisk(() => page.indexedDB, name, clockwork) : undefined;
   const ending = new AbortController();
   const say: Debug = (...step) => guard(() => debug?.(...step));
   let busy = 0;
@@ -251,7 +249,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     try {
       // The page may be inside a call to us: never start a request in its time.
       await outbox.persist();
-      if (on && ticks() >= notBefore) await (disk ? takeTurn(page, lane, round) : round(false));
+      if (on && ticks() >= notBefore) await (disk ? takeTurn(page, name, round) : round(false));
     } catch {
       wait();
     } finally {

@@ -56,15 +56,22 @@ const REST_MS = 60_000;
 
 const STORE = "slices";
 
-/** `factory` is asked for when it is needed: a browser takes a millisecond to give it. */
+/**
+ * `factory` is asked for when it is needed: a browser takes a millisecond to give it. The name on disk ends with the form of
+ * what lies there.
+ */
 export function createDisk(factory: () => IDBFactory, name: string, clockwork: Clockwork): Disk {
   let opening: Promise<IDBDatabase> | undefined;
   let restsUntil = 0;
 
   const open = (): Promise<IDBDatabase> =>
     (opening ??= new Promise<IDBDatabase>((resolve, reject) => {
-      const request = factory().open(name);
-      request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
+      const request = factory().open(name + " 3");
+      request.onupgradeneeded = () => {
+        request.result.createObjectStore(STORE, { keyPath: "id" });
+        // Of an earlier build, which no page reads any more.
+        factory().deleteDatabase(name + " 2");
+      };
       request.onerror = reject;
       request.onsuccess = () => {
         const database = request.result;
@@ -122,7 +129,8 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
       // Every tab's connection closes at this. Ours at once: what is written from now on is for the new store.
       opening?.then((database) => database.close(), () => undefined);
       opening = undefined;
-      factory().deleteDatabase(name);
+      factory().deleteDatabase(name + " 2");
+      factory().deleteDatabase(name + " 3");
     },
   };
 }

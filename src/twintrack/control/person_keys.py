@@ -8,7 +8,7 @@ nothing any more, on any node: tombstones say so, which are a second old at most
 import asyncio
 import secrets
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -39,7 +39,7 @@ from twintrack.control.tombstones import ANONYMOUS, FENCE_MILLISECONDS, USER, Ma
 from twintrack.control.upgrade import make_tables
 from twintrack.errors import SealBroken, Unavailable
 from twintrack.metrics import Metrics
-from twintrack.seal import KEY_BYTES, DataKeys
+from twintrack.seal import KEY_BYTES, DataKeys, is_sealed
 from twintrack.sealed_text import ID_BYTES, NO_KEY, PersonKey, key_of, opened
 
 log = structlog.get_logger()
@@ -170,8 +170,8 @@ class PersonKeys:
                 asked = select(person_keys).where(person_keys.c.project == project, person_keys.c.hash.in_(some))
                 for row in db.execute(asked.order_by(person_keys.c.made_at)):
                     person = by_hash.get((row.kind, row.environment, row.hash))
-                    if person is not None:
-                        newest[person] = self._unwrapped(row)
+                    if person is not None and (opens := self._unwrapped(row)) is not None:
+                        newest[person] = opens
             for (kind, place, hash), person in by_hash.items():
                 environment, user, browser = place, person[2] if kind == USER else "", person[2] if kind != USER else ""
                 erased = marks.until(environment, user, browser) + FENCE_MILLISECONDS if marks else -_ALWAYS
@@ -188,7 +188,7 @@ class PersonKeys:
     # -- opening -------------------------------------------------------------------------------------------------
 
     def opened(self, project: str, value: Any) -> Any:
-        """A value of JSON with every sealed text in it opened; `[NO KEY]` where its key is gone.
+        """A value of JSON with every sealed text in it opened; `[NO KEY]` where its key is gone or damaged.
 
         Keys are asked for each time and not kept: one that was destroyed opens nothing, on no node.
         Raises: Unavailable where the database is away.
@@ -204,15 +204,42 @@ class PersonKeys:
 
     def missing(self, project: str, key_ids: set[bytes]) -> int:
         """How many of these keys are not there. Raises: SQLAlchemyError."""
-        return len(key_ids) - len(self._by_id(project, key_ids))
+        return len(key_ids) - len(list(self._rows(project, key_ids)))
+
+    def damaged(self) -> Counter[str]:
+        """How many keys of each project do not open, because their rows were altered. Reads every key, 10 us each.
+
+        Raises: SQLAlchemyError.
+        """
+        found: defaultdict[str, set[bytes]] = defaultdict(set)
+        with self._engine.connect() as db:
+            for row in db.execute(select(person_keys).execution_options(yield_per=_AT_ONCE)):
+                if self._unwrapped(row) is None:
+                    found[row.project].add(row.id)
+        for project, key_ids in found.items():
+            self._forget(project, key_ids)
+        return Counter({project: len(key_ids) for project, key_ids in found.items()})
 
     def _by_id(self, project: str, key_ids: set[bytes]) -> dict[bytes, PersonKey]:
-        keys = {}
+        """Those of the keys that are there and open."""
+        found = {row.id: self._unwrapped(row) for row in self._rows(project, key_ids)}
+        damaged = {key_id for key_id, key in found.items() if key is None}
+        if damaged:
+            self._forget(project, damaged)
+        return {key_id: key for key_id, key in found.items() if key is not None}
+
+    def _rows(self, project: str, key_ids: set[bytes]) -> Iterator[Any]:
         with self._engine.connect() as db:
             for some in _batches(key_ids):
                 asked = select(person_keys).where(person_keys.c.project == project, person_keys.c.id.in_(some))
-                keys.update({row.id: self._unwrapped(row) for row in db.execute(asked)})
-        return keys
+                yield from db.execute(asked)
+
+    def _forget(self, project: str, key_ids: set[bytes]) -> None:
+        """Keys that do not open any more are not to seal from memory: nobody could read that."""
+        with self._lock:
+            known = self._known.get(project, {})
+            for person in [person for person, one in known.items() if one.key.id in key_ids]:
+                del known[person]
 
     def count(self) -> int:
         """Raises: SQLAlchemyError."""
@@ -263,19 +290,21 @@ class PersonKeys:
     # -- kept apart ----------------------------------------------------------------------------------------------
 
     def all(self) -> Iterator[Kept]:
-        """Every key, for a backup. Raises: SQLAlchemyError, SealBroken."""
+        """Every key that opens, for a backup. Raises: SQLAlchemyError."""
         with self._engine.connect() as db:
             for row in db.execute(select(person_keys).order_by(person_keys.c.id)):
                 key = self._unwrapped(row)
-                yield Kept(key.id, row.project, row.environment, row.kind, row.hash, key.secret, key.made_at)
+                if key is not None:
+                    yield Kept(key.id, row.project, row.environment, row.kind, row.hash, key.secret, key.made_at)
 
     def add(self, kept: Iterable[Kept]) -> int:
-        """Brings keys back that are not there; how many. Raises: SQLAlchemyError."""
+        """Brings keys back that are not there, or do not open; how many. Raises: SQLAlchemyError."""
         added = 0
         with self._engine.begin() as db:
-            there = set(db.execute(select(person_keys.c.id)).scalars())
+            there = {row.id for row in db.execute(select(person_keys)) if self._unwrapped(row) is not None}
             for key in kept:
                 if key.id not in there:
+                    db.execute(delete(person_keys).where(person_keys.c.id == key.id))
                     db.execute(insert(person_keys).values(**self._row(key)))
                     added += 1
         return added
@@ -285,8 +314,14 @@ class PersonKeys:
         values["wrapped"] = self._data_keys.seal(values.pop("secret"), _bound(key.project, key.id))
         return values
 
-    def _unwrapped(self, row: Any) -> PersonKey:
-        return PersonKey(row.id, self._data_keys.open(row.wrapped, _bound(row.project, row.id)), row.made_at)
+    def _unwrapped(self, row: Any) -> PersonKey | None:
+        """None where the row was altered: its key opens nothing, and seals nothing."""
+        if not is_sealed(row.wrapped):  # none was ever kept so: whoever wrote it would know it
+            return None
+        try:
+            return PersonKey(row.id, self._data_keys.open(row.wrapped, _bound(row.project, row.id)), row.made_at)
+        except SealBroken:
+            return None
 
 
 def _count(marks: Marks | None) -> int:
