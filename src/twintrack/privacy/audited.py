@@ -48,8 +48,8 @@ class Read:
                 counted.take(piece)
                 yield piece
             outcome = "done"
-        except TwintrackError as error:
-            outcome = error.code
+        except Exception as error:
+            outcome = error.code if isinstance(error, TwintrackError) else "internal"
             raise
         finally:
             self.rows = counted.rows
