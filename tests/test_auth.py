@@ -1,6 +1,5 @@
 """Keys that can be told apart and not guessed, and roles that keep to what they are for."""
 
-from twintrack import auth
 from twintrack.auth import Role, key_hash, new_key
 from twintrack.permissions import GIVES, MEANING, PERMISSIONS, Permission, gives, hidden_from, roles_with
 
@@ -18,7 +17,7 @@ def test_hash_of_a_key_is_not_the_key_and_takes_any_text() -> None:
 
 
 def test_roles_that_send_do_not_read_and_the_other_way_round() -> None:
-    assert not auth.MAY_SEND & (roles_with(Permission.SQL) | roles_with(Permission.LOOK))
+    assert not roles_with(Permission.SEND) & (roles_with(Permission.SQL) | roles_with(Permission.LOOK))
     assert roles_with(Permission.SIGN_IN) < roles_with(Permission.LOOK)
     assert roles_with(Permission.ACCESS) < roles_with(Permission.SIGN_IN)
 

@@ -9,12 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "SECURITY.md", ROOT / "docs" / "threat-model.md", *sorted((ROOT / "docs" / "controls").glob("*.md"))]
-_NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+_NAMED = re.compile(r"`((?:tests/[\w/]+\.py|packages/[\w/-]+\.test\.tsx?))::([^`]+)`")
+# As vitest has them: it("words", ...), also over a table.
+_WORDS = re.compile(r"""\b(?:it|test)(?:\.each\([^)]*\))?\(\s*(["'`])(.+?)\1""")
 
 
 @cache
 def names_in(file: str) -> frozenset[str]:
-    found = ast.walk(ast.parse((ROOT / file).read_text())) if (ROOT / file).exists() else ()
+    if not (ROOT / file).exists():
+        return frozenset()
+    if not file.endswith(".py"):
+        return frozenset(words for _, words in _WORDS.findall((ROOT / file).read_text()))
+    found = ast.walk(ast.parse((ROOT / file).read_text()))
     return frozenset(
         node.name
         for node in found

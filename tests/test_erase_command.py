@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import start
+from tests.privacy.kit import erase, served
 from twintrack.testing import wire_event
 
 
@@ -67,3 +68,20 @@ def test_person_is_exported_then_erased_and_the_certificate_checked(data: Path, 
 def test_erase_that_names_nobody_says_what_to_do(tmp_path: Path) -> None:
     done = command(tmp_path / "data", "erase", said="\n")
     assert done.returncode == 1 and "identifier" in done.stderr
+
+
+def test_certificate_and_terminal_say_where_nothing_of_the_person_was_found(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with served(folder) as service:
+        service.send([wire_event(user_id="ann")])
+        nobody, ann = erase(service, user_id="nobody"), erase(service, user_id="ann")
+        assert nobody.certificate is not None and nobody.certificate["nothing_found"] is True
+        assert ann.certificate is not None and ann.certificate["nothing_found"] is False
+    words = ("Nothing of this person was found in project demo", "")
+    for request, said in ((nobody, words[0]), (ann, words[1])):
+        told = command(folder, "erase", "--status", request.id)
+        assert told.returncode == 0 and ("Nothing" in told.stderr) is bool(said) and said in told.stderr
+    told = command(folder, "export-user", str(tmp_path / "ann.zip"), "--user-id", "ann", "--project", "demo")
+    assert told.returncode == 0 and words[0] in told.stderr
+    refused = command(folder, "erase", "--user-id", "ann")  # of project `default`
+    assert refused.returncode == 1 and "there are: demo" in refused.stderr

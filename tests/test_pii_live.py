@@ -6,9 +6,11 @@ import pytest
 
 from tests.conftest import running
 from tests.faults.test_wire import until
+from tests.privacy.test_audit import entries, no_room_beyond
 from tests.test_doctor import checks
 from twintrack.errors import SettingsError
 from twintrack.pii import LiveMaskers
+from twintrack.privacy import chain
 from twintrack.testing import wire_event
 
 BADGE = 'version = "%s"\n[[rules]]\nname = "badge"\npattern = \'B-\\d{5}\'\n'
@@ -86,3 +88,29 @@ def test_running_server_follows_its_file_and_stamps_each_event_with_the_version(
         assert "twintrack_ingest_masking_rules_refused 1.0" in metrics
         assert 'twintrack_ingest_masking_rules_reloads_total{result="refused"} 1.0' in metrics
         assert 'twintrack_ingest_masking_rules_reloads_total{result="loaded"} 1.0' in metrics
+
+
+def test_change_of_the_rules_is_recorded_before_it_takes_effect_or_does_not_take_effect(tmp_path: Path) -> None:
+    """One that is taken back before the next start leaves its records too."""
+    path = rules(tmp_path / "rules.toml", BADGE % "one")
+    with running(tmp_path / "data", masking_rules=str(path)) as service:
+        maskers, folder = service.services.receiver.maskers, service.services.audit.folder
+
+        def acts() -> list[tuple[str, str, str]]:
+            found = [entry for entry in entries(folder) if entry.what == "masking.change"]
+            assert all((entry.who, entry.role) == ("service", "service") for entry in found)
+            return [(e.outcome, str(e.detail["from"]), str(e.detail.get("to", ""))) for e in found]
+
+        service.sql("SELECT 1")  # so that there is a file of the log
+        with no_room_beyond(max(file.stat().st_size for file in chain.files(folder))):
+            path.write_text((BADGE % "two").replace("B-", "C-"))
+            until(lambda: maskers.fault)
+            assert left(maskers, "B-12345 C-12345") == "[BADGE] C-12345" and "audit" in maskers.fault
+        until(lambda: left(maskers, "B-12345 C-12345") == "B-12345 [BADGE]")
+        path.write_text("= =")
+        until(lambda: maskers.fault)
+        path.write_text(BADGE % "one")
+        until(lambda: left(maskers, "B-12345 C-12345") == "[BADGE] C-12345")
+        done, refused, back = acts()
+        assert (done[0], refused[0], back[0]) == ("done", "refused", "done")
+        assert "one" in done[1] and done[2] == refused[1] == back[1] and "two" in done[2] and back[2] == done[1]

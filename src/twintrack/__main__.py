@@ -1,10 +1,13 @@
 """`twintrack`, `python -m twintrack`. The filter stands in pipes, so it starts without the rest of the house."""
 
+import resource
 import signal
 import sys
 
 
 def main() -> None:
+    # A dump of any of our processes could hold keys, tokens, opened texts, and events that nobody has masked.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.argv[1:2] == ["mask"]:
         import typer
 

@@ -39,7 +39,7 @@ from twintrack.invalid import told
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.permissions import Permission
-from twintrack.privacy.audit import Audit
+from twintrack.privacy.audit import SERVICE, Audit, Detail
 from twintrack.privacy.audited import Audited, audit_routes
 from twintrack.privacy.consents import consent_routes
 from twintrack.privacy.erase import Eraser
@@ -226,7 +226,7 @@ def build(
         policies=control.retention.policies,
     )
     receiver = Receiver(settings, control, spool, clock, metrics, spans, person_keys)
-    receiver.maskers.start()
+    receiver.maskers.start(partial(_masking_changed, audit))
     if settings.load or only_load:
         loader.start()
     executor = Executor(store, settings, metrics)
@@ -241,7 +241,7 @@ def build(
         spool,
         loader,
         eraser,
-        Exporter(control, spool, store, clock, person_keys),
+        Exporter(control, spool, store, clock, settings.data, person_keys),
         executor,
         Answers(
             executor,
@@ -259,6 +259,10 @@ def build(
         person_keys,
         sealed,
     )
+
+
+def _masking_changed(audit: Audit, outcome: str, detail: Detail) -> None:
+    audit.record(SERVICE, "masking.change", outcome=outcome, detail=detail)
 
 
 def create_app(services: Services, *, demo_link: SignInLink | None = None) -> FastAPI:

@@ -9,11 +9,8 @@ from typing import NamedTuple
 
 from twintrack.bounds import UNBOUND, Bounds
 from twintrack.event import Tenancy
-from twintrack.permissions import PERMISSIONS, Permission, roles_with
+from twintrack.permissions import PERMISSIONS, Permission
 from twintrack.permissions import Role as Role
-
-# For routes that name roles; a permission says it better.
-MAY_SEND = roles_with(Permission.SEND)
 
 
 class Principal(NamedTuple):

@@ -31,7 +31,7 @@ from twintrack.control.retention import KEPT
 from twintrack.control.rollout import Rollout
 from twintrack.control.saved import SavedQueries
 from twintrack.doctor import examine
-from twintrack.errors import RequestError, StoreError, TwintrackError
+from twintrack.errors import RequestError, TwintrackError
 from twintrack.event import RequestContext, Tenancy, WireEvent, limits
 from twintrack.export import Piece, Wanted, columns_of, count_hours, parquet_of, pieces_of
 from twintrack.ingest.decode import decode_one
@@ -42,6 +42,7 @@ from twintrack.invalid import told
 from twintrack.load.rollup import first_whole_month, months
 from twintrack.outcomes import Reason, Refusal
 from twintrack.privacy.audit import OPERATOR, SOCKET, Detail, Who, operator
+from twintrack.privacy.audited import Read, shown_rows
 from twintrack.privacy.retention import change_retention, retention_state
 from twintrack.privacy.routes import zipped
 from twintrack.privacy.shape import shape
@@ -94,7 +95,16 @@ class ImportBatch(msgspec.Struct, forbid_unknown_fields=True):
 def command_app(services: Services) -> Starlette:
     record = partial(services.audit.record, where=SOCKET)
     changing = partial(services.audit.change, where=SOCKET)
+
+    def reading(who: Who, what: str, detail: Detail, outcome: str = "done") -> Read:
+        return Read(partial(record, who, what, detail=detail), outcome)
+
     imports: dict[str, Who] = {}  # begun, and recorded as such
+
+    def subject_of(body: dict[str, Any]) -> bytes:
+        """Raises: RequestError for a project or a person that is none."""
+        secret = services.control.known_project(body["project"]).secret
+        return mark_of(secret, body["user_id"], body["anonymous_id"])
 
     async def rollouts(_: Request) -> Response:
         return JSONResponse({"rollouts": [_told(*each) for each in services.control.list_rollouts()]})
@@ -114,27 +124,25 @@ def command_app(services: Services) -> Starlette:
             # As over HTTP: what a project keeps is asked of that project.
             tenancy = Tenancy(body["project"], body["environment"])
             sql = _saved(services, tenancy.project, body["saved"])
-        asked: Detail = {"sql": shape(sql), "format": body["format"]}
-        try:
-            if body["format"] == "explain":
-                plan = await while_listening(
-                    request, services.executor.explain(sql, parameters, tenancy, asker="command")
-                )
-                record(OPERATOR, "sql.explain", detail=asked)
-                return JSONResponse(plan)
-            if body["format"] == "table":
+        output = body["format"]
+        asked: Detail = {"sql": shape(sql), "format": output}
+        if output == "explain":
+            async with reading(OPERATOR, "sql.explain", asked):
+                work = services.executor.explain(sql, parameters, tenancy, asker="command")
+                plan = await while_listening(request, work)
+            return JSONResponse(plan)
+        if output == "table":
+            async with reading(OPERATOR, "sql", asked) as read:
                 work = services.executor.sql(sql, parameters, tenancy, asker="command")
                 answer = await while_listening(request, work)
-                record(OPERATOR, "sql", rows=len(answer["rows"]), detail=asked)
-                return await answered(answer)
-            pieces = services.executor.stream(sql, parameters, body["format"], tenancy, asker="command")
+                read.rows = len(answer["rows"])
+            return await answered(answer)
+        async with reading(OPERATOR, "sql.file", asked, outcome="begun") as read:
+            pieces = services.executor.stream(sql, parameters, output, tenancy, asker="command")
             # Before the first piece an error is still an answer of its own; after it the answer is cut.
             first = await while_listening(request, anext(pieces, b""))
-        except (RequestError, StoreError) as error:
-            record(OPERATOR, "sql", outcome=error.code, detail=asked)
-            raise
-        record(OPERATOR, "sql", detail=asked)
-        return StreamingResponse(passed_on(first, pieces), media_type="application/octet-stream")
+        sent = read.passed_on(passed_on(first, pieces), output)
+        return StreamingResponse(sent, media_type="application/octet-stream")
 
     async def ask(request: Request) -> Response:
         body = await request.json()
@@ -147,15 +155,17 @@ def command_app(services: Services) -> Starlette:
             raise RequestError(told(error.errors()), hint="docs/questions.md has examples", code="invalid") from None
         tenancy = Tenancy(body["project"], body["environment"])
         operator_ = Principal("operator", Role.OWNER, tenancy)
-        output = body.get("format", "answer")
+        output, what = body.get("format", "answer"), f"query.{body['kind']}"
         if output == "answer":
-            answer = await while_listening(request, services.answers.ask(asked, operator_))
-            record(OPERATOR, f"query.{body['kind']}")
+            async with reading(operator(tenancy), what, {}) as read:
+                answer = await while_listening(request, services.answers.ask(asked, operator_))
+                read.rows = shown_rows(answer)
             return await answered(answer)
-        pages = services.answers.pages(asked, operator_)
-        first = await while_listening(request, anext(pages))
-        record(OPERATOR, f"query.{body['kind']}.file", detail={"format": output})
-        return StreamingResponse(written(body["kind"], first, pages, output), headers={ABOUT: about(first)})
+        async with reading(operator(tenancy), f"{what}.file", {"format": output}, outcome="begun") as read:
+            pages = services.answers.pages(asked, operator_)
+            first = await while_listening(request, anext(pages))
+        sent = read.passed_on(written(body["kind"], first, pages, output), output)
+        return StreamingResponse(sent, headers={ABOUT: about(first)})
 
     async def import_rows(request: Request) -> Response:
         batch = msgspec.json.decode(await request.body(), type=ImportBatch)
@@ -192,7 +202,7 @@ def command_app(services: Services) -> Starlette:
         wanted = (await request.json())["event_id"]
         with changing(OPERATOR, "replay", detail={"event_id": str(UUID(wanted))} if wanted else {}) as told:
             back = await asyncio.to_thread(services.spool.replay, UUID(wanted) if wanted else None)
-            told["rows"] = rows = sum(chunk.rows for chunk in back)
+            told.rows = rows = sum(chunk.rows for chunk in back)
         return JSONResponse({"chunks": [chunk.chunk_id for chunk in back], "rows": rows})
 
     async def replay_state(_: Request) -> Response:
@@ -233,12 +243,12 @@ def command_app(services: Services) -> Starlette:
 
     async def erase(request: Request) -> Response:
         body = await request.json()
-        place = Tenancy(body["project"], "")
-        with changing(operator(place), "erasure.request") as told:
+        place, subjects = Tenancy(body["project"], ""), [subject_of(body)]
+        with changing(operator(place), "erasure.request", subjects=subjects) as told:
             made = await asyncio.to_thread(
                 services.eraser.request, body["project"], body["user_id"], body["anonymous_id"]
             )
-            told["request"], told["subject_hmac"] = made.id, made.progress.hash
+            told["request"] = made.id
         return JSONResponse(made.told())
 
     async def erase_state(request: Request) -> Response:
@@ -251,15 +261,12 @@ def command_app(services: Services) -> Starlette:
 
     async def export_user(request: Request) -> Response:
         body = await request.json()
-        record(
-            operator(Tenancy(body["project"], "")),
-            "person.export",
-            subject=mark_of(
-                services.control.ensure_project(body["project"]).secret, body["user_id"], body["anonymous_id"]
-            ),
-        )
-        file = await asyncio.to_thread(services.exporter.export, body["project"], body["user_id"], body["anonymous_id"])
-        return zipped(file)
+        place, subjects = Tenancy(body["project"], ""), [subject_of(body)]
+        with changing(operator(place), "person.export", subjects=subjects) as told:
+            person = (body["project"], body["user_id"], body["anonymous_id"])
+            made = await asyncio.to_thread(services.exporter.export, *person)
+            told.rows = made.rows
+        return zipped(made.file)
 
     async def erase_verify(request: Request) -> Response:
         return JSONResponse({"genuine": services.eraser.verify((await request.json())["certificate"])})

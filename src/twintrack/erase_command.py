@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,6 +80,18 @@ def export_user_command(
     with os.fdopen(handle, "wb") as file:
         file.write(content)
     out.print(f"{output}: {len(content):,} bytes", markup=False, soft_wrap=True)
+    with zipfile.ZipFile(output) as archive:
+        if json.loads(archive.read("manifest.json"))["nothing_found"]:
+            _nothing(project)
+
+
+def _nothing(project: str) -> None:
+    err.print(
+        f"Nothing of this person was found in project {project}: is it theirs (--project), and the id as your application"
+        " writes it?",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _body(project: str, user_id: str | None, anonymous_id: str | None) -> dict[str, str | None]:
@@ -92,6 +105,8 @@ def _tell(told: dict[str, Any], certificate: Path | None) -> None:
         out.print(f"  {rows:>9,}  {place}", markup=False)
     for vendor, answer in told["vendors"].items():
         out.print(f"  {vendor}: {answer['status']} {answer.get('why', '')}", markup=False, soft_wrap=True)
+    if told["state"] in ("done", "vendors") and not any(told["removed"].values()):
+        _nothing(told["project"])
     if told["certificate"] and certificate is not None:
         certificate.write_text(json.dumps(told["certificate"], indent=2) + "\n")
     if told["state"] == "failed":

@@ -72,7 +72,7 @@ def rotate(
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Print a successor with the same role and bounds; the old key ends by itself after the overlap."""
+    """Print a successor with the same role and bounds, good for as many days; the old key ends after the overlap."""
     with reach(settings_of(data, config)) as send:
         print(ask(send, "POST", "/keys/rotate", {"id": key_id, "hours": overlap_hours}).json()["key"])
 

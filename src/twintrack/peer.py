@@ -1,6 +1,15 @@
-"""Whose request this is, by address. Pure: what the socket and the head say comes in as values."""
+"""Whose request this is, by address: what the socket says, and what proxies that are trusted say before it."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from starlette.requests import HTTPConnection
+
+
+def asker_address(request: HTTPConnection, trusted: str) -> str:
+    """`client_address` of a request. A header that comes twice is one list: a proxy may add a line of its own."""
+    peer = request.client.host if request.client is not None else ""
+    return client_address(peer, ",".join(request.headers.getlist("x-forwarded-for")), trusted)
 
 
 def client_address(peer: str, forwarded_for: str, trusted: str) -> str:
@@ -28,3 +37,12 @@ def parsed_address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
+
+
+@lru_cache(maxsize=10_000)
+def network_of(address: str) -> str:
+    """What a limit counts: an IPv4 address, or the /64 of an IPv6 address, since one home has a whole /64."""
+    parsed = parsed_address(address)
+    if parsed is None:
+        return "unknown"
+    return str(int(parsed) >> 64) if isinstance(parsed, IPv6Address) else str(parsed)

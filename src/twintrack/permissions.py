@@ -29,7 +29,8 @@ class Permission(StrEnum):
     CLAIMS = "claims"
     PRIVACY = "privacy"
     GUARD = "guard"
-    STEER = "steer"
+    STATE = "state"
+    KEEP = "keep"
     ACCESS = "access"
     AUDIT = "audit"
 
@@ -45,8 +46,9 @@ MEANING = {
     Permission.TEXT: "see message text and client addresses",
     Permission.CLAIMS: "see user ids that nobody verified; others see a name that holds within one answer",
     Permission.PRIVACY: "export what is held about a person",
-    Permission.GUARD: "erase a person, record consent, set retention",
-    Permission.STEER: "change rollout, masking rules and settings",
+    Permission.GUARD: "erase a person, set retention",
+    Permission.STATE: "record what people agreed to",
+    Permission.KEEP: "keep cohorts under a name, for everybody of the environment",
     Permission.ACCESS: "invite and remove people, make and revoke keys",
     Permission.AUDIT: "read the audit log",
 }
@@ -57,12 +59,12 @@ _SIGNS_IN = _SEES | {_P.SIGN_IN}
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.WRITE: frozenset({_P.SEND}),
-    Role.SERVER: frozenset({_P.SEND, _P.VOUCH}),
+    Role.SERVER: frozenset({_P.SEND, _P.VOUCH, _P.STATE}),
     Role.READ: _SEES | {_P.SQL},
     Role.VIEWER: _SIGNS_IN,
-    Role.ANALYST: _SIGNS_IN | {_P.SQL, _P.EXPORT},
-    Role.PRIVACY: _SIGNS_IN | {_P.SQL, _P.EXPORT, _P.TEXT, _P.CLAIMS, _P.PRIVACY, _P.GUARD, _P.AUDIT},
-    Role.ADMIN: _SIGNS_IN | {_P.SQL, _P.EXPORT, _P.GUARD, _P.STEER, _P.ACCESS, _P.AUDIT},
+    Role.ANALYST: _SIGNS_IN | {_P.SQL, _P.EXPORT, _P.KEEP},
+    Role.PRIVACY: _SIGNS_IN | {_P.SQL, _P.EXPORT, _P.TEXT, _P.CLAIMS, _P.PRIVACY, _P.GUARD, _P.STATE, _P.AUDIT},
+    Role.ADMIN: _SIGNS_IN | {_P.SQL, _P.EXPORT, _P.KEEP, _P.GUARD, _P.STATE, _P.ACCESS, _P.AUDIT},
     Role.OWNER: frozenset(_P) - {_P.SEND, _P.VOUCH},
 }
 

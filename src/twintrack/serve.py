@@ -90,8 +90,6 @@ def load(settings: Settings) -> None:
 def _work(settings: Settings, *, demo: bool, door: bool) -> None:
     configure(settings.log_level, settings.log_format)
     watch_process()
-    # A dump of this process would hold keys, tokens and events that nobody has masked.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _allow_files(settings.most_connections)
     lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
     services = build(settings, only_load=not door)

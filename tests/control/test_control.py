@@ -291,6 +291,29 @@ def test_rotated_key_and_its_successor_both_work_until_the_overlap_ends(
         here.rotate_key(key_id, 3600)
 
 
+def test_successor_lives_as_long_as_its_key_was_made_for(here: Control, clock: ManualClock) -> None:
+    ninety_days = 90 * 86_400
+    here.create_key(Role.READ, *SHOP, Bounds(expires_milliseconds=clock.milliseconds() + ninety_days * 1000))
+    clock.advance(80 * 86_400)
+    new = here.rotate_key(here.list_keys()[0]["id"], 3600)
+    clock.advance(ninety_days - 1)
+    assert here.principal(new) is not None
+    clock.advance(1)
+    assert here.principal(new) is None
+
+
+def test_key_that_has_a_successor_gives_no_second_one(here: Control, clock: ManualClock) -> None:
+    """Its end is the overlap's by then, and says nothing of what it was made for."""
+    here.create_key(Role.READ, *SHOP)
+    first = here.list_keys()[0]["id"]
+    successor = here.principal(here.rotate_key(first, 3600))
+    assert successor is not None
+    with pytest.raises(RequestError) as caught:
+        here.rotate_key(first, 3600)
+    assert caught.value.code == "rotated" and successor.key_id in caught.value.hint
+    assert here.principal(here.rotate_key(successor.key_id, 3600)) is not None
+
+
 def test_rotation_never_lengthens_the_life_of_a_key(here: Control, clock: ManualClock) -> None:
     key = here.create_key(Role.READ, *SHOP, Bounds(expires_milliseconds=clock.milliseconds() + 10_000))
     here.rotate_key(here.list_keys()[0]["id"], 3600)

@@ -177,7 +177,7 @@ def test_repeated_act_whose_first_record_failed_is_recorded_at_the_next_try(tmp_
 def test_change_is_recorded_before_it_is_made_and_after(tmp_path: Path) -> None:
     audit = Audit(tmp_path, ManualClock())
     mark = subject_mark(b"secret", "ann")
-    with audit.change(OPERATOR, "key.create", subject=mark, detail={"role": "read"}) as told:
+    with audit.change(OPERATOR, "key.create", subjects=[mark], detail={"role": "read"}) as told:
         assert [(entry.outcome, entry.subject) for entry in entries(tmp_path)] == [("begun", mark.hex())]
         told["key"] = "k1"
     with pytest.raises(RequestError), audit.change(OPERATOR, "key.revoke"):

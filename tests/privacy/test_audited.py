@@ -133,7 +133,7 @@ def test_commands_are_recorded_as_the_operators(one: Service) -> None:
         "begun", "done", "begun", "unknown_key",
     ]  # fmt: skip
     command(one, "POST", "/query", {"sql": "SELECT 12345", "format": "csv"})
-    assert (last(one, "sql").who, last(one, "sql").detail["sql"]) == ("operator", "SELECT ?")
+    assert (last(one, "sql.file").who, last(one, "sql.file").detail["sql"]) == ("operator", "SELECT ?")
     command(one, "POST", "/replay", {"event_id": None})
     command(one, "POST", "/rollup", {"months": [202601]})
     for what in ("key.create", "replay", "rollup.rebuild"):

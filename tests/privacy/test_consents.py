@@ -187,6 +187,7 @@ def test_history_of_consent_is_in_the_export_of_a_person(kept: tuple[Service, Ma
     say(service, "denied", user_id="ann", source="banner-3")
     say(service, "denied", user_id="bob")
     s = service.services
-    with zipfile.ZipFile(Exporter(s.control, s.spool, s.store, clock).export("demo", "ann", None)) as archive:
+    made = Exporter(s.control, s.spool, s.store, clock, s.settings.data).export("demo", "ann", None)
+    with zipfile.ZipFile(made.file) as archive:
         rows = json.loads(archive.read("control_consents.json"))
     assert {(row["state"], row["source"]) for row in rows} == {("denied", "banner-3")}

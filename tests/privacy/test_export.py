@@ -4,12 +4,15 @@ import csv
 import hashlib
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import Service, running
 from tests.privacy.kit import ask
+from tests.privacy.test_audited import command
+from twintrack.privacy.export import Exporter
 from twintrack.testing import wire_event
 
 
@@ -58,4 +61,31 @@ def test_export_of_somebody_unknown_is_empty_and_needs_the_role(tmp_path: Path) 
         archive = exported(service, user_id="o'brien\\' OR 1 --")
         assert json.loads(archive.read("events.json")) == []
         assert archive.read("events.csv").decode().startswith("chunk_id,project,")
+        nobody, ann = (json.loads(found.read("manifest.json")) for found in (archive, exported(service, user_id="ann")))
+        assert (nobody["nothing_found"], nobody["rows"], ann["nothing_found"]) == (True, 0, False)
+        assert ann["rows"] == sum(file["rows"] for file in ann["files"] if file["name"].endswith(".json")) > 0
         assert ask(service, "POST", "exports", {"user_id": "ann"}, service.read_key).status_code == 403
+
+
+def test_large_export_lies_in_the_data_folder_without_a_name(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as service:
+        service.send([wire_event(user_id="ann")])
+        s = service.services
+        made = Exporter(s.control, s.spool, s.store, s.clock, s.settings.data, in_memory_bytes=1)
+        with made.export("demo", "ann", None).file as file:
+            lies = os.readlink(f"/proc/self/fd/{file.fileno()}")
+            assert Path(lies).is_relative_to(s.settings.data) and lies.endswith("(deleted)")
+
+
+def test_project_that_is_not_here_is_refused_and_not_made(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as service:
+        service.services.control.ensure_project("shop")
+        for path in ("/exports", "/erasures"):
+            answer = command(service, "POST", path, {"project": "shpo", "user_id": "ann", "anonymous_id": None})
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"], error["hint"]) == (
+                404,
+                "unknown_project",
+                "there are: demo, shop",
+            )
+        assert service.services.control.list_projects() == ["demo", "shop"]

@@ -58,6 +58,12 @@ def test_statsig_is_told_every_form_of_the_user_once_accepted(sandbox: Sandbox) 
     assert body == {"unit_type": "user_id", "ids": "ann\np_x", "delimiter": "\n", "request_id": "r1"}
 
 
+@pytest.mark.parametrize("user", ["x\nceo", "x\rceo", " ceo", "ceo\t", "x\u2028ceo"])
+def test_statsig_is_not_asked_by_an_id_that_it_could_read_as_somebody_elses(sandbox: Sandbox, user: str) -> None:
+    answer = Statsig(sandbox.url, "key").forget("r1", Subject("user", user, [user, "p_x"], []))
+    assert answer["status"] == "pending" and "ceo" not in answer["why"] and sandbox.asked == []
+
+
 @pytest.mark.parametrize("status,wanted", [(500, "waiting"), (429, "waiting"), (403, "failed")])
 def test_statsig_that_refuses_is_asked_again_or_not(sandbox: Sandbox, status: int, wanted: str) -> None:
     sandbox.status = status

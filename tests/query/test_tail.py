@@ -9,16 +9,21 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.conftest import Service
-from twintrack.testing import wire_event
+from tests.privacy.test_audit import entries
+from twintrack.auth import Role
+from twintrack.control.sessions import Session
+from twintrack.event import Tenancy
+from twintrack.testing import uuid7, wire_event
 
 
 class Listener:
     """A client of the tail, as a server would serve it; leaves at the end of its block."""
 
-    def __init__(self, service: Service, key: str, last_id: str = "", **query: Any) -> None:
+    def __init__(self, service: Service, key: str, last_id: str = "", cookie: str = "", **query: Any) -> None:
         self.status, self.said = 0, b""
         self._left = asyncio.Event()
-        headers = {"authorization": f"Bearer {key}", "host": "localhost", "last-event-id": last_id}
+        who = {"cookie": f"twintrack_session={cookie}"} if cookie else {"authorization": f"Bearer {key}"}
+        headers = {**who, "host": "localhost", "last-event-id": last_id}
         scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -41,6 +46,11 @@ class Listener:
     async def _send(self, message: Any) -> None:
         self.status = message.get("status", self.status)
         self.said += message.get("body", b"")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the service has ended the stream."""
+        return self._serving.done()
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -99,6 +109,83 @@ def test_tail_that_comes_again_with_its_last_id_misses_nothing(service: Service)
             await again.until(lambda r: missed["event_id"] in [row["event_id"] for row in r.rows])
 
     asyncio.run(scene())
+
+
+DEMO = Tenancy("demo", "local")
+
+
+@pytest.mark.parametrize("how", ["key revoked", "member removed", "role changed", "signed out"])
+def test_tail_shows_nothing_more_to_who_may_not_look_any_more(service: Service, how: str) -> None:
+    control = service.services.control
+    person = control.people.accept(control.people.invite("ann@example.com", "demo", Role.ANALYST, 1)[0], "")[0]
+    cookie = control.sessions.open(Session("", person, DEMO), 1)
+    analyst = control.create_key(Role.ANALYST, *DEMO)
+    principal = control.principal(analyst)
+    assert principal is not None
+    ends: dict[str, Callable[[], None]] = {
+        "key revoked": lambda: control.revoke_key(principal.key_id),
+        "member removed": lambda: control.people.remove(person, "demo"),
+        "role changed": lambda: control.people.change_role(person, "demo", Role.VIEWER),
+        "signed out": lambda: control.sessions.close(cookie),
+    }
+
+    async def scene() -> None:
+        async with Listener(service, analyst, cookie="" if how == "key revoked" else cookie) as one:
+            await asyncio.to_thread(service.send, [wire_event()])
+            await one.until(lambda r: len(r.rows) == 1)
+            ends[how]()
+            await asyncio.to_thread(service.send, [wire_event()])
+            await asyncio.to_thread(service.settle)
+            await one.until(lambda r: r.ended)
+            assert len(one.rows) == 1
+
+    asyncio.run(scene())
+
+
+def test_tail_is_filtered_by_a_kept_cohort(service: Service) -> None:
+    service.services.control.cohorts.put(DEMO, "buyers", {"did": {"event": "buy"}})
+
+    async def scene() -> None:
+        async with Listener(service, service.owner_key, filter=json.dumps({"cohort": "buyers"})) as one:
+            await one.until(lambda r: r.said != b"")
+            other, buyer = wire_event(user_id="ben"), wire_event(user_id="ann", event_name="buy")
+            await asyncio.to_thread(service.send, [other, buyer], service.server_key)
+            await one.until(lambda r: len(r.rows) == 1)
+            after = wire_event(user_id="ann", event_name="look")
+            await asyncio.to_thread(service.send, [wire_event(user_id="ben"), after], service.server_key)
+            await one.until(lambda r: len(r.rows) == 2)
+            assert {row["event_id"] for row in one.rows} == {buyer["event_id"], after["event_id"]}
+
+    asyncio.run(scene())
+
+
+def test_tail_shows_what_waited_for_the_store_for_hours(service: Service) -> None:
+    late = uuid7()
+
+    async def scene() -> None:
+        async with Listener(service, service.owner_key) as one:
+            await one.until(lambda r: r.said != b"")
+            await asyncio.to_thread(
+                service.services.store.command,
+                "INSERT INTO analytics.events (project, environment, event_id, event_name, event_timestamp,"
+                f" server_timestamp) SELECT 'demo', 'local', '{late}', 'late', now() - 20000, now() - 20000",
+            )
+            await one.until(lambda r: [row["event_id"] for row in r.rows] == [late])
+
+    asyncio.run(scene())
+
+
+def test_tail_records_the_rows_it_sent(service: Service) -> None:
+    async def scene() -> None:
+        async with Listener(service, service.owner_key) as one:
+            await asyncio.to_thread(service.send, [wire_event() for _ in range(3)])
+            await one.until(lambda r: len(r.rows) == 3)
+
+    asyncio.run(scene())
+    audit = service.services.audit
+    audit.close()  # else the minute's sum is written when the minute is over
+    told = [entry.rows for entry in entries(audit.folder) if entry.what == "tail.read"]
+    assert sum(rows or 0 for rows in told) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Who asks, by key or by session cookie, and whether they may. A cookie counts for a change only from our own pages."""
 
+import asyncio
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -7,11 +8,11 @@ from fastapi import Request, Response
 
 from twintrack import auth
 from twintrack.auth import Principal
-from twintrack.bounds import foreign_address
+from twintrack.bounds import foreign_address, foreign_origin
 from twintrack.control.control import Control
 from twintrack.errors import RequestError
 from twintrack.metrics import Metrics
-from twintrack.peer import client_address
+from twintrack.peer import asker_address
 from twintrack.permissions import MEANING, Permission, roles_with
 from twintrack.settings import Settings
 
@@ -33,7 +34,7 @@ class Admission:
             cookie = self.cookie(request)
             principal = self._control.session(cookie) if cookie else None
             if principal is not None:
-                self.check_bounds(principal, request)
+                self.check_bounds(principal, request, proven=True)
                 if request.method not in ("GET", "HEAD"):
                     self.check_origin(request)
         if principal is None:
@@ -46,12 +47,16 @@ class Admission:
             )
         return principal
 
+    async def still(self, request: Request, principal: Principal) -> bool:
+        """Whether the request would still be let in as the same: what is answered over minutes asks again."""
+        try:
+            return await asyncio.to_thread(self.principal, request) == principal
+        except RequestError:
+            return False
+
     def may(self, permission: Permission) -> Callable[[Request], Principal]:
         """A dependency: the principal, who has the permission."""
         return self._dependency(roles_with(permission), MEANING[permission])
-
-    def role(self, allowed: frozenset[auth.Role]) -> Callable[[Request], Principal]:
-        return self._dependency(allowed, "do this")
 
     def check(self, principal: Principal, permission: Permission) -> None:
         """Raises: RequestError 403 where the principal lacks it."""
@@ -80,15 +85,22 @@ class Admission:
 
     def address(self, request: Request) -> str:
         """The client's, as far as trusted proxies vouch for it."""
-        peer = request.client.host if request.client else ""
-        forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
-        return client_address(peer, forwarded, self._settings.trusted_proxies)
+        return asker_address(request, self._settings.trusted_proxies)
 
-    def check_bounds(self, principal: Principal, request: Request) -> None:
-        """Raises: RequestError 403 where the key may not be used from this address."""
-        if principal.bounds.networks and not principal.bounds.allows_address(self.address(request)):
+    def check_bounds(self, principal: Principal, request: Request, *, proven: bool = False) -> None:
+        """`proven` is whether this session was opened from an origin of its key: browsers name none when they only read
+        from our own pages, and that is no reason to refuse it then.
+
+        Raises: RequestError 403 where the key may not be used from this address or origin.
+        """
+        bounds = principal.bounds
+        if bounds.networks and not bounds.allows_address(self.address(request)):
             self.refused("foreign_address")
             raise foreign_address()
+        origin = request.headers.get("origin")
+        if not (proven and origin is None) and not bounds.allows_origin(origin):
+            self.refused("foreign_origin")
+            raise foreign_origin()
 
     def check_origin(self, request: Request, *, unsaid: bool = False) -> None:
         """Against forged requests: the browser itself says where a request comes from.

@@ -12,7 +12,7 @@ from twintrack.clock import Clock, iso
 from twintrack.control.control import Control
 from twintrack.event import Tenancy
 from twintrack.permissions import Role
-from twintrack.privacy.audit import SOCKET, Audit, Who, operator
+from twintrack.privacy.audit import OPERATOR, SOCKET, Audit, Who, operator
 from twintrack.settings import Settings
 
 
@@ -56,7 +56,9 @@ def access_commands(control: Control, settings: Settings, clock: Clock, audit: A
         return JSONResponse({"key": key})
 
     async def people(_: Request) -> Response:
-        return JSONResponse({"people": control.people.list()})
+        found = control.people.list()
+        audit.repeated(OPERATOR, "person.list", where=SOCKET, rows=len(found))
+        return JSONResponse({"people": found})
 
     async def invite(request: Request) -> Response:
         body = await request.json()

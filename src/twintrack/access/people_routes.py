@@ -86,9 +86,10 @@ def people_routes(
 
     @router.get("/api/people", summary="Members of the project, and who is invited")
     def people(request: Request, principal: Annotated[Principal, who]) -> dict[str, Any]:
-        audited.audit.repeated(Who.of(principal), "person.list", where=audited.where(request), rows=0)
+        found = control.people.list(principal.tenancy.project)
+        audited.audit.repeated(Who.of(principal), "person.list", where=audited.where(request), rows=len(found))
         return {
-            "people": control.people.list(principal.tenancy.project),
+            "people": found,
             "gives": [role for role in Role if role in gives(principal.role)],
         }
 

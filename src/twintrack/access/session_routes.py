@@ -14,6 +14,7 @@ from twintrack.control.control import Control
 from twintrack.control.sessions import Session
 from twintrack.errors import RequestError, TooMany, TwintrackError
 from twintrack.event import Tenancy
+from twintrack.peer import network_of
 from twintrack.permissions import PERMISSIONS, Permission
 from twintrack.privacy.audit import NOBODY, Who
 from twintrack.privacy.audited import Audited
@@ -54,6 +55,9 @@ def session_routes(
 ) -> APIRouter:
     router = APIRouter(tags=["session"])
     hashing = asyncio.Semaphore(2)  # each takes 64 MiB and a core
+
+    def network(request: Request) -> str:
+        return network_of(admission.address(request))
 
     def describe(principal: Principal) -> dict[str, Any]:
         return {
@@ -147,7 +151,7 @@ def session_routes(
     @router.post("/api/session", summary="Sign in by key, by password or by a link; opens a session")
     async def sign_in(body: SignIn, request: Request, response: Response) -> dict[str, Any]:
         admission.check_origin(request, unsaid=True)
-        names = {"address": admission.address(request) or "unknown"}
+        names = {"address": network(request)}
         if body.email:
             names["account"] = body.email.strip().lower()
         try:
@@ -207,7 +211,7 @@ def session_routes(
     ) -> dict[str, Any]:
         if not principal.person:
             raise RequestError("a key has no password", hint="sign in as a person", code="no_person", status=403)
-        names = {"account": principal.person, "address": admission.address(request) or "unknown"}
+        names = {"account": principal.person, "address": network(request)}
         if control.people.has_password(principal.key_id):
             guesses.count(**names)
             await by_password(principal.person, body.current, principal.tenancy.project)
@@ -230,7 +234,7 @@ def session_routes(
     @router.post("/api/link", summary="Whom a link is for; it is not used up by this")
     def look_at_link(body: Token, request: Request) -> dict[str, str]:
         admission.check_origin(request, unsaid=True)
-        names = {"address": admission.address(request) or "unknown"}
+        names = {"address": network(request)}
         guesses.count(**names)
         found = control.people.invitation(body.token)
         guesses.right(**names)

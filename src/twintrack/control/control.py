@@ -38,6 +38,7 @@ from twintrack.seal import KeyRing
 _CACHE_SECONDS = 1.0
 _USE_SECONDS = 60.0
 _MOST_TRIES = 10
+_MOST_NAMED = 20
 _AS_MADE = Rollout()
 
 
@@ -219,6 +220,19 @@ class Control:
         self._refresh(now=True)
         return sorted(self._projects)
 
+    def known_project(self, name: str) -> Project:
+        """As `project`, for what somebody typed. Raises: RequestError that names those that are there."""
+        with contextlib.suppress(KeyError):
+            return self.project(name)
+        there = self.list_projects()
+        more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
+        raise RequestError(
+            f"there is no project {name!r}"[:200],
+            hint=f"there are: {', '.join(there[:_MOST_NAMED])}{more}" if there else "there is no project yet",
+            code="unknown_project",
+            status=404,
+        )
+
     def ensure_project(self, name: str) -> Project:
         """The project of that name, created where it is missing.
 
@@ -321,18 +335,31 @@ class Control:
         return key
 
     def rotate_key(self, key_id: str, overlap_seconds: int) -> str:
-        """A successor with the same role, place and bounds; the old key ends after the overlap, or by its own end.
+        """A successor with the same role, place, origins and networks, which lives from now on for as long as the old key
+        was made for; the old one ends after the overlap, or by its own end.
 
-        Raises: RequestError where no live key has that id.
+        Raises: RequestError where no live key has that id, or it has a successor already.
         """
         self._refresh(now=True)
         old = self.live_key(key_id)
         if old is None:
             raise _unknown_key()
-        ends = self._clock.milliseconds() + overlap_seconds * 1000
+        now = self._clock.milliseconds()
+        ends = now + overlap_seconds * 1000
         with self._engine.begin() as db:
-            # Its own end was for the old key; a successor that ended with it would replace nothing.
-            lasting = msgspec.structs.replace(old.bounds, expires_milliseconds=None)
+            # Its end is the overlap's since then, and no longer what it was made for.
+            if (
+                after := db.execute(select(key_bounds.c.key_id).where(key_bounds.c.replaces == key_id)).scalar()
+            ) is not None:
+                raise RequestError(
+                    "this key has a successor already",
+                    hint=f"rotate that one, {after}, or revoke this one",
+                    code="rotated",
+                    status=409,
+                )
+            made_at = db.execute(select(keys.c.created_at).where(keys.c.id == key_id)).scalar_one()
+            lives = None if old.bounds.expires_milliseconds is None else old.bounds.expires_milliseconds - made_at
+            lasting = msgspec.structs.replace(old.bounds, expires_milliseconds=None if lives is None else now + lives)
             key = self._insert_key(db, old.role, *old.tenancy, lasting, key_id)
             ending = msgspec.structs.replace(
                 old.bounds, expires_milliseconds=min(ends, old.bounds.expires_milliseconds or ends)

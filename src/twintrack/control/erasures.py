@@ -89,6 +89,11 @@ class Progress(msgspec.Struct):
     def add(self, place: str, rows: int) -> None:
         self.removed[place] = self.removed.get(place, 0) + rows
 
+    @property
+    def nothing_found(self) -> bool:
+        """Nothing of this person was held by this project, as far as it is done."""
+        return not any(self.removed.values())
+
     def most(self, place: str, rows: int) -> None:
         """What is counted again after a stop may be gone in part."""
         self.removed[place] = max(rows, self.removed.get(place, 0))

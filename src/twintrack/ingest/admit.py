@@ -7,9 +7,7 @@ A person's excess costs those events alone (`retry`); a key's or an address's ex
 
 import asyncio
 import math
-from functools import lru_cache
 from hashlib import blake2b
-from ipaddress import IPv6Address, ip_address
 
 import structlog
 from throttled.asyncio import BaseRateLimiter, MemoryStore, RateLimiterRegistry, RateLimitResult, RedisStore, per_min
@@ -22,6 +20,7 @@ from twintrack.event import RequestContext, WireEvent, limits
 from twintrack.ingest.decode import Batch
 from twintrack.metrics import Metrics
 from twintrack.outcomes import Reason, Refusal, Status
+from twintrack.peer import network_of
 from twintrack.settings import Settings
 
 log = structlog.get_logger()
@@ -152,7 +151,7 @@ class Gate:
         Raises: TooMany.
         """
         if self._addresses is not None:
-            await self._whole(self._addresses, "address", self._name(_network(address), self._salt), 1)
+            await self._whole(self._addresses, "address", self._name(network_of(address), self._salt), 1)
 
     async def key(self, principal: Principal, events: int) -> None:
         """The events of one request of a key.
@@ -230,17 +229,3 @@ class Gate:
     @staticmethod
     def _name(text: str, key: bytes) -> str:
         return blake2b(text.encode("utf-8", "surrogatepass"), key=key[:64], digest_size=16).hexdigest()
-
-
-@lru_cache(maxsize=10_000)
-def _network(address: str) -> str:
-    """An IPv4 address, or the /64 of an IPv6 address: one home has a whole /64."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(int(parsed) >> 64)
-    return str(parsed)

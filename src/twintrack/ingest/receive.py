@@ -39,6 +39,7 @@ from twintrack.ingest.receipts import judge
 from twintrack.ingest.visit import Gone, Visit, error_answer
 from twintrack.metrics import Metrics
 from twintrack.outcomes import Reason, Refusal, Status
+from twintrack.permissions import Permission
 from twintrack.pii import LiveMaskers
 from twintrack.settings import Settings
 from twintrack.spans import Spans
@@ -215,7 +216,7 @@ class Receiver:
                 code="unknown_key",
                 status=401,
             )
-        if principal.role not in auth.MAY_SEND:
+        if not principal.may(Permission.SEND):
             raise RequestError(
                 f"a {principal.role} key cannot send events",
                 hint="use a write or server key",
@@ -465,7 +466,7 @@ class Receiver:
         sent, token = batch.envelope.sent_at, batch.envelope.token
         return RequestContext(
             tenancy=principal.tenancy,
-            server_key=principal.role is auth.Role.SERVER,
+            server_key=principal.may(Permission.VOUCH),
             subject=self.tokens.subject(token) if token else None,
             received_milliseconds=received,
             skew_milliseconds=clock_skew(received, None if sent is None else milliseconds_of(sent)),

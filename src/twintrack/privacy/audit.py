@@ -11,8 +11,7 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from hmac import digest
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +59,12 @@ def operator(place: Tenancy | None) -> Who:
 def subject_mark(secret: bytes, stored_form: str) -> bytes:
     """A person as audit and certificates name them: HMAC-SHA256 by the project's secret."""
     return digest(secret, stored_form.encode("utf-8", "surrogatepass"), "sha256")
+
+
+class Change(dict[str, str | int]):
+    """What the body of a change says of it: more detail, and how many rows it took or showed."""
+
+    rows: int | None = None
 
 
 class _Act(NamedTuple):
@@ -194,24 +199,29 @@ class Audit:
 
     @contextlib.contextmanager
     def change(
-        self, who: Who, what: str, *, where: str = "", subject: bytes = b"", detail: Detail | None = None
-    ) -> Iterator[Detail]:
+        self, who: Who, what: str, *, where: str = "", subjects: Sequence[bytes] = (), detail: Detail | None = None
+    ) -> Iterator[Change]:
         """Records that a change is begun, before it is made, and then how it ended; the body may add to the detail.
 
+        Shape: of several `subjects` the beginning is one record, and the end one for each, so that each is found.
         Raises: Unavailable where its beginning could not be kept, and where its end could not: then it was made.
         """
-        told: Detail = dict(detail or {})
-        keep = partial(self.record, who, what, where=where, subject=subject)
-        keep(outcome="begun", detail=dict(told))
+        told = Change(detail or {})
+
+        def keep(outcome: str, marks: Sequence[bytes]) -> None:
+            now = self._clock.milliseconds()
+            self._keep([_Act(who, what, where, told.rows, mark, outcome, dict(told), now) for mark in marks])
+
+        keep("begun", subjects if len(subjects) == 1 else [b""])
         try:
             yield told
         except TwintrackError as error:
-            keep(outcome=error.code, detail=told)
+            keep(error.code, subjects or [b""])
             raise
         except Exception:
-            keep(outcome="internal", detail=told)
+            keep("internal", subjects or [b""])
             raise
-        keep(detail=told)
+        keep("done", subjects or [b""])
 
     def close(self) -> None:
         with self._queue:

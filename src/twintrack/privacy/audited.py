@@ -1,8 +1,8 @@
 """The HTTP half of the audit log: what a route records of a read, and the log itself for those who may read it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -10,18 +10,54 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from twintrack import auth
 from twintrack.errors import TwintrackError, Unavailable
-from twintrack.ingest.enrich import client_address, cut_address
+from twintrack.ingest.enrich import cut_address
+from twintrack.peer import asker_address
 from twintrack.privacy import chain
 from twintrack.privacy.audit import Audit, Detail, Who
 from twintrack.privacy.chain import Entry
+from twintrack.privacy.counted import Counted
 from twintrack.settings import Settings
 
 
 class Read:
-    """What a route learns while it answers."""
+    """One read, around what makes the answer: its record is on disk before the answer leaves.
+
+    Shape: `keep` is `Audit.record`, of who, what and where already. A file is `begun` when it leaves, and recorded once
+    more with its rows when it has left: by `passed_on`.
+    Raises: Unavailable where it could not be kept; the answer is thrown away then.
+    """
 
     rows: int | None = None
     subject: bytes = b""
+
+    def __init__(self, keep: Callable[..., None], outcome: str = "done") -> None:
+        self._keep, self._outcome = keep, outcome
+
+    async def __aenter__(self) -> "Read":
+        return self
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None or isinstance(error, TwintrackError):
+            await self._kept(self._outcome if error is None else error.code)
+
+    async def passed_on(self, pieces: AsyncIterator[bytes], output: str) -> AsyncIterator[bytes]:
+        """The pieces of a file in that format; how it ended and its rows are recorded behind the last one."""
+        counted, outcome = Counted(output), "left"
+        try:
+            async for piece in pieces:
+                counted.take(piece)
+                yield piece
+            outcome = "done"
+        except Exception as error:
+            outcome = error.code if isinstance(error, TwintrackError) else "internal"
+            raise
+        finally:
+            self.rows = counted.rows
+            await self._kept(outcome)
+
+    async def _kept(self, outcome: str) -> None:
+        # A client that leaves takes its task along, and not the record.
+        await asyncio.shield(asyncio.to_thread(self._keep, rows=self.rows, subject=self.subject, outcome=outcome))
 
 
 class Audited:
@@ -32,39 +68,21 @@ class Audited:
 
     def where(self, request: Request) -> str:
         """The client's address, cut as configured."""
-        peer = request.client.host if request.client is not None else ""
-        forwarded = request.headers.get("x-forwarded-for", "")
-        found = client_address(peer, forwarded, self._settings.trusted_proxies)
+        found = asker_address(request, self._settings.trusted_proxies)
         return cut_address(found, keep_full=self._settings.keep_full_address)
 
-    @asynccontextmanager
-    async def read(
-        self, request: Request, principal: auth.Principal, what: str, detail: Detail | None = None
-    ) -> AsyncIterator[Read]:
-        """Around everything that shows data of people: the record is on disk before the answer leaves.
-
-        Raises: Unavailable where it could not be kept; the answer is thrown away then.
-        """
-        told = Read()
-
-        async def keep(outcome: str) -> None:
-            await asyncio.to_thread(
-                self.audit.record,
-                Who.of(principal),
-                what,
-                where=self.where(request),
-                rows=told.rows,
-                subject=told.subject,
-                outcome=outcome,
-                detail=detail,
-            )
-
-        try:
-            yield told
-        except TwintrackError as error:
-            await keep(error.code)
-            raise
-        await keep("done")
+    def read(
+        self,
+        request: Request,
+        principal: auth.Principal,
+        what: str,
+        detail: Detail | None = None,
+        *,
+        outcome: str = "done",
+    ) -> Read:
+        """Around everything that shows data of people."""
+        keep = partial(self.audit.record, Who.of(principal), what, where=self.where(request), detail=detail)
+        return Read(keep, outcome)
 
     async def looked(self, request: Request, principal: auth.Principal, what: str, rows: int) -> None:
         """For what a page asks every few seconds and that shows rows: the first of a minute is on disk before it is
@@ -81,6 +99,11 @@ class Audited:
             await self.looked(request, principal, what, 0)
         except Unavailable:
             return
+
+
+def shown_rows(answer: Mapping[str, Any]) -> int | None:
+    """Rows of an answer that lists any; None for one of sums."""
+    return len(answer["rows"]) if isinstance(answer.get("rows"), list) else None
 
 
 def audit_routes(audited: Audited, may_read: Any) -> APIRouter:

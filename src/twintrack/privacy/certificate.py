@@ -30,6 +30,7 @@ def certificate(request: Request, secret: bytes, finished: int, window_days: int
         "requested_at": iso(request.requested_at),
         "finished_at": iso(finished),
         "removed_rows": dict(sorted(progress.removed.items())),
+        "nothing_found": progress.nothing_found,
         "rollups_made_again": progress.months,
         "vendors": progress.vendors,
         "remains": [*_REMAINS, f"that window is {window_days} days", *_of_topic(progress.topic), *notes],

@@ -18,7 +18,7 @@ from twintrack.control.control import Control
 from twintrack.control.tombstones import ANONYMOUS, USER, subject_hash
 from twintrack.errors import RequestError, StoreError
 from twintrack.event import Tenancy
-from twintrack.permissions import Permission, roles_with
+from twintrack.permissions import Permission
 from twintrack.privacy.audit import Detail, Who
 from twintrack.privacy.audited import Audited
 from twintrack.privacy.subject import forms, mark_of, typed
@@ -26,7 +26,6 @@ from twintrack.query.execute import Executor
 from twintrack.store.schema import DATABASE
 
 PATH = "/api/analytics/privacy/consents"
-_MAY_STATE = roles_with(Permission.GUARD) | {auth.Role.SERVER}
 _MOST_STATEMENTS = 1_000
 _AHEAD_MILLISECONDS = 60_000
 
@@ -144,20 +143,24 @@ def consent_routes(
 ) -> APIRouter:
     router = APIRouter(tags=["privacy"])
     told = ConsentHistory(control, executor, clock)
-    may_state, may_ask = Depends(admission.role(_MAY_STATE)), Depends(admission.may(Permission.PRIVACY))
+    may_state, may_ask = Depends(admission.may(Permission.STATE)), Depends(admission.may(Permission.PRIVACY))
 
     @router.post(PATH, summary="Record what people agreed to, or took back")
     async def state(body: Words, request: Request, principal: Annotated[auth.Principal, may_state]) -> dict[str, Any]:
+        secret = control.project(principal.tenancy.project).secret
+        subjects = sorted({mark_of(secret, word.user_id, word.anonymous_id) for word in body.statements})
+        who, where = Who.of(principal), audited.where(request)
         detail: Detail = {"statements": len(body.statements)}
-        with audited.audit.change(Who.of(principal), "consent.state", where=audited.where(request), detail=detail):
+        with audited.audit.change(who, "consent.state", where=where, subjects=subjects, detail=detail):
             return await told.state(body.statements, principal)
 
     @router.post(f"{PATH}/history", summary="Everything one person ever said, and what their events said")
     async def history(body: Person, request: Request, principal: Annotated[auth.Principal, may_ask]) -> dict[str, Any]:
         async with audited.read(request, principal, "consent.read") as read:
-            read.subject = mark_of(
-                control.ensure_project(principal.tenancy.project).secret, body.user_id, body.anonymous_id
-            )
-            return await told.history(body, principal.tenancy)
+            secret = control.project(principal.tenancy.project).secret
+            read.subject = mark_of(secret, body.user_id, body.anonymous_id)
+            said = await told.history(body, principal.tenancy)
+            read.rows = len(said["statements"])
+            return said
 
     return router

@@ -78,10 +78,10 @@ class Eraser:
     def request(self, project: str, user_id: str | None, anonymous_id: str | None) -> Request:
         """A durable request; from now on, and within a second on every server, older events of the person are refused.
 
-        Raises: RequestError.
+        Raises: RequestError for a project that is not here, or a subject that is none.
         """
         kind, identifier = typed(user_id, anonymous_id)
-        secret = self._control.ensure_project(project).secret
+        secret = self._control.known_project(project).secret
         subject = named(kind, identifier, secret, environments_of(self._control, self._spool, project))
         now = self._clock.milliseconds()
         marks = tombstones_of(project, subject, secret, now)

@@ -1,5 +1,6 @@
 """The HTTP half of people's rights. Subjects travel in bodies, never in paths; answers name requests and hashes."""
 
+from contextlib import AbstractContextManager
 from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -12,7 +13,7 @@ from twintrack.access.admission import Admission
 from twintrack.control.control import Control
 from twintrack.event import limits
 from twintrack.permissions import Permission
-from twintrack.privacy.audit import Detail, Who
+from twintrack.privacy.audit import Change, Detail, Who
 from twintrack.privacy.audited import Audited
 from twintrack.privacy.erase import Eraser
 from twintrack.privacy.export import Exporter
@@ -47,11 +48,17 @@ def privacy_routes(
     officer = Depends(admission.may(Permission.PRIVACY))
     guard = Depends(admission.may(Permission.GUARD))
 
+    def about(
+        body: SubjectRequest, asked: Request, principal: auth.Principal, what: str
+    ) -> AbstractContextManager[Change]:
+        subject = mark_of(control.project(principal.tenancy.project).secret, body.user_id, body.anonymous_id)
+        return audited.audit.change(Who.of(principal), what, where=audited.where(asked), subjects=[subject])
+
     @router.post("/erasures", status_code=202, summary="Erase a person: every row, file and rollup, and keep it so")
     def request(body: SubjectRequest, asked: Request, principal: Annotated[auth.Principal, guard]) -> dict[str, Any]:
-        with audited.audit.change(Who.of(principal), "erasure.request", where=audited.where(asked)) as told:
+        with about(body, asked, principal, "erasure.request") as told:
             made = eraser.request(principal.tenancy.project, body.user_id, body.anonymous_id)
-            told["request"], told["subject_hmac"] = made.id, made.progress.hash
+            told["request"] = made.id
         return made.told()
 
     @router.get("/erasures/{request_id}", summary="How far an erasure is; its certificate once it is done")
@@ -73,14 +80,10 @@ def privacy_routes(
     def export(
         body: SubjectRequest, asked: Request, principal: Annotated[auth.Principal, officer]
     ) -> StreamingResponse:
-        audited.audit.record(
-            Who.of(principal),
-            "person.export",
-            where=audited.where(asked),
-            subject=mark_of(control.ensure_project(principal.tenancy.project).secret, body.user_id, body.anonymous_id),
-        )
-        file = exporter.export(principal.tenancy.project, body.user_id, body.anonymous_id)
-        return zipped(file)
+        with about(body, asked, principal, "person.export") as told:
+            made = exporter.export(principal.tenancy.project, body.user_id, body.anonymous_id)
+            told.rows = made.rows
+        return zipped(made.file)
 
     @router.post("/certificates/verify", summary="Whether a certificate was signed here and is unaltered")
     def verify(body: CertificateRequest, principal: Annotated[auth.Principal, guard]) -> dict[str, bool]:

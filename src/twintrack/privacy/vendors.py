@@ -35,6 +35,9 @@ class Statsig:
             return {"status": PENDING, "why": "no address or key is set (TWINTRACK_STATSIG_DELETION_URL, _KEY)"}
         if subject.kind != "user":
             return {"status": PENDING, "why": "Statsig deletes by user_id alone"}
+        # What is cut at line breaks there, and perhaps trimmed, must not name somebody else.
+        if any(not user.isprintable() or user != user.strip() for user in subject.users):
+            return {"status": PENDING, "why": "the user_id has a line break or such in it: ask Statsig by hand"}
         # Both forms: an application may hash ids itself before it hands them to Statsig, as it may to us.
         body = {"unit_type": "user_id", "ids": "\n".join(subject.users), "delimiter": "\n", "request_id": request_id}
         try:

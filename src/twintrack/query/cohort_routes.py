@@ -23,7 +23,6 @@ from twintrack.query.scope import Scope, refused
 from twintrack.query.sealed import NOTHING, Sealed
 
 PATH = "/api/analytics/cohorts"
-_MAY_KEEP = frozenset({auth.Role.ANALYST, auth.Role.ADMIN, auth.Role.OWNER})
 
 
 class Kept(BaseModel):
@@ -48,7 +47,7 @@ def cohort_routes(
     """`stored` gives the form in which an identifier is kept; anything else is given back as it is."""
     router = APIRouter(tags=["query"])
     looker = Annotated[auth.Principal, Depends(admission.may(Permission.QUERY))]
-    keeper = Annotated[auth.Principal, Depends(admission.role(_MAY_KEEP))]
+    keeper = Annotated[auth.Principal, Depends(admission.may(Permission.KEEP))]
 
     def changing(request: Request, principal: auth.Principal, what: str) -> AbstractContextManager[Detail]:
         # Without the name: the log is never changed, and a name may be a person's.

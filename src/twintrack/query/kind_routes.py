@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -13,17 +14,16 @@ from twintrack.access.admission import Admission
 from twintrack.clock import Clock
 from twintrack.errors import RequestError
 from twintrack.permissions import Permission
-from twintrack.privacy.audited import Audited
+from twintrack.privacy.audit import Detail
+from twintrack.privacy.audited import Audited, shown_rows
 from twintrack.query.answer import Answers
-from twintrack.query.compile.statement import Parameters
 from twintrack.query.execute import Executor
-from twintrack.query.filters import condition
 from twintrack.query.kinds import KINDS
-from twintrack.query.listening import passed_on, while_listening
+from twintrack.query.listening import passed_on, while_allowed, while_listening
 from twintrack.query.question import EventSelection, Question
-from twintrack.query.scope import Scope, refused
+from twintrack.query.scope import refused
 from twintrack.query.sealed import NOTHING, Sealed
-from twintrack.query.tail import tail
+from twintrack.query.tail import Listener, tail
 from twintrack.query.written import ABOUT, MEDIA, about, answered, written
 
 PATH = "/api/analytics/query"
@@ -46,15 +46,17 @@ def kind_routes(
             if output == "answer":
                 async with audited.read(request, principal, f"query.{name}") as read:
                     answer = await while_listening(request, answers.ask(body, principal))
-                    read.rows = len(answer["rows"]) if isinstance(answer.get("rows"), list) else None
+                    read.rows = shown_rows(answer)
                 return await answered(answer)
             admission.check(principal, Permission.EXPORT)
-            async with audited.read(request, principal, f"query.{name}.file", {"format": output}):
+            what, detail = f"query.{name}.file", Detail(format=output)
+            async with audited.read(request, principal, what, detail, outcome="begun") as read:
                 pages = answers.pages(body, principal)
                 # Before the first page an error is still an answer of its own.
                 first = await while_listening(request, anext(pages))
-            pieces = written(name, first, pages, output)
-            return StreamingResponse(pieces, media_type=MEDIA[output], headers={ABOUT: about(first)})
+            pieces = while_allowed(partial(admission.still, request, principal), written(name, first, pages, output))
+            sent = read.passed_on(pieces, output)
+            return StreamingResponse(sent, media_type=MEDIA[output], headers={ABOUT: about(first)})
 
         return ask
 
@@ -83,11 +85,12 @@ def kind_routes(
         last_event_id: Annotated[str, Header(max_length=100)] = "",
     ) -> StreamingResponse:
         of = _selection(event, filter)
-        await audited.looked(request, principal, "tail.read", 0)
-        messages = tail(executor, clock, principal, of, last_event_id or after, sealed)
+        still = partial(admission.still, request, principal)
+        shown = partial(audited.looked, request, principal, "tail.read")
+        listener = Listener(principal, await answers.scope(principal), still, shown)
+        await shown(0)
+        messages = tail(executor, clock, listener, of, last_event_id or after, sealed)
         first = await anext(messages)
-        scope = Scope(principal.tenancy, principal.role, 0, sealed=sealed.fields)
-        condition(of.filter, scope, Parameters(principal.tenancy))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(passed_on(first, messages), media_type="text/event-stream", headers=headers)
 

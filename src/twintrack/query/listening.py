@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -35,6 +35,17 @@ async def passed_on(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[b
     """A stream whose first piece has been looked at already: until it has come, an error is an answer of its own."""
     yield first
     async for piece in rest:
+        yield piece
+
+
+async def while_allowed(still: Callable[[], Awaitable[bool]], pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A file, for as long as who asked for it may have it; then it is cut.
+
+    Raises: RequestError in the place of a piece that they may not see any more.
+    """
+    async for piece in pieces:
+        if not await still():
+            raise RequestError("who asked may not see this any more", code="not_signed_in", status=401)
         yield piece
 
 

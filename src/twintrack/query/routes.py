@@ -1,5 +1,6 @@
 """The HTTP half of reading: SQL. Nothing here can write an event."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -9,10 +10,11 @@ from starlette.responses import StreamingResponse
 from twintrack.access.admission import Admission
 from twintrack.auth import Principal
 from twintrack.permissions import Permission, hidden_from
+from twintrack.privacy.audit import Detail
 from twintrack.privacy.audited import Audited
 from twintrack.privacy.shape import shape
 from twintrack.query.execute import Executor
-from twintrack.query.listening import passed_on, while_listening
+from twintrack.query.listening import passed_on, while_allowed, while_listening
 from twintrack.query.written import MEDIA, answered
 
 
@@ -50,12 +52,14 @@ def query_routes(executor: Executor, admission: Admission, audited: Audited) -> 
                 read.rows = len(answer["rows"])
             return await answered(answer)
         admission.check(principal, Permission.EXPORT)
-        async with audited.read(request, principal, "sql.file", {"sql": shape(body.sql), "format": body.format}):
+        detail: Detail = {"sql": shape(body.sql), "format": body.format}
+        async with audited.read(request, principal, "sql.file", detail, outcome="begun") as read:
             pieces = executor.stream(
                 body.sql, body.parameters, body.format, principal.tenancy, hidden=hidden, asker=principal.key_id
             )
             # Before the first piece an error is still an answer of its own.
             first = await while_listening(request, anext(pieces, b""))
-        return StreamingResponse(passed_on(first, pieces), media_type=MEDIA[body.format])
+        allowed = while_allowed(partial(admission.still, request, principal), passed_on(first, pieces))
+        return StreamingResponse(read.passed_on(allowed, body.format), media_type=MEDIA[body.format])
 
     return router

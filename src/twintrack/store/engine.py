@@ -14,6 +14,7 @@ import fcntl
 import hmac
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -443,6 +444,7 @@ def _lock(folder: Path) -> int:
 def main(folder: Path, descriptor: int, options: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides, by closing our standard input
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold rows; a notebook's own process is not ours
     with suppress(OSError):
         os.nice(_NICE)
     _Handler.password = sys.stdin.buffer.readline().strip()
