@@ -2,15 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from twintrack.app import lock_folder
-from twintrack.backup.carry import read_file, rights_in, together
+from twintrack.backup.carry import rights_in
 from twintrack.backup.person_keys import read_keys
 from twintrack.backup.place import settle
 from twintrack.backup.restore import restore
+from twintrack.backup.rights import read_file
 from twintrack.backup.trail import FOLDER, last_of
 from twintrack.clock import SystemClock
 from twintrack.errors import DataFolderInUse, RequestError
@@ -60,6 +61,13 @@ def restore_command(
     rights: Annotated[
         Path | None, typer.Option(help="File of `backup --rights`, newer than the backup, where the folder is new.")
     ] = None,
+    without_rights: Annotated[
+        bool,
+        typer.Option(
+            "--without-rights",
+            help="Nothing says who was erased or withdrew consent since the backup: bring all of them back.",
+        ),
+    ] = False,
     keys: Annotated[
         Path | None, typer.Option(help="File of `backup --keys`, where texts are sealed and the folder is new.")
     ] = None,
@@ -77,22 +85,16 @@ def restore_command(
     unbroken()
     try:
         settle(settings.data)
-        there = rights_in(settings.data / "control.db")
+        there = rights_in(settings.data)
         if there and not replace:
             raise RequestError(
                 f"{settings.data} holds data",
                 hint="--replace puts the backup in its place; what is there now is deleted",
                 code="folder_not_empty",
             )
-        newer: dict[str, list[dict[str, Any]]] = there
+        newer = [there] if there else []
         if rights is not None:
-            newer = together(read_file(rights), there)
-        if not newer and not settings.control:
-            err.print(
-                "No folder is replaced and no --rights file was named: whoever was erased or withdrew consent after this"
-                " backup was made is back.",
-                soft_wrap=True,
-            )
+            newer.append(read_file(rights, settings.key_ring))
         if last_of(settings.data / FOLDER) is not None:
             _record(settings, "begun", {})
         clock = SystemClock()
@@ -105,8 +107,11 @@ def restore_command(
         def tell(line: str) -> None:
             err.print(line, markup=False, soft_wrap=True)
 
-        done = restore(source, settings, newer, clock, tell, kept)
-        _record(settings, "done", {"made_at": done.manifest.made_at, "carried": done.carried})
+        done = restore(source, settings, newer, clock, tell, kept, without_rights=without_rights)
+        detail: Detail = {"made_at": done.manifest.made_at, "carried": done.carried}
+        if without_rights:
+            detail["without_rights"] = "yes"
+        _record(settings, "done", detail)
     finally:
         os.close(lock)
     out.print(f"restored what was backed up at {done.manifest.made_at}", markup=False, soft_wrap=True)

@@ -23,8 +23,9 @@ from starlette.routing import Route
 from twintrack.access.commands import access_commands
 from twintrack.app import Services
 from twintrack.auth import Principal, Role
-from twintrack.backup.carry import rights_of, write_file
+from twintrack.backup.carry import rights_of
 from twintrack.backup.person_keys import write_keys
+from twintrack.backup.rights import write_file
 from twintrack.backup.snapshot import take
 from twintrack.clock import iso
 from twintrack.control.retention import KEPT
@@ -394,7 +395,8 @@ def _backup(services: Services, to: Path, only: str) -> dict[str, Any]:
     if only == "keys":
         return _keys(services, to)
     if only == "rights":
-        write_file(to, rights_of(services.control.engine))
+        now = services.clock.milliseconds()
+        write_file(to, rights_of(services.control.engine, now), services.settings.key_ring)
         return {}
     s = services
     made = take(s.settings, s.control, s.spool, s.loader, s.store, s.clock, to)

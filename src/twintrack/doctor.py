@@ -8,7 +8,7 @@ from twintrack.app import Services
 from twintrack.clock import iso
 from twintrack.control.erasures import Erasures
 from twintrack.errors import StoreError
-from twintrack.load.rollup import Difference, compare, first_whole_month
+from twintrack.load.rollup import Difference, compare, first_whole_month, outlived
 from twintrack.query.compile.statement import named
 from twintrack.sealed_text import COLUMNS, ID_CHARACTERS, MARK, Fields, key_of
 from twintrack.store.migrate import missing
@@ -235,11 +235,26 @@ def _expiry(services: Services) -> Check:
             "expiry", False, f"{late:,} rows are more than two days past a deadline", "see the log for what fails"
         )
     held = services.spool.complete_since()
+    named = _named_still(services) and _named_still(services)  # not what went in between
+    if named:
+        return Check(
+            "expiry",
+            False,
+            f"rollups of {', '.join(map(str, sorted(named)))} name people whose events have expired",
+            "it is mended within a day, and at a start; see the log for what fails",
+        )
     return Check(
         "expiry",
         True,
         f"{len(policies.projects)} projects have rules, no row is late; raw of {len(held)} is complete from a watermark on",
     )
+
+
+def _named_still(services: Services) -> set[int]:
+    """Months whose rollups name who has expired from raw, but for those that are being swept."""
+    removals, first = services.spool.removals, first_whole_month(services.spool.complete_since())
+    swept = set(removals.pending())
+    return set(outlived(services.store, first)) - swept - set(removals.pending())
 
 
 def _person_keys(services: Services) -> Check:

@@ -19,12 +19,14 @@ from tests.e2e.conftest import start
 from tests.test_balance import doctor, state_of
 from tests.test_commands import command
 from twintrack.backup.archive import BackupDamaged, BackupFormat
-from twintrack.backup.carry import rights_in, rights_of, write_file
+from twintrack.backup.carry import rights_in
 from twintrack.backup.place import MADE, PLACE
 from twintrack.backup.restore import restore
+from twintrack.backup.rights import Rights
 from twintrack.backup.snapshot import take
 from twintrack.clock import Clock
 from twintrack.load.rollup import compare
+from twintrack.privacy.audit import OPERATOR
 from twintrack.settings import load_settings
 from twintrack.testing import ManualClock, uuid7, wire_event
 
@@ -35,13 +37,15 @@ IDS = "SELECT toString(event_id) FROM analytics.events ORDER BY event_id"
 def back_up(service: Service, target: Path) -> None:
     s = service.services
     take(s.settings, s.control, s.spool, s.loader, s.store, s.clock, target)
+    s.audit.record(OPERATOR, "backup")  # as the command does: by it the folder is known to be the newer one
 
 
-def put_back(source: Path, data: Path, clock: Clock, rights: Any = None) -> None:
+def put_back(source: Path, data: Path, clock: Clock, *rights: Rights, without: bool = False) -> None:
     data.mkdir(parents=True, exist_ok=True)
     settings = load_settings(data=data, chunk_age_milliseconds=20)
-    newer = rights_in(data / "control.db") if rights is None else rights
-    restore(source, settings, newer, clock, lambda _: None)
+    there = None if without else rights_in(data)
+    newer = [*rights, there] if there else rights
+    restore(source, settings, newer, clock, lambda _: None, without_rights=without)
 
 
 def rollups(service: Service) -> list[list[Any]]:
@@ -62,7 +66,7 @@ def test_restored_folder_holds_what_was_there_and_takes_nothing_twice(tmp_path: 
         service.send(sent[50:])  # behind the backup: they are not in it
         ids, counted = service.rows(IDS), rollups(service)
         assert len(ids) == 60
-    put_back(tmp_path / name, tmp_path / "new", clock, {})
+    put_back(tmp_path / name, tmp_path / "new", clock, without=True)
     with running(tmp_path / "new", clock) as service:
         assert len(service.rows(IDS)) == 50
         state = state_of(service)
@@ -84,7 +88,7 @@ def test_backup_under_load_is_one_moment_of_spool_and_store(tmp_path: Path) -> N
             if i % 7 == 3:
                 back_up(service, tmp_path / f"b{i}.tar")
     for i in range(3, 30, 7):
-        put_back(tmp_path / f"b{i}.tar", tmp_path / f"n{i}", clock, {})
+        put_back(tmp_path / f"b{i}.tar", tmp_path / f"n{i}", clock, without=True)
         with running(tmp_path / f"n{i}", clock) as service:
             state = state_of(service)
             assert state["stored"] == (i + 1) * 3
@@ -104,7 +108,7 @@ def test_event_that_waits_in_the_log_or_in_quarantine_is_in_the_backup(tmp_path:
         service.services.loader.stop()
         service.send([wire_event(NOON, event_value="7")])
         back_up(service, tmp_path / "b.tar")
-    put_back(tmp_path / "b.tar", tmp_path / "new", clock, {})
+    put_back(tmp_path / "b.tar", tmp_path / "new", clock, without=True)
     with running(tmp_path / "new", clock) as service:
         state = state_of(service)
         assert (state["stored"], state["quarantined"]) == (2, 1)
@@ -193,7 +197,6 @@ def test_key_that_was_revoked_behind_the_backup_stays_revoked(tmp_path: Path) ->
         revoked = control.principal(old)
         assert revoked is not None
         control.revoke_key(revoked.key_id)
-        write_file(tmp_path / "rights.json", rights_of(control.engine))
     put_back(tmp_path / "b.tar", tmp_path / "data", clock)
     with running(tmp_path / "data", clock) as service:
         assert service.services.control.principal(old) is None
@@ -213,7 +216,7 @@ def test_restore_that_is_killed_leaves_the_old_folder_or_the_new_one(tmp_path: P
     with running(data, clock) as service:
         assert len(service.rows(IDS)) == 2
     assert not (data / PLACE).exists()
-    put_back(tmp_path / "b", tmp_path / "new", clock, {})
+    put_back(tmp_path / "b", tmp_path / "new", clock, without=True)
     for moved_out, moved_in in ((0, 0), (2, 0), (99, 0), (99, 2)):
         shutil.rmtree(data)
         with running(data, clock) as service:
@@ -259,9 +262,11 @@ def test_backup_of_a_running_service_and_restore_beside_it(tmp_path: Path) -> No
     for source in ("quiet", "live.tar"):
         done = command(tmp_path / "data", "restore", "--from", str(tmp_path / source), "--replace")
         assert done.returncode == 0, done.stderr
-    words = ("restore", "--from", str(tmp_path / "quiet"), "--rights", str(tmp_path / "rights.json"))
-    done = command(tmp_path / "elsewhere", *words)
-    assert done.returncode == 0 and "is back" not in done.stderr, done.stderr
+    words = ("restore", "--rights", str(tmp_path / "rights.json"), "--from")
+    older = command(tmp_path / "elsewhere", *words, str(tmp_path / "quiet"))
+    assert older.returncode == 1 and "--without-rights" in older.stderr, older.stderr
+    done = command(tmp_path / "elsewhere", *words, str(tmp_path / "live.tar"))
+    assert done.returncode == 0, done.stderr
     report = json.loads(command(tmp_path / "elsewhere", "doctor", "--json").stdout)
     assert report["ok"], report
 
@@ -285,6 +290,6 @@ def test_kill_in_mid_backup_leaves_no_backup_and_harms_nothing(tmp_path: Path) -
         assert not list((data / "store" / "shadow").glob("twintrack*"))
         assert state_of(service)["stored"] == 500
         back_up(service, target)
-    put_back(target, tmp_path / "new", clock, {})
+    put_back(target, tmp_path / "new", clock, without=True)
     with running(tmp_path / "new", clock) as service:
         assert state_of(service)["stored"] == 500

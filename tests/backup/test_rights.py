@@ -1,18 +1,27 @@
 """What people were promised after a backup was made holds after it is restored: nobody who was erased comes back."""
 
+import base64
+import os
 import time
 from pathlib import Path
 from typing import Any
 
-from tests.backup.test_backup import back_up, put_back
+import pytest
+
+from tests.backup.test_backup import NOON, back_up, put_back
 from tests.conftest import Service, running
 from tests.load.test_expiry import everything_in
 from tests.privacy.kit import erase
 from tests.test_balance import doctor
-from twintrack.backup.carry import read_file, rights_of, write_file
+from twintrack.auth import Role
+from twintrack.backup.archive import BackupDamaged, private
+from twintrack.backup.carry import rights_of
+from twintrack.backup.rights import Rights, read_file, write_file
 from twintrack.clock import SystemClock
+from twintrack.errors import EncryptionKeyRefused, RequestError
 from twintrack.load.rollup import compare
-from twintrack.testing import uuid7, wire_event
+from twintrack.seal import KeyRing
+from twintrack.testing import ManualClock, uuid7, wire_event
 
 CLOCK = SystemClock()
 CANARY = "zqx-erased-person"
@@ -38,7 +47,7 @@ def before_and_after(tmp_path: Path) -> tuple[list[dict[str, Any]], Path, Path]:
         back_up(service, backup)
         erase(service, user_id=CANARY)
         assert names(service) == ["bob"]
-        write_file(rights, rights_of(service.services.control.engine))
+        write_file(rights, rights_of(service.services.control.engine, CLOCK.milliseconds()), None)
     return mine, backup, rights
 
 
@@ -70,7 +79,7 @@ def test_backup_from_before_an_erasure_brings_nobody_back_where_it_replaces_the_
 def test_backup_from_before_an_erasure_brings_nobody_back_in_a_new_folder_with_the_rights(tmp_path: Path) -> None:
     mine, backup, rights = before_and_after(tmp_path)
     assert CANARY.encode() not in rights.read_bytes()
-    put_back(backup, tmp_path / "new", CLOCK, read_file(rights))
+    put_back(backup, tmp_path / "new", CLOCK, read_file(rights, None))
     with running(tmp_path / "new") as service:
         assert_gone(service, mine, tmp_path / "new")
 
@@ -86,3 +95,72 @@ def test_withdrawn_consent_that_the_backup_does_not_know_holds_after_it(tmp_path
     with running(tmp_path / "data") as service:
         answer = service.send(sent(user_id="ann"), key=service.server_key)
         assert answer["dropped"] == 3 and answer["results"][0]["code"] == "consent_withdrawn"
+
+
+def rights_now(service: Service) -> Rights:
+    return rights_of(service.services.control.engine, service.services.clock.milliseconds())
+
+
+def test_restore_is_refused_where_nothing_newer_than_the_backup_says_who_was_erased(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        service.send([wire_event(NOON)])
+        service.settle()
+        older = rights_now(service)
+        clock.advance(60)
+        back_up(service, tmp_path / "b.tar")
+        clock.advance(60)
+        newer = rights_now(service)
+    for rights in ([], [older]):
+        with pytest.raises(RequestError, match="would be back") as refused:
+            put_back(tmp_path / "b.tar", tmp_path / "new", clock, *rights)
+        assert refused.value.code == "rights_needed"
+        assert not (tmp_path / "new" / "control.db").exists() and not (tmp_path / "new" / "store").exists()
+    put_back(tmp_path / "b.tar", tmp_path / "new", clock, newer)
+    with running(tmp_path / "new", clock) as service:
+        assert service.rows("SELECT count() FROM analytics.events") == [[1]]
+
+
+def test_file_of_rights_is_private_from_its_first_moment_and_sealed_where_there_is_a_key(tmp_path: Path) -> None:
+    ring, other = KeyRing(bytes(32)), KeyRing(bytes(31) + b"1")
+    before = os.umask(0)
+    try:
+        with private(tmp_path / "new") as file:
+            assert os.stat(file.fileno()).st_mode & 0o777 == 0o600
+        with running(tmp_path / "data") as service:
+            service.services.control.people.invite("cid@example.com", "demo", Role.VIEWER, 1)
+            rights = rights_now(service)
+            secret = base64.b64encode(service.services.control.project("demo").secret)
+        write_file(tmp_path / "plain", rights, None)
+        write_file(tmp_path / "sealed", rights, ring)
+    finally:
+        os.umask(before)
+    plain, sealed = ((tmp_path / name).read_bytes() for name in ("plain", "sealed"))
+    assert b"cid@example.com" in plain and secret not in plain  # nobody can try a guess on the hashes in it
+    assert not [word for word in (b"cid@example.com", b"demo", secret) if word in sealed]
+    assert read_file(tmp_path / "sealed", ring) == rights
+    for ring_given in (None, other):
+        with pytest.raises(EncryptionKeyRefused):
+            read_file(tmp_path / "sealed", ring_given)
+    (tmp_path / "changed").write_bytes(plain.replace(b"viewer", b"owner"))
+    with pytest.raises(BackupDamaged):
+        read_file(tmp_path / "changed", None)
+
+
+def test_project_that_is_younger_than_the_backup_keeps_its_secret_by_a_file_that_does_not_show_it(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        back_up(service, tmp_path / "b.tar")
+        clock.advance(60)
+        later = service.services.control.ensure_project("later").secret
+        write_file(tmp_path / "rights.json", rights_now(service), None)
+    with running(tmp_path / "other", clock) as service:
+        back_up(service, tmp_path / "other.tar")
+    rights = read_file(tmp_path / "rights.json", None)
+    put_back(tmp_path / "b.tar", tmp_path / "new", clock, rights)
+    with running(tmp_path / "new", clock) as service:
+        assert service.services.control.project("later").secret == later
+    with pytest.raises(RequestError, match="not of one installation"):
+        put_back(tmp_path / "other.tar", tmp_path / "mixed", clock, rights)

@@ -23,7 +23,8 @@ KEY, OTHER = (base64.b64encode(os.urandom(32)).decode() for _ in range(2))
 def put_back(source: Path, data: Path, clock: ManualClock, **settings: Any) -> None:
     data.mkdir(parents=True, exist_ok=True)
     made = load_settings(data=data, chunk_age_milliseconds=20, **settings)
-    restore(source, made, rights_in(data / "control.db"), clock, lambda _: None)
+    there = rights_in(data)
+    restore(source, made, [there] if there else [], clock, lambda _: None, without_rights=there is None)
 
 
 def held(service: Service) -> list[tuple[str, int]]:

@@ -140,9 +140,10 @@ def kept_apart(service: Service, target: Path) -> None:
     write_keys(target, s.person_keys, s.settings.key_ring, s.clock.milliseconds())
 
 
-def put_back(source: Path, data: Path, rights: Rights, keys: list[Kept]) -> None:
+def put_back(source: Path, data: Path, rights: Rights | None, keys: list[Kept]) -> None:
     data.mkdir(parents=True, exist_ok=True)
-    restore(source, load_settings(data=data, **SEALED), rights, SystemClock(), lambda _: None, keys)
+    settings, known = load_settings(data=data, **SEALED), [rights] if rights else []
+    restore(source, settings, known, SystemClock(), lambda _: None, keys, without_rights=rights is None)
 
 
 def texts(data: Path) -> dict[str, Any]:
@@ -167,13 +168,13 @@ def test_destroyed_key_is_in_no_byte_and_no_restore_brings_it_or_its_text_back(t
         erase(service, user_id="ann")
         assert keys.count() == 1 and wrapped not in everything_in(data)
         kept_apart(service, behind)
-    # Without her tombstones the rows are back, as a restore warns, and nobody can read a text of hers.
-    put_back(backup, tmp_path / "new", {}, read_keys(behind, ring, SystemClock().milliseconds(), 30))
+    # Without her tombstones the rows are back, as somebody had to say, and nobody can read a text of hers.
+    put_back(backup, tmp_path / "new", None, read_keys(behind, ring, SystemClock().milliseconds(), 30))
     assert texts(tmp_path / "new") == {"ann": NO_KEY, "bob": "of bob"}
     # An older key of hers is destroyed before anything is served; the folder's own keys stay.
     hers = [key for key in read_keys(before, ring, SystemClock().milliseconds(), 30) if key.id == ann.id]
     assert hers == [ann]
-    put_back(backup, data, rights_in(data / "control.db"), hers)
+    put_back(backup, data, rights_in(data), hers)
     assert texts(data) == {"bob": "of bob"}
     with running(data, **SEALED) as service:
         assert service.services.person_keys is not None and service.services.person_keys.count() == 1

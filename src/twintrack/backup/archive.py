@@ -75,8 +75,7 @@ def write(target: Path, source: Path, manifest: Manifest, ring: KeyRing | None) 
     _remove(partial)
     try:
         if target.suffix == ".tar":
-            with partial.open("xb") as file:
-                os.chmod(partial, 0o600)
+            with private(partial) as file:
                 sealed = SealedWriter(ring, file) if ring is not None else None
                 with tarfile.open(fileobj=sealed or file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
                     for name, path in _files(source):
@@ -100,6 +99,11 @@ def write(target: Path, source: Path, manifest: Manifest, ring: KeyRing | None) 
         _remove(partial)
         raise
     return manifest
+
+
+def private(path: Path) -> BinaryIO:
+    """A new file that nobody else could ever open. Raises: FileExistsError, OSError."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def read(source: Path, folder: Path, ring: KeyRing | None) -> Manifest:
@@ -203,15 +207,15 @@ class _Hashed:
         return block
 
 
-def _opened(file: BinaryIO, ring: KeyRing | None) -> BinaryIO:
-    """What a file holds, unsealed where it is sealed."""
+def opened(file: BinaryIO, ring: KeyRing | None) -> BinaryIO:
+    """What a file holds, unsealed where it is sealed. Raises: EncryptionKeyRefused."""
     sealed = is_sealed_file(file.read(16))
     file.seek(0)
     if not sealed:
         return file
     if ring is None:
         raise EncryptionKeyRefused(
-            "the backup is sealed, and no encryption key is given",
+            "the file is sealed, and no encryption key is given",
             hint="set TWINTRACK_ENCRYPTION_KEY (or TWINTRACK_ENCRYPTION_KEY_FILE) to that of its time; nothing was changed",
         )
     return BufferedReader(SealedReader(ring, file), _BLOCK_BYTES)
@@ -223,7 +227,7 @@ def _members(source: Path, ring: KeyRing | None) -> Iterator[tuple[str, IO[bytes
             with path.open("rb") as file:
                 yield name, file
         return
-    with source.open("rb") as file, tarfile.open(fileobj=_opened(file, ring), mode="r|") as tar:
+    with source.open("rb") as file, tarfile.open(fileobj=opened(file, ring), mode="r|") as tar:
         for entry in tar:
             inside = not entry.name.startswith("/") and ".." not in Path(entry.name).parts
             held = tar.extractfile(entry) if entry.isfile() and inside else None

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from twintrack.backup.archive import BackupDamaged
+from twintrack.backup.archive import BackupDamaged, private
 from twintrack.clock import iso
 from twintrack.control.person_keys import Kept, PersonKeys
 from twintrack.errors import RequestError, SealBroken
@@ -31,8 +31,7 @@ class _Head(msgspec.Struct, forbid_unknown_fields=True):
 def write_keys(target: Path, keys: PersonKeys, ring: KeyRing, now_milliseconds: int) -> int:
     """A line for each key behind a head; how many. Raises: OSError; FileExistsError where the place is taken."""
     count = 0
-    with target.open("xb") as file:
-        target.chmod(0o600)
+    with private(target) as file:
         sealed = SealedWriter(ring, file)
         sealed.write(msgspec.json.encode(_Head(_FORMAT, now_milliseconds)) + b"\n")
         for key in keys.all():

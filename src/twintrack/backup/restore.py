@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +18,11 @@ from sqlalchemy import create_engine
 
 from twintrack.app import Services, build
 from twintrack.backup.archive import BackupDamaged, BackupFormat, Manifest, read
-from twintrack.backup.carry import Rights, carry
+from twintrack.backup.carry import carry
 from twintrack.backup.place import MADE, PLACE, put_in_place
+from twintrack.backup.rights import Rights
 from twintrack.backup.trail import keep_trail
-from twintrack.clock import Clock
+from twintrack.clock import Clock, iso, milliseconds_of
 from twintrack.control.erasures import Erasures, State
 from twintrack.control.person_keys import Kept, copy_keys
 from twintrack.control.tables import metadata
@@ -89,20 +91,23 @@ STEPS: tuple[tuple[str, Step], ...] = (
 def restore(
     source: Path,
     settings: Settings,
-    rights: Rights,
+    rights: Sequence[Rights],
     clock: Clock,
     tell: Callable[[str], None],
     keys: Sequence[Kept] = (),
+    *,
+    without_rights: bool = False,
 ) -> Restored:
     """Replaces what is in the data folder. The caller holds its lock. `keys` of people are those of a file.
 
+    Shape: `without_rights` says that nothing newer than the backup need say who was erased since.
     Raises: BackupDamaged, BackupFormat, RequestError, SpoolFormat, StoreError; then nothing has changed.
     """
     place = settings.data / PLACE
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(mode=0o700)
     try:
-        restored = _make(source, settings, rights, clock, place, tell, keys)
+        restored = _make(source, settings, rights, clock, place, tell, keys, without_rights=without_rights)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
@@ -113,11 +118,13 @@ def restore(
 def _make(
     source: Path,
     settings: Settings,
-    rights: Rights,
+    rights: Sequence[Rights],
     clock: Clock,
     place: Path,
     tell: Callable[[str], None],
     keys: Sequence[Kept],
+    *,
+    without_rights: bool,
 ) -> Restored:
     if not source.exists():
         raise RequestError(f"there is no backup at {source}", hint="name the folder or the .tar file", code="no_backup")
@@ -130,6 +137,7 @@ def _make(
             f"the backup's store has migration {unknown[-1]}, which this version does not know",
             hint="restore it with a newer twintrack",
         )
+    _check_rights(settings, rights, manifest, without_rights=without_rights)
     made.mkdir(mode=0o700)
     for entry in sorted(raw.iterdir()):
         if entry.name not in ("store", "manifest.json"):
@@ -147,7 +155,7 @@ def _make(
             )
         _attach(raw / "store", inside)
     shutil.rmtree(raw)
-    carried = _carry(inside, rights, clock)
+    carried = _carry(inside, rights, manifest, clock)
     tell(f"{carried} rows of erasures, consent, retention and keys are newer than the backup and were carried over")
     copy_keys(settings.data / KEYS_FILE, made / KEYS_FILE)
     services = build(inside, clock)
@@ -163,13 +171,37 @@ def _make(
     return Restored(manifest, carried, [what for what, _ in STEPS])
 
 
-def _carry(inside: Settings, rights: Rights, clock: Clock) -> int:
+def _check_rights(settings: Settings, rights: Sequence[Rights], manifest: Manifest, *, without_rights: bool) -> None:
+    """Raises: RequestError where nothing says who was erased since the backup was made. That is not found out later."""
+    newest = max((one.made_at for one in rights), default=None)
+    if (
+        settings.control
+        or without_rights
+        or (newest is not None and newest >= milliseconds_of(datetime.fromisoformat(manifest.made_at)))
+    ):
+        return
+    there = "nothing here" if newest is None else f"what is here is of {iso(newest)}, and nothing"
+    raise RequestError(
+        f"the backup was made at {manifest.made_at}; {there} says who was erased, withdrew consent or was removed from"
+        " the team since: they would be back",
+        hint="name a newer file of `backup --rights`; or say --without-rights, and they are back. Nothing was restored",
+        code="rights_needed",
+    )
+
+
+def _carry(inside: Settings, rights: Sequence[Rights], manifest: Manifest, clock: Clock) -> int:
     if inside.control:
         return 0  # a database of its own: it was never gone
     engine = create_engine(inside.control_url)
     try:
         make_tables(engine, metadata)
-        return carry(engine, rights, inside.key_ring, clock.milliseconds())
+        return carry(
+            engine,
+            rights,
+            milliseconds_of(datetime.fromisoformat(manifest.made_at)),
+            inside.key_ring,
+            clock.milliseconds(),
+        )
     finally:
         engine.dispose()
 

@@ -28,10 +28,11 @@ def keep_trail(live: Path, made: Path) -> None:
     shutil.copytree(live / FOLDER, made / f"{FOLDER}-{ours.node}-{ours.sequence}", dirs_exist_ok=True)
 
 
-def last_of(folder: Path) -> Entry | None:
-    """The last whole record; None where there is none."""
+def last_of(folder: Path, *, tried: bool = True) -> Entry | None:
+    """The last whole record, also of a restore that was only `tried`; None where there is none."""
     for file in reversed(chain.files(folder)):
         entries = [line.entry for line in chain.lines(file) if line.entry is not None]
+        entries = [one for one in entries if tried or (one.what, one.outcome) != ("restore", "begun")]
         if entries:
             return entries[-1]
     return None

@@ -1,4 +1,5 @@
-"""What expires goes from the store: rows, message texts, fields of metadata, month by month, beside loading.
+"""What expires goes from the store: rows, message texts, fields of metadata, month by month, beside loading; and what is
+derived from these rows and names somebody goes with them.
 
 The engine's own TTL is not used: it deletes at a time of its own choosing by a clock of its own, and neither counts nor
 manifests would know of it (docs/decisions/0008). Here the ledger says durably what will go before the engine is asked.
@@ -15,6 +16,8 @@ from twintrack.clock import Clock, month_of
 from twintrack.control.retention import Policies
 from twintrack.errors import StoreUnavailable
 from twintrack.load.deadlines import field_is_due, left_of, rewritten, without
+from twintrack.load.outlived import lone
+from twintrack.load.rollup import first_whole_month, fold, outlived
 from twintrack.spool.protocol import Removals, Spool
 from twintrack.store.protocol import Store
 from twintrack.store.schema import DATABASE
@@ -60,6 +63,7 @@ class Expiry:
             return False
         for month, until in pending.items():
             if self._known(month, until):
+                fold(self._store, month, self._spool.quiet)
                 removals.done(month)
                 log.info("expired_rows_removed", month=month)
         if version != policies.version:
@@ -105,11 +109,18 @@ class Expiry:
             log.info("expired_in_spool", events=held)
         due = f"expires_at <= {_moment(until)}"
         large = self._looked_at - self._large_at >= _DAY_SECONDS
-        for month in self._months_where(due):
+        # Whom rollups still name of what went by an earlier version, or without the end of its step.
+        named = outlived(self._store, first_whole_month(self._spool.complete_since())) if large else []
+        for month in sorted({*self._months_where(due), *named}):
             # By its deadline a deletion is known again; one of this second is left to the next pass.
             if (large or self._rows(month) <= _SMALL_ROWS) and self._known(month, until) is None:
-                self._remove(removals, policies, month, until, due)
+                self._remove(removals, policies, month, until, due, anyway=month in named)
                 yield
+        if large or (self._changed and self._rows() <= _SMALL_ROWS):
+            for table, where in lone(self._store, policies, self._spool.complete_since(), until * 1000):
+                if self._store.select(f"SELECT count() FROM {DATABASE}.{table} WHERE {where}").rows[0][0]:
+                    self._store.command(f"ALTER TABLE {DATABASE}.{table} DELETE WHERE {where}")
+                    yield
         due = f"message_expires_at <= {_moment(until)} AND message_content IS NOT NULL"
         yield from self._change(removals, policies, until, due, "message_content = NULL", large=large)
         fields = {field for lives in policies.projects.values() for field in lives.fields}
@@ -123,7 +134,9 @@ class Expiry:
         if large:
             self._large_at = self._looked_at
 
-    def _remove(self, removals: Removals, policies: Policies, month: int, until: int, due: str) -> None:
+    def _remove(
+        self, removals: Removals, policies: Policies, month: int, until: int, due: str, *, anyway: bool
+    ) -> None:
         gone: dict[tuple[str, str], int] = {}
         complete: dict[str, int] = {}
         for project, environment, rows, newest in self._store.select(
@@ -132,7 +145,7 @@ class Expiry:
         ).rows:
             gone[project, environment] = rows
             complete[project] = max(complete.get(project, 0), newest + 1)
-        if gone:
+        if gone or anyway:
             amended = self._chunks(removals, month, due)
             removals.begin(month, until, gone, complete, amended, lambda line: left_of(line, policies, until))
             self._store.command(_deletion(month, until))
@@ -186,10 +199,10 @@ class Expiry:
         return int(answer.rows[0][0] or 0)
 
     def _mutating(self) -> bool:
-        """Whether rows of raw are being changed. Raises: StoreUnavailable where the engine cannot change them."""
+        """Whether rows are being changed. Raises: StoreUnavailable where the engine cannot change them."""
         running, failing = self._store.select(
             "SELECT count(), countIf(latest_fail_reason != '') FROM system.mutations"
-            f" WHERE database = '{DATABASE}' AND table = 'events' AND NOT is_done"
+            f" WHERE database = '{DATABASE}' AND NOT is_done"
         ).rows[0]
         if failing:
             raise StoreUnavailable("a change of stored rows fails", hint="see latest_fail_reason in system.mutations")
