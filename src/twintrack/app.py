@@ -39,7 +39,7 @@ from twintrack.invalid import told
 from twintrack.load.loader import Loader
 from twintrack.metrics import Metrics
 from twintrack.permissions import Permission
-from twintrack.privacy.audit import SERVICE, Audit, Detail
+from twintrack.privacy.audit import Audit
 from twintrack.privacy.audited import Audited, audit_routes
 from twintrack.privacy.consents import consent_routes
 from twintrack.privacy.erase import Eraser
@@ -47,7 +47,7 @@ from twintrack.privacy.export import Exporter
 from twintrack.privacy.masking import masking_routes
 from twintrack.privacy.retention import retention_routes
 from twintrack.privacy.routes import privacy_routes
-from twintrack.privacy.subject import forms
+from twintrack.privacy.subject import forms_in
 from twintrack.privacy.vendors import GTM, Statsig
 from twintrack.query.answer import Answers
 from twintrack.query.cohort_routes import cohort_routes
@@ -226,7 +226,7 @@ def build(
         policies=control.retention.policies,
     )
     receiver = Receiver(settings, control, spool, clock, metrics, spans, person_keys)
-    receiver.maskers.start(partial(_masking_changed, audit))
+    receiver.maskers.start(audit.masking_changed)
     if settings.load or only_load:
         loader.start()
     executor = Executor(store, settings, metrics)
@@ -250,7 +250,7 @@ def build(
             settings.query_cache_answers,
             spool.complete_since,
             sealed,
-            partial(_forms, control),
+            partial(forms_in, control),
         ),
         receiver,
         spans,
@@ -259,10 +259,6 @@ def build(
         person_keys,
         sealed,
     )
-
-
-def _masking_changed(audit: Audit, outcome: str, detail: Detail) -> None:
-    audit.record(SERVICE, "masking.change", outcome=outcome, detail=detail)
 
 
 def create_app(services: Services, *, demo_link: SignInLink | None = None) -> FastAPI:
@@ -347,14 +343,6 @@ def create_app(services: Services, *, demo_link: SignInLink | None = None) -> Fa
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
-
-
-def _forms(control: Control, tenancy: Tenancy) -> Callable[[str], list[str]]:
-    """What gives every form in which an identifier's rows may hold it."""
-    try:
-        return partial(forms, secret=control.project(tenancy.project).secret)
-    except KeyError:  # an operator may name a project that there is not, which holds no rows either
-        return lambda identifier: [identifier]
 
 
 def _stored_form(services: Services, tenancy: Tenancy, identifier: str) -> str:

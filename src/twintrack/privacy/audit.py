@@ -197,6 +197,10 @@ class Audit:
             if w.times
         ]
 
+    def masking_changed(self, outcome: str, detail: Detail) -> None:
+        """As `record`: the rules file was changed, and taken or refused."""
+        self.record(SERVICE, "masking.change", outcome=outcome, detail=detail)
+
     @contextlib.contextmanager
     def change(
         self, who: Who, what: str, *, where: str = "", subjects: Sequence[bytes] = (), detail: Detail | None = None

@@ -5,13 +5,15 @@ A user owns an anonymous id where the first link of that id named them; links ar
 may share a browser.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
+from twintrack.control.control import Control
 from twintrack.control.erasures import Subject
 from twintrack.control.tombstones import ANONYMOUS, PLACE, USER, Marks, Tombstone, subject_hash
 from twintrack.errors import RequestError
-from twintrack.event import limits
+from twintrack.event import Tenancy, limits
 from twintrack.pii import pseudonym
 
 
@@ -27,6 +29,14 @@ class Link(NamedTuple):
 def forms(identifier: str, secret: bytes) -> list[str]:
     """Every stored form that an identifier may have: as it is, and as the pseudonym of a rule."""
     return [identifier, pseudonym(identifier, secret)]
+
+
+def forms_in(control: Control, tenancy: Tenancy) -> Callable[[str], list[str]]:
+    """What gives every form in which an identifier's rows may hold it."""
+    try:
+        return partial(forms, secret=control.project(tenancy.project).secret)
+    except KeyError:  # an operator may name a project that there is not, which holds no rows either
+        return lambda identifier: [identifier]
 
 
 def mark_of(secret: bytes, user_id: str | None, anonymous_id: str | None) -> bytes:
