@@ -42,7 +42,9 @@ def generated_filters() -> st.SearchStrategy[Json]:
         _condition(
             property=name, operator="matches", value=st.sampled_from(["^p", "(?i)PRO", "[0-9]+$", "u[1-3]", "\\\\"])
         ),
-        _condition(property=name, operator=st.sampled_from(["is set", "is not set"])),
+        _condition(
+            property=st.one_of(name, st.just("event_metadata.deep")), operator=st.sampled_from(["is set", "is not set"])
+        ),
         _condition(property=numeric, operator=order, value=numbers),
         _condition(property=name, operator=order, value=texts),
         _condition(property=numeric, operator="between", value=st.tuples(numbers, numbers).map(list)),

@@ -42,7 +42,7 @@ MUTANTS = [
     Mutant("trends", "beside.py", "or time != other_time", ""),
     Mutant("trends", "beside.py", "unit in _BY_CLOCK or time", "time"),
     Mutant("trends", "beside.py", "(other_day - day).days", "(other_day - day).days + 1"),
-    Mutant("trends", "beside.py", "if not exists or milliseconds", "if milliseconds"),
+    Mutant("trends", "beside.py", '"year": "addYears"', '"year": "addDays"'),
     Mutant("trends", "filters.py", "tzinfo=ZoneInfo(zone)", 'tzinfo=ZoneInfo("UTC")'),
     Mutant("trends", "compile/trends.py", "(0.5)", "(0.75)"),
     Mutant(

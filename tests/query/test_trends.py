@@ -203,6 +203,23 @@ CASES: list[dict[str, Any]] = [
         "compare": {"from": "2024-10-26"},
         "zone": "Europe/Berlin",
     },
+    # Beside the 28th of a February stands the 29th of the year before too, and beside the 1st of March the 1st.
+    {
+        "range": {"from": "2025-02-26", "to": "2025-03-02"},
+        "interval": "day",
+        "zone": "Asia/Tehran",
+        "series": [{"measure": "persons"}, {"measure": "per person"}],
+        "compare": "year ago",
+    },
+    # An object is set, and so is what lies in it.
+    {
+        "range": _YEAR,
+        "interval": "month",
+        "series": [
+            {"filter": {"property": name, "operator": "is set"}}
+            for name in ("event_metadata.deep", "event_metadata.deep.level")
+        ],
+    },
     {
         "range": {"last": 7},
         "interval": "day",
@@ -302,6 +319,29 @@ def test_buckets_say_whether_they_are_whole_cut_unfinished_or_gaps(made: Asked) 
     ]
     assert states(range={"last": 2, "unit": "hour"}, interval="hour") == ["whole", "unfinished"]
     assert states(range={"last": 2, "unit": "hour", "complete": True}, interval="hour") == ["whole", "whole"]
+
+
+def test_other_period_is_as_long_as_the_range_and_its_buckets_stand_beside_the_ranges(made: Asked) -> None:
+    def beside(**asked: Any) -> tuple[dict[str, str], list[str]]:
+        found = made.stage.ask("trends", {"series": [{}], **asked})["comparison"]
+        return {e: v[:16] for e, v in found["range"].items()}, [b["start"][:10] for b in found["buckets"]]
+
+    # Now is 2024-11-03. A hundred days, the week of the first of them cut in the middle.
+    found, starts = beside(range={"last": 100}, interval="week", compare="previous period")
+    assert found == {"from": "2024-04-18T00:00", "to": "2024-07-27T00:00"} and len(starts) == 15
+    eleven = {"from": "2024-03-10", "to": "2024-03-20"}
+    found, _ = beside(range=eleven, interval="month", compare="previous period")
+    assert found == {"from": "2024-02-28T00:00", "to": "2024-03-10T00:00"}
+    noon = {"from": "2024-03-10T12:00:00Z", "to": "2024-03-11T12:00:00Z"}
+    found, starts = beside(range=noon, interval="day", compare="previous period")
+    assert found == {"from": "2024-03-09T12:00", "to": "2024-03-10T12:00"} and starts == ["2024-03-09", "2024-03-10"]
+    months = {"from": "2024-03-01", "to": "2024-04-30"}
+    found, starts = beside(range=months, interval="month", compare="previous period")
+    assert found == {"from": "2024-01-01T00:00", "to": "2024-03-01T00:00"} and starts == ["2024-01-01", "2024-02-01"]
+    # The 29th of February has no day beside it.
+    found, starts = beside(range={"from": "2024-02-28", "to": "2024-03-02"}, interval="day", compare="year ago")
+    assert found == {"from": "2023-02-28T00:00", "to": "2023-03-03T00:00"}
+    assert starts == ["2023-02-28", "2023-03-01", "2023-03-01", "2023-03-02"]
 
 
 def test_answer_shows_its_definition_and_a_statement_that_gives_its_rows(made: Asked) -> None:

@@ -1,7 +1,8 @@
 """What may be asked about: the columns of an event and the paths inside `event_metadata`, as typed expressions.
 
 A property is a column's name, `person`, or `event_metadata.path`. Three readings of each: as text (NULL where it is not
-set), as a number (NULL where it is none), and whether it is set. An empty text counts as not set, as does JSON null.
+set), as a number (NULL where it is none), and whether it is set. An empty text counts as not set, as does JSON null. An
+object can only be asked whether it is set: what is compared or broken down by is one of the values in it.
 """
 
 from typing import NamedTuple
@@ -93,6 +94,10 @@ class Property(NamedTuple):
 
     @property
     def is_set(self) -> str:
+        """An object is set where it holds anything; it has no text, and reading it takes twice as long as a value."""
+        if self.kept == "json":
+            inside = self.raw.replace("event_metadata.", "event_metadata.^", 1)
+            return f"(isNotNull({self.text}) OR notEmpty(JSONAllPaths({inside})))"
         return f"isNotNull({self.text})"
 
 

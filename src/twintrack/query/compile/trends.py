@@ -196,7 +196,8 @@ def _span(asked: Trends, main: Period, unit: Unit, edges: list[int], move: Move,
     of = Period(move.back(main.start, zone), move.back(main.end, zone), zone)
     found = period.between([move.back(edge, zone) for edge in edges], of, scope)
     first = move.back(origin, zone)
-    for n, bucket in enumerate(found if asked.cumulative or lead else ()):
+    looks_back = scope.complete_milliseconds and (asked.cumulative or lead)
+    for n, bucket in enumerate(found if looks_back else ()):
         # Such a step is of earlier buckets too.
         start = of.start if asked.cumulative else move.back(period.following(edges[n], unit, zone, -lead), zone)
         if bucket.state != "gap" and start < scope.complete_milliseconds:
