@@ -8,7 +8,7 @@ import typer
 
 from twintrack.query.flat import shape_of
 from twintrack.query.written import ABOUT
-from twintrack.terminal import Config, Data, ask, err, reach, settings_of, show_table
+from twintrack.terminal import Config, Data, ask, ask_into, err, reach, settings_of, show_table
 
 _FORMATS = ("table", "answer", "csv", "json", "parquet")
 
@@ -36,9 +36,11 @@ def ask_command(
         raise typer.BadParameter('write JSON such as {"range": {"last": 7}}', param_hint="QUESTION") from None
     body = {"kind": kind, "question": asked, "project": project, "environment": environment}
     with reach(settings_of(data, config)) as send:
-        response = ask(send, "POST", "/ask", {**body, "format": "answer" if output == "table" else output})
+        if output != "table":
+            headers = ask_into(send, "/ask", {**body, "format": output}, sys.stdout.buffer.write)
+        else:
+            answer = ask(send, "POST", "/ask", {**body, "format": "answer"}).json()
     if output == "table":
-        answer = response.json()
         shape = shape_of(kind, answer)
         names = [column.name for column in shape.columns_of(answer)]
         rows = [{name: row.get(name) for name in names} for row in shape.rows(answer)]
@@ -47,9 +49,8 @@ def ask_command(
         err.print(answer["definition"], style="dim", markup=False, highlight=False, soft_wrap=True)
         _tell(answer["limits"])
         return
-    sys.stdout.buffer.write(response.content)
     if output != "answer":
-        _tell(json.loads(response.headers[ABOUT])["limits"])
+        _tell(json.loads(headers[ABOUT])["limits"])
 
 
 def _tell(limits: list[dict[str, Any]]) -> None:

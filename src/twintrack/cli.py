@@ -52,7 +52,7 @@ from twintrack.store.cluster import NOTE, render
 from twintrack.store.embedded import open_store
 from twintrack.store.grants import grants
 from twintrack.store.migrate import migrate, missing
-from twintrack.terminal import Config, Data, ask, err, out, reach, settings_of, show_table
+from twintrack.terminal import Config, Data, ask, ask_into, err, out, reach, settings_of, show_table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(keys_app, name="keys")
@@ -89,20 +89,28 @@ def load_command(data: Data = None, config: Config = None) -> None:
 @app.command()
 def query(
     sql: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="One SELECT over events, receipts, identities, daily_user_events, events_hourly, events_daily;"
-            " `-` reads it from standard input."
+            " `-` reads it from standard input. Without it: --saved."
         ),
-    ],
+    ] = None,
     param: Annotated[
         list[str] | None, typer.Option("--param", help="name=value of `{name:Type}` in the statement; may be repeated.")
     ] = None,
     output: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
+    saved: Annotated[str, typer.Option(help="Run the project's saved query of this name, on its own events.")] = "",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="How the engine would run it: parts and keys it would read; runs nothing.")
+    ] = False,
+    project: Annotated[str, typer.Option(help="Whose saved query.")] = "default",
+    environment: Annotated[str, typer.Option(help="On which environment's events a saved query runs.")] = "production",
     data: Data = None,
     config: Config = None,
 ) -> None:
     """Ask the store. Reads only, across all projects; whether or not a service runs."""
+    if (sql is None) == (not saved):
+        raise typer.BadParameter("write a statement, or --saved NAME", param_hint="SQL")
     if output not in ("table", "csv", "json", "parquet"):
         raise typer.BadParameter("table, csv, json or parquet", param_hint="--format")
     if any("=" not in one for one in param or []):
@@ -110,14 +118,23 @@ def query(
     body = {
         "sql": sys.stdin.read() if sql == "-" else sql,
         "parameters": dict(one.split("=", 1) for one in param or []),
-        "format": output,
+        "format": "explain" if explain else output,
+        "saved": saved,
+        "project": project,
+        "environment": environment,
     }
     with reach(settings_of(data, config)) as send:
-        response = ask(send, "POST", "/query", body)
-    if output != "table":
-        sys.stdout.buffer.write(response.content)
-        return
-    answer = response.json()
+        if explain:
+            plan = ask(send, "POST", "/query", body).json()
+            for line in plan["plan"]:
+                print(line)
+            for note in plan["notes"]:
+                err.print(note, markup=False, highlight=False, soft_wrap=True)
+            return
+        if output != "table":
+            ask_into(send, "/query", body, sys.stdout.buffer.write)
+            return
+        answer = ask(send, "POST", "/query", body).json()
     names = [column["name"] for column in answer["columns"]]
     show_table(names, [dict(zip(names, row, strict=True)) for row in answer["rows"]])
     err.print(f"{len(answer['rows'])} rows, {answer['milliseconds']} ms", style="dim")

@@ -8,7 +8,8 @@ tt.table("events", range={"last": 1})                           # a whole list, 
 """
 
 import contextlib
-import io
+import json
+import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,12 +44,19 @@ class Answer(dict[str, Any]):
         return self.to_arrow().to_pandas()
 
 
+Take = Callable[[bytes], object]
+
+
 class _Door(Protocol):
     """Where questions go."""
 
-    def parquet(self, sql: str, parameters: Mapping[str, Any]) -> bytes: ...
+    def sql(self, sql: str, parameters: Mapping[str, Any], take: Take) -> None:
+        """`take` gets a Parquet file, in pieces as they come."""
+        ...
 
-    def ask(self, kind: str, question: Mapping[str, Any], output: str) -> httpx.Response: ...
+    def ask(self, kind: str, question: Mapping[str, Any]) -> Any: ...
+
+    def table(self, kind: str, question: Mapping[str, Any], take: Take) -> None: ...
 
     def close(self) -> None: ...
 
@@ -64,14 +72,14 @@ class Connection:
 
         Raises: TwintrackError with the service's own words.
         """
-        return pyarrow.parquet.read_table(io.BytesIO(self._door.parquet(sql, parameters or {})))
+        return _table(lambda take: self._door.sql(sql, parameters or {}, take))
 
     def ask(self, kind: str, question: Mapping[str, Any] | None = None, **more: Any) -> Answer:
         """The answer of a typed question such as `trends` or `funnel`; the models stand in docs/reference/http.md.
 
         Raises: TwintrackError with the service's own words.
         """
-        return Answer(kind, self._door.ask(kind, {**(question or {}), **more}, "answer").json())
+        return Answer(kind, self._door.ask(kind, {**(question or {}), **more}))
 
     def table(self, kind: str, question: Mapping[str, Any] | None = None, **more: Any) -> pyarrow.Table:
         """The answer of a typed question as one flat table; a list without a `limit` whole, whatever number of pages.
@@ -80,8 +88,7 @@ class Connection:
 
         Raises: TwintrackError with the service's own words, also where the role may take no files.
         """
-        answer = self._door.ask(kind, {**(question or {}), **more}, "parquet")
-        return pyarrow.parquet.read_table(io.BytesIO(answer.content))
+        return _table(lambda take: self._door.table(kind, {**(question or {}), **more}, take))
 
     def close(self) -> None:
         self._door.close()
@@ -95,31 +102,50 @@ class Connection:
         self.close()
 
 
+def _table(send: Callable[[Take], None]) -> pyarrow.Table:
+    """A Parquet file as a table. On its way it lies on the disk under no name, never whole in memory beside the table."""
+    with tempfile.TemporaryFile() as file:
+        send(file.write)
+        file.seek(0)
+        return pyarrow.parquet.read_table(file)
+
+
 class _Service:
     def __init__(self, url: str, key: str) -> None:
         timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=timeout)
 
-    def parquet(self, sql: str, parameters: Mapping[str, Any]) -> bytes:
-        body = {"sql": sql, "parameters": parameters, "format": "parquet"}
-        return self._post("/api/analytics/sql", body).content
+    def sql(self, sql: str, parameters: Mapping[str, Any], take: Take) -> None:
+        self._post("/api/analytics/sql", {"sql": sql, "parameters": parameters, "format": "parquet"}, take)
 
-    def ask(self, kind: str, question: Mapping[str, Any], output: str) -> httpx.Response:
+    def ask(self, kind: str, question: Mapping[str, Any]) -> Any:
         # A service that knows no files yet answers questions all the same.
-        body = question if output == "answer" else {**question, "format": output}
-        return self._post(f"/api/analytics/query/{kind}", body)
+        whole = bytearray()
+        self._post(f"/api/analytics/query/{kind}", question, whole.extend)
+        return json.loads(whole)
 
-    def _post(self, path: str, body: Any) -> httpx.Response:
+    def table(self, kind: str, question: Mapping[str, Any], take: Take) -> None:
+        self._post(f"/api/analytics/query/{kind}", {**question, "format": "parquet"}, take)
+
+    def _post(self, path: str, body: Any, take: Take) -> None:
+        begun = False
         try:
-            response = self._http.post(path, json=body)
+            with self._http.stream("POST", path, json=body) as response:
+                if response.is_error:
+                    response.read()
+                    raise _told(response)
+                for piece in response.iter_bytes():
+                    begun = True
+                    take(piece)
         except httpx.HTTPError as error:
+            if begun:
+                raise TwintrackError(
+                    "the answer was cut off: what came of it is not whole", hint="the service's log says why"
+                ) from error
             raise TwintrackError(
                 f"the service does not answer: {type(error).__name__}",
                 hint="is this the address of a running Twintrack?",
             ) from error
-        if response.is_error:
-            raise _told(response)
-        return response
 
     def close(self) -> None:
         self._http.close()
@@ -129,26 +155,30 @@ class _Folder:
     """On a thread of its own: a notebook's own thread has a loop already, and services of a folder need one too."""
 
     def __init__(self, data: Path, project: str, environment: str) -> None:
-        from twintrack.terminal import ask, reach, settings_of  # of the service, which a remote client does not need
+        from twintrack import terminal  # of the service, which a remote client does not need
 
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="twintrack")
         self._stack = contextlib.ExitStack()
         try:
-            self._send = self._thread.submit(self._stack.enter_context, reach(settings_of(data))).result()
+            reached = self._stack.enter_context
+            self._send = self._thread.submit(reached, terminal.reach(terminal.settings_of(data))).result()
         except BaseException:
             self._thread.shutdown()
             raise
-        self._ask: Callable[..., httpx.Response] = ask
+        self._into, self._ask = terminal.ask_into, terminal.ask
         self._tenancy = {"project": project, "environment": environment}
 
-    def parquet(self, sql: str, parameters: Mapping[str, Any]) -> bytes:
-        return self._post("/query", {"sql": sql, "parameters": dict(parameters), "format": "parquet"}).content
+    def sql(self, sql: str, parameters: Mapping[str, Any], take: Take) -> None:
+        body = {"sql": sql, "parameters": dict(parameters), "format": "parquet"}
+        self._thread.submit(self._into, self._send, "/query", body, take).result()
 
-    def ask(self, kind: str, question: Mapping[str, Any], output: str) -> httpx.Response:
-        return self._post("/ask", {"kind": kind, "question": question, "format": output, **self._tenancy})
+    def ask(self, kind: str, question: Mapping[str, Any]) -> Any:
+        body = {"kind": kind, "question": question, "format": "answer", **self._tenancy}
+        return self._thread.submit(self._ask, self._send, "POST", "/ask", body).result().json()
 
-    def _post(self, path: str, body: Any) -> httpx.Response:
-        return self._thread.submit(self._ask, self._send, "POST", path, body).result()
+    def table(self, kind: str, question: Mapping[str, Any], take: Take) -> None:
+        body = {"kind": kind, "question": question, "format": "parquet", **self._tenancy}
+        self._thread.submit(self._into, self._send, "/ask", body, take).result()
 
     def close(self) -> None:
         self._thread.submit(self._stack.close).result()

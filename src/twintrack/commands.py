@@ -29,6 +29,7 @@ from twintrack.backup.snapshot import take
 from twintrack.clock import iso
 from twintrack.control.retention import KEPT
 from twintrack.control.rollout import Rollout
+from twintrack.control.saved import SavedQueries
 from twintrack.doctor import examine
 from twintrack.errors import RequestError, StoreError, TwintrackError
 from twintrack.event import RequestContext, Tenancy, WireEvent, limits
@@ -108,15 +109,25 @@ def command_app(services: Services) -> Starlette:
 
     async def query(request: Request) -> Response:
         body = await request.json()
-        parameters = body.get("parameters", {})
-        asked: Detail = {"sql": shape(body["sql"]), "format": body["format"]}
+        parameters, sql, tenancy = body.get("parameters", {}), body.get("sql"), None
+        if body.get("saved"):
+            # As over HTTP: what a project keeps is asked of that project.
+            tenancy = Tenancy(body["project"], body["environment"])
+            sql = _saved(services, tenancy.project, body["saved"])
+        asked: Detail = {"sql": shape(sql), "format": body["format"]}
         try:
+            if body["format"] == "explain":
+                plan = await while_listening(
+                    request, services.executor.explain(sql, parameters, tenancy, asker="command")
+                )
+                record(OPERATOR, "sql.explain", detail=asked)
+                return JSONResponse(plan)
             if body["format"] == "table":
-                work = services.executor.sql(body["sql"], parameters, None, asker="command")
+                work = services.executor.sql(sql, parameters, tenancy, asker="command")
                 answer = await while_listening(request, work)
                 record(OPERATOR, "sql", rows=len(answer["rows"]), detail=asked)
                 return await answered(answer)
-            pieces = services.executor.stream(body["sql"], parameters, body["format"], None, asker="command")
+            pieces = services.executor.stream(sql, parameters, body["format"], tenancy, asker="command")
             # Before the first piece an error is still an answer of its own; after it the answer is cut.
             first = await while_listening(request, anext(pieces, b""))
         except (RequestError, StoreError) as error:
@@ -389,6 +400,15 @@ def _keys(services: Services, to: Path) -> dict[str, Any]:
         raise RequestError("nothing is sealed under keys of people here", hint="set TWINTRACK_SEALED_FIELDS")
     delete_by = iso(now + services.settings.erasure_days * 86_400_000)
     return {"keys": write_keys(to, services.person_keys, ring, now), "delete_by": delete_by}
+
+
+def _saved(services: Services, project: str, name: str) -> str:
+    """Raises: RequestError that names those that there are."""
+    kept = {one.name: one.sql for one in SavedQueries(services.control.engine, services.clock).all(project)}
+    if name not in kept:
+        names = ", ".join(sorted(kept)[:20]) or "none"
+        raise RequestError(f"{project} has no saved query of that name", hint=f"its saved queries: {names}", status=404)
+    return kept[name]
 
 
 async def _rebuild(services: Services, wanted: list[int]) -> list[int]:

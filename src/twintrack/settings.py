@@ -227,6 +227,11 @@ class Settings(BaseSettings):
     query_seconds: float = Field(30.0, gt=0, description="Longest run of one SQL query.")
     query_result_rows: int = Field(100_000, ge=1, description="Most rows of one SQL answer.")
     query_file_rows: int = Field(5_000_000, ge=1, description="Most rows of one SQL answer as a file.")
+    query_file_bytes: int = Field(
+        4 << 30,
+        ge=1 << 20,
+        description="Most bytes of files that wait on the disk for those who download them, all together.",
+    )
     query_memory_bytes: int = Field(1 << 30, ge=1 << 20, description="Most memory of one SQL query.")
     query_cache_answers: int = Field(
         500, ge=0, description="Most answers of questions that are kept while their data does not change; 0 for none."

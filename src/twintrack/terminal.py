@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import httpx2 as httpx
 import typer
@@ -22,13 +22,75 @@ from twintrack.commands import command_app
 from twintrack.errors import TwintrackError
 from twintrack.serve import LOCK_WAIT_SECONDS, SOCKET, inside
 from twintrack.settings import Settings, load_settings
+from twintrack.streamed import Streamed
 
 out, err = Console(), Console(stderr=True)
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data folder [default: data].")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
 
-Send = Callable[[str, str, Any], httpx.Response]
+Take = Callable[[bytes], object]
+
+
+class Send(Protocol):
+    """The way to the control application: `send(method, path, body)` gives a whole answer."""
+
+    def __call__(self, method: str, path: str, body: Any) -> httpx.Response: ...
+
+    def into(self, path: str, body: Any, take: Take) -> httpx.Response:
+        """As a POST, but of an answer that is no error `take` gets the body, in pieces as they come.
+
+        Raises: TwintrackError where the answer is cut off.
+        """
+        ...
+
+
+class _OverSocket:
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def __call__(self, method: str, path: str, body: Any) -> httpx.Response:
+        return self._client.request(method, path, json=body)
+
+    def into(self, path: str, body: Any, take: Take) -> httpx.Response:
+        with self._client.stream("POST", path, json=body) as response:
+            if response.is_error:
+                response.read()
+                return response
+            pieces = response.iter_raw()
+            while True:
+                try:
+                    piece = next(pieces, None)
+                except httpx.HTTPError as error:
+                    raise cut_off() from error
+                if piece is None:
+                    return response
+                take(piece)
+
+
+class _InProcess:
+    def __init__(self, runner: asyncio.Runner, app: Any) -> None:
+        self._runner = runner
+        self._client = httpx.AsyncClient(transport=Streamed(app), base_url="http://control", timeout=None)
+
+    def __call__(self, method: str, path: str, body: Any) -> httpx.Response:
+        return self._runner.run(self._client.request(method, path, json=body))
+
+    def into(self, path: str, body: Any, take: Take) -> httpx.Response:
+        async def stream() -> httpx.Response:
+            async with self._client.stream("POST", path, json=body) as response:
+                if response.is_error:
+                    await response.aread()
+                    return response
+                async for piece in response.aiter_raw():
+                    take(piece)
+                return response
+
+        return self._runner.run(stream())
+
+
+def cut_off() -> TwintrackError:
+    return TwintrackError("the answer was cut off: what came of it is not whole", hint="the service's log says why")
 
 
 @contextmanager
@@ -45,20 +107,14 @@ def reach(settings: Settings) -> Iterator[Send]:
             except httpx.ConnectError:
                 alive = False  # left behind by a service that was killed
             if alive:
-                yield lambda method, path, body: client.request(method, path, json=body)
+                yield _OverSocket(client)
                 return
     lock = lock_folder(settings.data, LOCK_WAIT_SECONDS)
     unbroken()
     services = build(settings)
-    transport = httpx.ASGITransport(app=command_app(services))
     with asyncio.Runner() as runner:
-        async_client = httpx.AsyncClient(transport=transport, base_url="http://control", timeout=None)
-
-        def send(method: str, path: str, body: Any) -> httpx.Response:
-            return runner.run(async_client.request(method, path, json=body))
-
         try:
-            yield send
+            yield _InProcess(runner, command_app(services))
         finally:
             services.close()
             os.close(lock)
@@ -74,7 +130,15 @@ def unbroken() -> None:
 
 
 def ask(send: Send, method: str, path: str, body: Any = None) -> httpx.Response:
-    response = send(method, path, body)
+    return _whole(send(method, path, body))
+
+
+def ask_into(send: Send, path: str, body: Any, take: Take) -> httpx.Headers:
+    """The answer's body goes to `take` in pieces as they come: it is never held whole."""
+    return _whole(send.into(path, body, take)).headers
+
+
+def _whole(response: httpx.Response) -> httpx.Response:
     if response.status_code >= 400:
         error = response.json()["error"]
         raise TwintrackError(error["message"], hint=error["hint"], code=error["code"])

@@ -1,12 +1,10 @@
 """Askers take turns; a question whose asker has gone ends in the engine."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
 
-from tests.conftest import Service
 from tests.query.conftest import Asked
 from tests.query.stage import ASKER
 from twintrack.errors import TooMany
@@ -137,55 +135,5 @@ def test_what_each_question_looks_up_first_waits_for_no_heavy_one(made: Asked) -
         for question in asked:
             question.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-
-    asyncio.run(scene())
-
-
-def test_client_that_leaves_ends_its_question(service: Service) -> None:
-    """The application as a server calls it: the body, then word that the connection was closed."""
-    sql = "SELECT count() FROM events AS a CROSS JOIN events AS b CROSS JOIN events AS c CROSS JOIN events AS d"
-    from twintrack.testing import wire_event
-
-    service.send([wire_event() for _ in range(400)])
-    service.settle()
-    store = service.services.store
-    seen = "SELECT count() FROM system.processes WHERE query LIKE '%CROSS JOIN%' AND query NOT LIKE '%processes%'"
-
-    async def scene() -> None:
-        said = [{"type": "http.request", "body": json.dumps({"sql": sql}).encode(), "more_body": False}]
-        left = asyncio.Event()
-
-        async def receive() -> Any:
-            if said:
-                return said.pop()
-            await left.wait()
-            return {"type": "http.disconnect"}
-
-        async def send(_: Any) -> None:
-            pass
-
-        headers = {
-            "authorization": f"Bearer {service.owner_key}",
-            "content-type": "application/json",
-            "host": "localhost",
-        }
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "POST",
-            "scheme": "http",
-            "path": "/api/analytics/sql",
-            "raw_path": b"/api/analytics/sql",
-            "query_string": b"",
-            "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
-            "server": ("localhost", 80),
-            "client": ("127.0.0.1", 1),
-        }
-        answering = asyncio.ensure_future(service.app(scope, receive, send))
-        await until(lambda: store.select(seen).rows[0][0] == 1)
-        left.set()
-        await until(lambda: store.select(seen).rows[0][0] == 0)
-        await asyncio.wait_for(answering, 10)
 
     asyncio.run(scene())

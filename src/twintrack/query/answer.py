@@ -20,6 +20,7 @@ from twintrack.query.period import Range
 from twintrack.query.question import Question, RangedQuestion
 from twintrack.query.scope import Scope, refused
 from twintrack.query.sealed import NOTHING, Sealed
+from twintrack.query.seen import Seen
 
 # What an answer says where it reads from before the time from which on raw is whole.
 _EXPIRED = {
@@ -49,7 +50,7 @@ class Answers:
         self._forms = forms
         self._complete_since, self._sealed = complete_since, sealed
         self._executor, self._clock, self._cohorts, self._kept = executor, clock, cohorts, kept
-        self._cache = Cache(kept)
+        self._cache, self._seen = Cache(kept), Seen(executor)
 
     async def ask(self, question: Question, principal: Principal) -> dict[str, Any]:
         """The answer, its definition in words, its SQL, when it was read and what it cost.
@@ -99,6 +100,7 @@ class Answers:
         started = time.perf_counter()
         # On a thread: a question may be long, and events come in on the loop's.
         plan = await asyncio.to_thread(question.plan, question.in_its_zone(scope))
+        await self._seen.check(question, scope, principal.key_id)
         # Who is of a cohort may change with events of any time, whatever the question itself reads.
         reads = None if '"cohort":' in question.model_dump_json() else plan.reads
         version = await self._executor.version(_months(reads)) if self._kept else ""

@@ -86,6 +86,13 @@ class Property(NamedTuple):
         return f"if(isFinite({read}), {read}, NULL)"
 
     @property
+    def whole(self) -> str:
+        """Nullable(Int256): a number without its fraction; whole ones exact, also where `number` takes several for one."""
+        if self.kept == "number":
+            return f"CAST({self.raw}, 'Nullable(Int256)')"
+        return f"ifNull(toInt256OrNull({self.text}), toInt256(greatest(least({self.number}, 1e75), -1e75)))"
+
+    @property
     def moment(self) -> str:
         """Nullable(DateTime64(3)): an instant, or a text that reads as one; without a zone it is UTC."""
         if self.kept == "time":

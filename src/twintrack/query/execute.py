@@ -17,7 +17,8 @@ from twintrack.errors import StoreError, StoreUnavailable, TwintrackError
 from twintrack.event import Tenancy
 from twintrack.metrics import Metrics
 from twintrack.permissions import Permission
-from twintrack.query.guard import locks, salts, scope
+from twintrack.query.download import Download, Room
+from twintrack.query.guard import explained, locks, salts, scope
 from twintrack.query.turns import Turns
 from twintrack.settings import Settings
 from twintrack.store.protocol import Store
@@ -28,9 +29,13 @@ _Answered = TypeVar("_Answered")
 _AT_ONCE = 2
 # How the engine calls what is streamed.
 STREAMED = {"csv": "CSV", "json": "JSONEachRow", "parquet": "Parquet"}
-_SLOWEST = 4  # times the longest run that reading an answer may take
+_LONGEST_DOWNLOAD_SECONDS = 3600.0
 _END_AGAIN_SECONDS = 0.2
 _WAITING_OF_ONE = 50
+_UNKNOWN = (
+    "{} subqueries in the place of a value or behind IN are not run here: the plan takes what they give as unknown, and no"
+    " key is used for it; explain them by themselves to see what they would read"
+)
 
 
 class Executor:
@@ -46,6 +51,9 @@ class Executor:
         self._threads = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="query")
         self._ends = ThreadPoolExecutor(max_workers=2, thread_name_prefix="query-end")
         self.most_rows, self.most_file_rows = settings.query_result_rows, settings.query_file_rows
+        self._room = Room(settings.data, settings.query_file_bytes, settings.disk_reserve_bytes)
+        self._filling: set[asyncio.Future[None]] = set()
+        self.longest_download_seconds = _LONGEST_DOWNLOAD_SECONDS
 
     def cancel(self) -> None:
         """From now on no question is asked; those that run end at once, with an error that says so."""
@@ -163,17 +171,34 @@ class Executor:
         *,
         hidden: Collection[Permission] = (),
         asker: str = "",
-        explained: bool = False,
     ) -> dict[str, Any]:
-        """`{"columns", "rows", "rows_read", "milliseconds", "sql"}`; explained: what the engine would read, line by line.
+        """`{"columns", "rows", "rows_read", "milliseconds", "sql"}`.
 
         Raises: RequestError for a refused statement, StoreError with the engine's words or the limit met.
         """
         judged = scope(sql, tenancy, hidden=hidden)
-        asked = f"EXPLAIN indexes = 1 {judged}" if explained else judged
+        with _salted(hidden) as salt:
+            return await self.run(judged, {**parameters, **salt}, asker, locks(tenancy))
+
+    async def explain(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any],
+        tenancy: Tenancy | None,
+        *,
+        hidden: Collection[Permission] = (),
+        asker: str = "",
+    ) -> dict[str, Any]:
+        """`{"plan", "sql", "notes"}`: what the engine would read, line by line. It reads no event for that.
+
+        Raises: as `sql`.
+        """
+        asked, unknown = explained(sql, tenancy, hidden=hidden)
         with _salted(hidden) as salt:
             answer = await self.run(asked, {**parameters, **salt}, asker, locks(tenancy))
-        return {**answer, "sql": judged}
+        notes = [_UNKNOWN.format(unknown)] if unknown else []
+        plan = [row[0] for row in answer["rows"]]
+        return {"plan": plan, "sql": scope(sql, tenancy, hidden=hidden), "notes": notes}
 
     async def run(
         self,
@@ -209,42 +234,84 @@ class Executor:
     ) -> AsyncIterator[bytes]:
         """The answer as csv, json (a line for each row) or parquet, in pieces as the engine has them.
 
-        What goes wrong after the first piece raises there: whoever passes pieces on must cut its own answer too.
+        The engine is held while it computes, not while they are taken: `query/download.py`. What goes wrong after the first
+        piece raises there: whoever passes pieces on must cut its own answer too.
         Raises: as `sql`, and StoreError where the pieces are taken too slowly.
         """
         judged = scope(sql, tenancy, hidden=hidden)
-        mark = f"question-{uuid4().hex}"
-        most = {"max_result_rows": self._settings.query_file_rows}
-        loop = asyncio.get_running_loop()
-        with _salted(hidden) as salt:
-            parameters = {**parameters, **salt}
-            async with self._turns.turn(asker):
-                bounds = {**self.bounds(), **most, **locks(tenancy), "log_comment": mark}
-                head = b""
-                if output_format == "csv":
-                    # The embedded engine would repeat the names in front of each block.
-                    empty = f"SELECT * FROM ({judged}) LIMIT 0"
-                    named = await loop.run_in_executor(self._threads, self._store.select, empty, parameters, bounds)
-                    head = _csv_line([name for name, _ in named.columns])
-                blocks = self._store.blocks(judged, STREAMED[output_format], parameters, bounds)
-                until = loop.time() + _SLOWEST * self._settings.query_seconds
-                ended = False
-                try:
-                    while (block := await loop.run_in_executor(self._threads, next, blocks, None)) is not None:
-                        yield head + block
-                        head = b""
-                        if loop.time() > until:
-                            raise StoreError("the answer was read too slowly", hint="ask for less, or read faster")
-                    if head:
-                        yield head
-                    ended = True
-                except StoreError as error:
-                    raise self._told(error, self.most_file_rows) from error
-                finally:
-                    if not ended:
-                        with contextlib.suppress(TwintrackError):
-                            await loop.run_in_executor(self._ends, self._store.end, mark)
+        download = Download(self._room)
+        work = self._fill(download, judged, parameters, output_format, tenancy, hidden, asker)
+        filling = asyncio.ensure_future(work)
+        self._filling.add(filling)
+        filling.add_done_callback(self._filling.discard)
+        late = asyncio.get_running_loop().call_later(self.longest_download_seconds, download.close)
+        try:
+            async for piece in download.pieces():
+                yield piece
+        finally:
+            late.cancel()
+            filling.cancel()
+            download.close()
+
+    async def _fill(
+        self,
+        download: Download,
+        judged: str,
+        parameters: Mapping[str, Any],
+        output_format: str,
+        tenancy: Tenancy | None,
+        hidden: Collection[Permission],
+        asker: str,
+    ) -> None:
+        """Puts the pieces in as the engine has them. Cancelled: ends the question in the engine, then the turn."""
+        mark, loop = f"question-{uuid4().hex}", asyncio.get_running_loop()
+        blocks: Iterator[bytes] = iter(())
+
+        def begin(salt: Mapping[str, Any]) -> bool:
+            nonlocal blocks
+            if self._ending:
+                raise StoreUnavailable("the service is stopping", hint="ask again when it is back")
+            most = {"max_result_rows": self._settings.query_file_rows, "log_comment": mark}
+            bounds, given = {**self.bounds(), **most, **locks(tenancy)}, {**parameters, **salt}
+            if output_format == "csv":
+                # The embedded engine would repeat the names in front of each block.
+                named = self._store.select(f"SELECT * FROM ({judged}) LIMIT 0", given, bounds)
+                names = _csv_line([name for name, _ in named.columns])
+            else:
+                names = b""
+            blocks = self._store.blocks(judged, STREAMED[output_format], given, bounds)
+            return one_more(names)
+
+        def one_more(head: bytes = b"") -> bool:
+            block = next(blocks, None)
+            if head or block:
+                download.put(head + (block or b""))
+            return block is not None
+
+        async def on_thread(work: Callable[..., bool], *given: Any) -> bool:
+            working = loop.run_in_executor(self._threads, work, *given)
+            try:
+                return await asyncio.shield(working)
+            except asyncio.CancelledError:
+                await self._end(mark, working)
+                raise
+
+        try:
+            with _salted(hidden) as salt:
+                async with self._turns.turn(asker):
+                    try:
+                        more = await on_thread(begin, salt)
+                        while more:
+                            download.came()
+                            more = await on_thread(one_more)
+                    finally:
+                        # Of what did not come to its end the engine hears when its answer is closed.
                         await loop.run_in_executor(self._threads, _close, blocks)
+            download.end()
+        except StoreError as error:
+            download.end(self._told(error, self.most_file_rows))
+        except TwintrackError as error:
+            download.end(error)
 
 
 @contextlib.contextmanager

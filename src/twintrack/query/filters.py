@@ -35,6 +35,7 @@ _PATTERN_BYTES = 1 << 18
 _MOST_VALUES = 1_000
 _MOST_CONDITIONS = 100
 _DEEPEST = 8
+_FLOATS_ALONE, _LARGEST = 1 << 53, 10**75
 
 Scalar = StrictBool | StrictInt | StrictFloat | Annotated[StrictStr, Field(max_length=2_000)]
 Operator = Literal[
@@ -214,23 +215,23 @@ def _compared(asked: Condition, of: Property, scope: Scope, p: Parameters) -> st
         # The bare column: the engine's order and indexes serve it.
         said = f"{of.raw} IN {p.texts([_as_text(v) for v in values])}" if values else "false"
         return f"NOT ({said})" if operator in ("!=", "not in") else said
-    side, given = _sides(kind, values, of, p, scope.zone)
+    sides = _sides(kind, values, of, p, scope.zone)
     if operator == "between":
-        return f"ifNull({side} >= {given[0]} AND {side} <= {given[1]}, false)"
+        (low, least), (high, most) = sides
+        return f"ifNull({low} >= {least} AND {high} <= {most}, false)"
     if operator in _ORDER:
-        return f"ifNull({side} {operator} {given[0]}, false)"
-    equal = f"ifNull({side} = {given[0]}, false)" if not several else _member(kind, side, values, given, p)
+        return f"ifNull({sides[0][0]} {operator} {sides[0][1]}, false)"
+    equal = _member(kind, sides, values, of, p) if several else f"ifNull({sides[0][0]} = {sides[0][1]}, false)"
     return f"NOT ({equal})" if operator in ("!=", "not in") else equal
 
 
-def _member(kind: str, side: str, values: list[Any], given: list[str], p: Parameters) -> str:
+def _member(kind: str, sides: list[tuple[str, str]], values: list[Any], of: Property, p: Parameters) -> str:
     if not values:
         return "false"
     if kind in ("text", "bool"):
-        return (
-            f"ifNull(has({p.texts([_as_text(v) for v in values])}, assumeNotNull({side})) AND isNotNull({side}), false)"
-        )
-    return "(" + " OR ".join(f"ifNull({side} = {one}, false)" for one in given) + ")"
+        given = p.texts([_as_text(v) for v in values])
+        return f"ifNull(has({given}, assumeNotNull({of.text})) AND isNotNull({of.text}), false)"
+    return "(" + " OR ".join(f"ifNull({side} = {one}, false)" for side, one in sides) + ")"
 
 
 def _kind(values: list[Any], of: Property) -> str:
@@ -243,16 +244,26 @@ def _kind(values: list[Any], of: Property) -> str:
     return "text"
 
 
-def _sides(kind: str, values: list[Any], of: Property, p: Parameters, zone: str) -> tuple[str, list[str]]:
+def _sides(kind: str, values: list[Any], of: Property, p: Parameters, zone: str) -> list[tuple[str, str]]:
+    """For each value what is compared: the property's side and the value's."""
     if kind == "number":
         if any(isinstance(v, bool | str) for v in values):
             raise refused("a number is compared with a number", "take the quotes away", "bad_filter")
-        return of.number, [p.number(float(v)) for v in values]
+        return [_number(v, of, p) for v in values]
     if kind == "time":
         if not all(isinstance(v, str) for v in values):
             raise refused("an instant is written as ISO 8601", "write 2026-01-31T09:00:00Z", "bad_filter")
-        return of.moment, [_moment(v, p, zone) for v in values]
-    return of.text, [p.text(_as_text(v)) for v in values]
+        return [(of.moment, _moment(v, p, zone)) for v in values]
+    return [(of.text, p.text(_as_text(v))) for v in values]
+
+
+def _number(value: int | float, of: Property, p: Parameters) -> tuple[str, str]:
+    """From 2**53 on several whole numbers are one float, and all floats are whole."""
+    if _FLOATS_ALONE <= abs(value) < _LARGEST:
+        return of.whole, p.large(int(value))
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        raise refused("a whole number has at most 75 digits", "compare it as a text: in quotes", "bad_filter")
+    return of.number, p.number(float(value))
 
 
 def _moment(text: str, p: Parameters, zone: str) -> str:

@@ -17,6 +17,7 @@ from sqlglot.errors import ErrorLevel, SqlglotError
 
 from twintrack.event import Tenancy
 from twintrack.permissions import Permission
+from twintrack.query.unrun import unrun
 from twintrack.query.vocabulary import NEVER, check_words, is_type, refused
 from twintrack.store.schema import DATABASE, HIDDEN, READABLE, READABLE_COLUMNS, REPLACING, SALT
 
@@ -62,6 +63,20 @@ def scope(sql: str, tenancy: Tenancy | None, *, hidden: Collection[Permission] =
 
     Raises: RequestError that says what is not allowed; it never quotes the statement.
     """
+    return _written(_judged(sql, tenancy, hidden))
+
+
+def explained(sql: str, tenancy: Tenancy | None, *, hidden: Collection[Permission] = ()) -> tuple[str, int]:
+    """What asks the engine how it would run the statement, and how many subqueries' values it does not know then.
+
+    Raises: as `scope`.
+    """
+    statement = _judged(sql, tenancy, hidden)
+    unknown = unrun(statement, _COLUMNS)
+    return f"EXPLAIN indexes = 1 {_written(statement)}", unknown
+
+
+def _judged(sql: str, tenancy: Tenancy | None, hidden: Collection[Permission]) -> exp.Query:
     statement = _parsed(sql)
     names = _names_of_ctes(statement)
     _check(statement, names)
@@ -76,7 +91,7 @@ def scope(sql: str, tenancy: Tenancy | None, *, hidden: Collection[Permission] =
             table.set("db", exp.to_identifier(DATABASE))
         else:
             _cut(table, tenancy, hidden)
-    return _written(statement)
+    return statement
 
 
 def locks(tenancy: Tenancy | None) -> dict[str, str]:

@@ -15,6 +15,7 @@ from twintrack.privacy.audited import Audited
 from twintrack.privacy.shape import shape
 from twintrack.query.execute import Executor
 from twintrack.query.guard import scope
+from twintrack.query.listening import while_listening
 from twintrack.query.routes import SqlRequest
 from twintrack.query.written import answered
 
@@ -39,16 +40,16 @@ def sql_routes(executor: Executor, saved: SavedQueries, admission: Admission, au
     @router.post(
         "/api/analytics/sql/explain", summary="How the engine would run one SELECT: parts and keys it would read"
     )
-    async def explain(body: SqlRequest, principal: asker) -> dict[str, Any]:
-        answer = await executor.sql(
-            body.sql,
-            body.parameters,
-            principal.tenancy,
-            hidden=hidden_from(principal.role),
-            asker=principal.key_id,
-            explained=True,
-        )
-        return {"plan": [row[0] for row in answer["rows"]], "sql": answer["sql"]}
+    async def explain(body: SqlRequest, request: Request, principal: asker) -> dict[str, Any]:
+        async with audited.read(request, principal, "sql.explain", {"sql": shape(body.sql)}):
+            work = executor.explain(
+                body.sql,
+                body.parameters,
+                principal.tenancy,
+                hidden=hidden_from(principal.role),
+                asker=principal.key_id,
+            )
+            return await while_listening(request, work)
 
     @router.get("/api/analytics/saved", summary="The project's saved queries")
     def listed(principal: asker) -> dict[str, Any]:
@@ -75,13 +76,14 @@ def sql_routes(executor: Executor, saved: SavedQueries, admission: Admission, au
         if one is None:
             raise RequestError("there is no saved query of that name", hint="GET /api/analytics/saved", status=404)
         async with audited.read(request, principal, "sql.saved", {"sql": shape(one.sql)}) as read:
-            answer = await executor.sql(
+            work = executor.sql(
                 one.sql,
                 body.parameters,
                 principal.tenancy,
                 hidden=hidden_from(principal.role),
                 asker=principal.key_id,
             )
+            answer = await while_listening(request, work)
             read.rows = len(answer["rows"])
         return await answered(answer)
 

@@ -73,6 +73,10 @@ class Parameters:
     def whole(self, value: int) -> str:
         return self._add(value, "Int64")
 
+    def large(self, value: int) -> str:
+        """Of a whole number of up to 75 digits."""
+        return self._add(value, "Int256")
+
     def day(self, value: str) -> str:
         """Of an ISO date."""
         return self._add(value, "Date32")
