@@ -75,7 +75,7 @@ def cohort_routes(
         definition = keeping.part(body.definition)
         with changing(request, principal, "cohort.put"):
             cohorts.put(principal.tenancy, body.name, definition)
-        return _shown(body.name, definition, scope(principal, cohorts.all(principal.tenancy)))
+        return _shown(body.name, definition, asking)
 
     @router.delete(PATH, status_code=204, summary="Forget a cohort")
     def remove(body: Named, request: Request, principal: keeper) -> Response:

@@ -92,7 +92,7 @@ def people(all_rows: Rows, asked: dict[str, Any], now: datetime) -> list[list[An
         times = [round(row["event_timestamp"].timestamp() * 1000) for row in rows]
         visits = len({row["session_id"] for row in rows if row["session_id"]})
         found.append([person, min(times), max(times), len(rows), visits, any(row["user_id"] for row in rows)])
-    return sorted(found, key=lambda p: (-p[2], [-b for b in p[0].encode()]))
+    return sorted(found, key=lambda p: (p[2], p[0].encode()), reverse=True)
 
 
 def values(all_rows: Rows, asked: dict[str, Any], now: datetime) -> list[list[Any]]:
