@@ -15,6 +15,7 @@ from tests.conftest import Service, running
 from tests.privacy.canary import plain
 from tests.test_balance import doctor
 from twintrack.clock import iso
+from twintrack.control.erasures import State
 from twintrack.load.rollup import compare, first_whole_month
 from twintrack.testing import ManualClock, uuid7, wire_event
 
@@ -361,6 +362,49 @@ def test_power_cut_after_expiry_brings_nothing_back_and_doubles_nothing(tmp_path
         assert balanced(service)["expired"] == 2
         again = service.send(sent)
         assert (again["accepted"], again["duplicate"], again["dropped"]) == (0, 2, 2)
+
+
+def test_erasure_and_expiry_before_an_unclean_boot_hold_and_count_each_event_once(tmp_path: Path) -> None:
+    """Some of a person's events expire, the others are erased meanwhile; then the machine goes down, twice."""
+    clock, data = ManualClock(NOON), tmp_path / "data"
+
+    def sent(user: str, age: float) -> dict[str, Any]:
+        return event(clock, age, user_id=user, anonymous_id=f"of-{user}", session_id=f"s-{user}")
+
+    with running(data, clock, boot="one") as service:
+        all_of_them = [sent(user, age) for user in ("ann", "bob") for age in (0, 0.1, 3, 3.5)]
+        service.send(all_of_them, key=service.server_key)
+        service.settle()
+        keep(service, 2)
+        clock.advance(1)
+        erased = service.services.eraser.request("demo", "ann", None)
+
+        def done() -> bool:
+            clock.advance(1)
+            return service.services.eraser.get(erased.id).state is State.DONE
+
+        until(done)
+        left(service, 2)
+        assert service.services.spool.ledger.chunks("loaded"), "files are still kept, and were amended"
+    with running(data, clock, boot="two") as service:
+        until(lambda: not service.services.spool.reconciling)
+        left(service, 2)
+        assert service.services.spool.stale_months() == []
+        # Nothing is out of grace: what the store lost now is put back from the files, and nothing else is.
+        service.services.store.command("ALTER TABLE analytics.events DELETE WHERE 1 SETTINGS mutations_sync = 2")
+    with running(data, clock, boot="three") as service:
+        left(service, 2)
+        assert service.rows("SELECT user_id, count(), uniqExact(event_id) FROM analytics.events GROUP BY 1") == [
+            ["bob", 2, 2]
+        ]
+        named = "SELECT DISTINCT user_id FROM analytics.{} WHERE user_id != ''"
+        for table in ("events_daily", "identities"):
+            assert service.rows(named.format(table)) == [["bob"]]
+        again = service.send(all_of_them, key=service.server_key)
+        assert (again["accepted"], again["duplicate"], again["dropped"]) == (0, 2, 6)
+        state = service.get("/api/analytics/pipeline").json()
+        assert state["balance"]["holds"], state
+        assert (state["stored"], state["expired"] + state["erased"]) == (2, 6), state
 
 
 def test_crash_between_count_and_deletion_ends_in_one_deletion_and_one_count(tmp_path: Path) -> None:

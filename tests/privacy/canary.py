@@ -19,7 +19,7 @@ from twintrack.testing import uuid7
 PERSON = "zqxperson@example.com"
 PLACES = (
     "active log", "frozen chunk", "grace chunk", "quarantine", "raw", "events_hourly", "events_daily", "identities",
-    "receipts", "control", "logs", "elsewhere",
+    "receipts", "control", "logs", "backup", "elsewhere",
 )  # fmt: skip
 KEY_PLACES = ("person keys", "key backup", "older one back")
 TABLES = {
@@ -29,6 +29,7 @@ TABLES = {
     "identities": "identities",
     "receipts": "receipts",
 }
+BACKUP = "backups"  # beside the data folder: what lies in it is a backup, or was restored from one
 STATES = {"frozen": "frozen chunk", "loaded": "grace chunk", "quarantined": "quarantine"}
 # So that a search over bytes finds what is there: nothing is compressed, and the cleaner comes by soon.
 PLAIN = "default_compression_codec = 'NONE', compress_primary_key = 0, compress_marks = 0"
@@ -116,6 +117,8 @@ def _chunk_states(data: Path) -> dict[str, str]:
 
 
 def _place(file: Path, data: Path, tables: dict[str, str], states: dict[str, str]) -> str:
+    if file.is_relative_to(data.parent / BACKUP):
+        return "backup"
     inside = str(file)
     for path, name in tables.items():
         if inside.startswith(path):

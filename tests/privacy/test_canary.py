@@ -1,7 +1,8 @@
 """A person is planted in every field by every way in, is found in every place, is erased, and is found nowhere.
 
-In between the service is killed and the machine comes up again. The test prints the table field x place. Sealed texts have
-one of their own: their bytes may lie anywhere, and what must be gone is what opens them.
+In between the service is killed and the machine comes up again; a backup from before is restored behind it. The test
+prints the table field x place. Logs are read too: they have a line for each batch, and never had a field of one.
+Sealed texts have a table of their own: their bytes may lie anywhere, and what must be gone is what opens them.
 """
 
 import base64
@@ -9,17 +10,20 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 
+from tests.backup.test_backup import back_up
 from tests.conftest import open_service
 from tests.e2e.conftest import Running, start
 from tests.faults.test_wire import until
-from tests.privacy.canary import FIELDS, KEY_PLACES, PERSON, Looked, look, marked, plain, table, unlock
+from tests.privacy.canary import BACKUP, FIELDS, KEY_PLACES, PERSON, Looked, look, marked, plain, table, unlock
 from tests.privacy.kit import erase, served
+from tests.test_commands import command
 from twintrack.auth import Role
 from twintrack.backup.person_keys import read_keys, write_keys
 from twintrack.clock import iso
@@ -43,6 +47,7 @@ EXPECTED = {
     "identities": {"anonymous", "person", "pseudonym"},
     "receipts": {"id"},
     "control": {"person", "pseudonym"},
+    "backup": EVERYWHERE | {"agent", "id", "person", "pseudonym"},
 }
 # What is sealed below; the rest of an event joins, counts or erases.
 SEALED = {"value", "meta", "nested", "message", "url", "path", "title", "referrer"}
@@ -117,11 +122,14 @@ def test_person_planted_everywhere_is_found_nowhere_after_the_erasure(tmp_path: 
     drained(running, owner)
     assert running.stop() == 0
 
-    request = plant_on_the_way(data, write, owner, ids, others)
+    backups = tmp_path / BACKUP
+    request = plant_on_the_way(data, write, owner, ids, others, backups / "made")
+    backed_up = len(others)
     before = look(data, tables, WAYS, form, ids)
     for place, fields in EXPECTED.items():
         missing = {field for field in fields if not before[field, place]}
         assert not missing, f"never found in {place}: {missing}"
+    assert b"] batch " in (tmp_path / "serve.log").read_bytes()
 
     running = start(data, TWINTRACK_BOOT="second")  # goes on by itself, and is killed in the middle
     path = f"/api/analytics/privacy/erasures/{request}"
@@ -134,11 +142,18 @@ def test_person_planted_everywhere_is_found_nowhere_after_the_erasure(tmp_path: 
         with httpx.Client(base_url=running.address, headers={"Authorization": f"Bearer {owner}"}) as client:
             until(lambda: client.get(path).json()["state"] == "done", 120)
             told = client.get(path).json()
+        running.command("backup", "--rights", "--to", str(tmp_path / "rights.json"))
+        words = ["restore", "--from", str(backups / "made"), "--rights", str(tmp_path / "rights.json")]
+        restored = command(backups / "restored", *words)
+        assert restored.returncode == 0, restored.stderr
+        shutil.rmtree(backups / "made")  # what was made before keeps what it had; what is made of it must not
         after = look(data, tables, WAYS, form, ids)
         print("\n" + table(before, after))
         left = {" in ".join(cell): sorted(ways) for cell, ways in after.found.items() if ways}
         assert left == {}, left
         removed = told["removed"]
+        rows = command(backups / "restored", "query", "SELECT count() AS n FROM events", "--format", "csv").stdout
+        assert rows.split()[-1] == str(backed_up), rows
         assert removed["store/events"] == len(WAYS) - 2, removed
         assert removed["spool/quarantined"] == removed["spool/log"] == removed["store/receipts"] == 1, removed
         assert stays_out(running, write, others)
@@ -197,8 +212,9 @@ def plant_before_the_rule(
         file.unlink()
 
 
-def plant_on_the_way(data: Path, write: str, owner: str, ids: dict[str, str], others: list[str]) -> str:
-    """One event stands in quarantine, one in a frozen chunk, one in the log, when the erasure is asked for."""
+def plant_on_the_way(data: Path, write: str, owner: str, ids: dict[str, str], others: list[str], backup: Path) -> str:
+    """One event stands in quarantine, one in a frozen chunk, one in the log, when a backup is made and the erasure
+    is asked for."""
     service = open_service(data, boot="first")
     service.write_key, service.owner_key = write, owner
     try:
@@ -210,6 +226,8 @@ def plant_on_the_way(data: Path, write: str, owner: str, ids: dict[str, str], ot
         service.send([remember(ids, "frozen", marked("frozen")), bystander(others)])
         assert service.services.spool.freeze()
         service.send([remember(ids, "logged", marked("logged")), bystander(others)])
+        backup.parent.mkdir()
+        back_up(service, backup)
         answer = service.request(
             "POST",
             "/api/analytics/privacy/erasures",
