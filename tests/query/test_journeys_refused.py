@@ -11,6 +11,7 @@ from twintrack.auth import Role
 from twintrack.errors import RequestError
 from twintrack.pii import pseudonym
 from twintrack.query.cohort import named
+from twintrack.query.compile.actors import Point
 from twintrack.query.compile.statement import Parameters
 from twintrack.query.kinds import KINDS
 from twintrack.query.scope import Scope
@@ -166,7 +167,7 @@ def test_what_a_person_wrote_is_never_part_of_the_statement() -> None:
     assert "DROP TABLE" not in KINDS["paths"].model_validate({"from": odd}).actors(
         Scope(SHOP, Role.OWNER, NOW, 0),
         Parameters(SHOP),
-        type("Point", (), {"step": 0, "group": [odd]})(),
+        Point(step=0, group=[odd]),
     )
 
 
