@@ -174,7 +174,7 @@ MUTANTS = [
     Mutant("people seen before", _EARLIER, "first_linked_at < ", "first_linked_at <= "),
     Mutant("people seen before", _EARLIER, 'return f"{linked} UNION ALL ', 'return f"'),
     Mutant("people seen before", _EARLIER, "{unlinked} UNION ALL ", ""),
-    Mutant("people seen before", _EARLIER, " UNION ALL {anonymous}", ""),
+    Mutant("people seen before", _EARLIER, " UNION ALL {unnamed}", ""),
     Mutant("cohorts", "cohort.py", "count() >= {definition.at_least}", "count() > {definition.at_least}"),
     Mutant("cohorts", "cohort.py", "argMax(holds, place)", "argMin(holds, place)"),
     Mutant("cohorts", "cohort.py", "definition.range, definition.zone", 'definition.range, "UTC"'),

@@ -12,10 +12,10 @@ NOBODY = "''"
 
 def links(p: Parameters) -> str:
     """A SELECT of (anonymous_id, linked): the user each anonymous id was first linked to."""
+    # Of a link that stands in several rows, not merged yet, the earliest one counts here by itself.
     return (
-        "SELECT anonymous_id, argMin(user_id, (first_linked_at, user_id)) AS linked FROM"
-        " (SELECT anonymous_id, user_id, min(first_linked_at) AS first_linked_at"
-        f" FROM {table('identities')} WHERE {p.tenancy} GROUP BY anonymous_id, user_id) GROUP BY anonymous_id"
+        "SELECT anonymous_id, argMin(user_id, (first_linked_at, user_id)) AS linked"
+        f" FROM {table('identities')} WHERE {p.tenancy} GROUP BY anonymous_id"
     )
 
 
@@ -29,10 +29,15 @@ def events(p: Parameters, columns: list[str], where: list[str], *, person: bool 
         return f"SELECT {', '.join(columns)} FROM {table('events')} WHERE {kept}"
     # Rows that name their user are read past the join: it costs several times what the rest of a row does.
     known = f"SELECT {', '.join(['user_id AS person', *columns])} FROM {table('events')} WHERE user_id != '' AND {kept}"
+    return f"{known} UNION ALL {anonymous(p, columns, where)}"
+
+
+def anonymous(p: Parameters, columns: list[str], where: list[str]) -> str:
+    """As `events`, of those that name no user: their person is known from links alone."""
+    kept = " AND ".join([p.tenancy, *(w for w in where if w != "true")])
     # Not `= ''`: that becomes `empty`, which the index of users does not serve.
     of = "if(linked != '', linked, anonymous_id) AS person"
-    unknown = (
+    return (
         f"SELECT {', '.join([of, *columns])} FROM {table('events')}"
         f" LEFT ANY JOIN ({links(p)}) AS links USING (anonymous_id) WHERE user_id IN ('') AND {kept}"
     )
-    return f"{known} UNION ALL {unknown}"

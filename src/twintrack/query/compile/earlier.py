@@ -10,7 +10,7 @@ from twintrack.query.filters import Filter, condition
 from twintrack.query.period import Period
 from twintrack.query.question import EventSelection
 from twintrack.query.scope import Scope
-from twintrack.query.source import NOBODY, events
+from twintrack.query.source import NOBODY, anonymous, events
 
 
 def earlier(of: EventSelection, only: Filter | None, scope: Scope, p: Parameters, span: Period) -> str:
@@ -23,15 +23,15 @@ def earlier(of: EventSelection, only: Filter | None, scope: Scope, p: Parameters
         where = [ahead, condition(only, scope, p), condition(of.filter, scope, p)]
         if of.names:
             where.insert(0, f"event_name IN {p.texts(of.names)}")
-        return f"SELECT DISTINCT person FROM ({events(p, [], where)})"
+        return events(p, [], where)
     linked = (
         f"SELECT DISTINCT user_id AS person FROM {table('identities')}"
         f" WHERE {p.tenancy} AND first_linked_at < {p.moment(span.start)}"
     )
-    # Not `= ''`: that becomes `empty`, which the indexes of ids do not serve.
+    # Not `= ''`: that becomes `empty`, which the index of anonymous ids does not serve.
     unlinked = (
         f"SELECT DISTINCT user_id AS person FROM {table('events')}"
         f" WHERE {p.tenancy} AND {ahead} AND user_id != '' AND anonymous_id IN ({NOBODY})"
     )
-    anonymous = f"SELECT DISTINCT person FROM ({events(p, [], [ahead, f'user_id IN ({NOBODY})'])})"
-    return f"{linked} UNION ALL {unlinked} UNION ALL {anonymous}"
+    unnamed = f"SELECT DISTINCT person FROM ({anonymous(p, [], [ahead])})"
+    return f"{linked} UNION ALL {unlinked} UNION ALL {unnamed}"
