@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page
 
-from tests.e2e.conftest import CHROMIUM_FLAGS, chromium_path
+from tests.e2e.conftest import CHROMIUM_FLAGS, Running, chromium_path
 from tests.sdk.script import Script
 from tests.sdk.seeds import Bench
 
@@ -192,6 +193,34 @@ def test_blocked_endpoint_is_reported_and_asked_ever_more_rarely(script: Script)
     page.wait_for_function("analytics.stats().blocked", timeout=40_000)
     assert len(asked) <= 4
     assert stats(page)["queued"] == len(script.tracked)
+    page.close()
+    page = script.open()
+    assert stored_once(script, page)
+
+
+def test_place_that_the_site_does_not_pass_on_loses_nothing_and_is_told(script: Script, running: Running) -> None:
+    running.command("rollout", "set", "--endpoint", "/t/e")
+    try:
+        page = script.open()
+        answers: list[tuple[str, int]] = []
+        page.on("response", lambda answer: answers.append((urlsplit(answer.url).path, answer.status)))
+        script.track(page)
+        assert stored_once(script, page)
+        assert ("/t/e", 404) in answers
+        assert until(page, lambda: stats(page)["queued"] == 0)
+        assert (stats(page)["blocked"], stats(page)["refused"]) == (True, 0)
+    finally:
+        running.command("rollout", "set", "--endpoint", "")
+
+
+def test_firewall_in_front_of_the_service_loses_nothing(script: Script) -> None:
+    page = script.open()
+    page.route(
+        "**/api/analytics/events", lambda route: route.fulfill(status=403, body="<html>prove that you are human")
+    )
+    with page.expect_response("**/api/analytics/events"):
+        script.track(page, tail=0)
+    page.unroute("**/api/analytics/events")
     page.close()
     page = script.open()
     assert stored_once(script, page)

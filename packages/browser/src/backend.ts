@@ -13,11 +13,11 @@ import { guard } from "./guard";
 import { watchPage } from "./lifecycle";
 import type { BackendConfiguration, BackendStats } from "./options";
 import { createOutbox, follow, waits, type Counts, type Fate, type Row, type Tracked } from "./outbox";
-import { byteLength, MOST_EVENTS, nextBatch, weigh } from "./queue";
+import { MOST_EVENTS, nextBatch, weigh } from "./queue";
 import { backoff, judge, MOST_ASKED_MS, MOST_MS, retryAfter } from "./retry";
 import { exclusion } from "./rollout";
 import { createSlot } from "./slot";
-import { createTransport, KEEPALIVE_BYTES, type Answer } from "./transport";
+import { createTransport, KEEPALIVE_BYTES } from "./transport";
 import { claimLease, takeTurn } from "./turn";
 
 export type { Clockwork } from "./environment";
@@ -116,6 +116,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   let astray: string | undefined;
   /** Who tracked last. */
   let user: string | undefined;
+  let leavingBytes = 0;
   /** On the page's steady clock. */
   let notBefore = 0;
   /** What all tabs know of the service, as it was when this page last looked. */
@@ -124,7 +125,6 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   let asked = false;
   /** Since when there is a receipt, or may be something of other pages on disk. */
   let newsSince = Infinity;
-  let leavingBytes = 0;
 
   const slot = createSlot(page, name);
   const shared = createSlot(page, name + " wait");
@@ -192,6 +192,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
   };
 
   const spread = (): void => {
+    if (!on) return;
     const span = notBefore - ticks();
     shared(`${failures} ${now() + span} ${span} ${+asked}`);
     // As it lies there now: where nothing can be written an older one stays, and is no news.
@@ -207,9 +208,11 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     return on && (ticks() >= notBefore || (!!last && !outbox.onDisk()));
   };
 
-  /** All is well, but for a silence that the service asked for. */
+  /** All is well, but for a silence that the service asked for. The others shall not wait for what is over. */
   const relax = (): void => {
-    if (!asked || ticks() >= notBefore) failures = notBefore = 0;
+    if (!failures || (asked && ticks() < notBefore)) return;
+    failures = notBefore = 0;
+    spread();
   };
 
   const wait = (named?: number): void => {
@@ -217,15 +220,17 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     notBefore = ticks() + (named || (failures < maxRetries ? backoff(failures, random()) : MOST_MS * (0.5 + random() / 2)));
     asked = !!named;
     failures += 1;
+    spread();
   };
 
-  const sayEach = (stage: "sent" | "retry", rows: readonly Row[], detail?: unknown): void => {
-    for (const { id } of rows) say(stage, id, detail);
-  };
-
-  /** Whether the next batch may follow at once, once written down what the answer says. */
-  const finish = async (rows: Row[], reports: Receipt[], { place, status, body, retryAfter: named }: Answer): Promise<boolean> => {
-    const before = failures;
+  /** Whether the next batch may follow at once, once written down what the answer says. `last`: the page goes. */
+  const send = async (rows: Row[], reports: Receipt[], last: boolean): Promise<boolean> => {
+    const place = there();
+    for (const row of rows) {
+      row.leaving = last;
+      say("sent", row.id, last && "leaving");
+    }
+    const { status, body, retryAfter: named } = await post(place, envelope(rows, reports), last, last || failures > 0);
     const more = spend(() => {
       // Nobody may be asked, and nothing kept, once consent is withdrawn.
       const verdict = judge(status, body as string, rows.length, (config) => on && configs.heard(config));
@@ -235,22 +240,26 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
         receipts.unshift(...reports);
         newsSince = ticks();
       }
-      const left = rows.filter(({ fate }) => waits(fate));
-      sayEach("retry", left, status);
+      let left = 0;
+      for (const row of rows) {
+        row.leaving = false;
+        if (!waits(row.fate)) continue;
+        left += 1;
+        say("retry", row.id, status);
+      }
       foreign = verdict === "foreign" && page?.navigator.onLine !== false;
       if (foreign) astray = place === endpoint ? undefined : place;
       if (verdict === "halve") halved = rows.length / 2;
-      else if (foreign && astray) return true;
-      else if (!settled || left.length) {
-        wait(retryAfter(named, now()));
-        return false;
-      } else {
+      else if (!foreign || !astray) {
+        if (!settled || left) {
+          wait(retryAfter(named, now()));
+          return false;
+        }
         halved *= 2;
         relax();
       }
       return true;
     });
-    if (on && before + failures) spread();
     await outbox.settle();
     return more;
   };
@@ -261,9 +270,7 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     if (first && (first.user === user || !tokens.has(first.user))) await ask(first.user);
     const rows = nextBatch(ready(), most(), batchBytes());
     const reports = receipts.splice(0, MOST_RECEIPTS);
-    if (!on || !(rows.length || reports.length)) return false;
-    sayEach("sent", rows);
-    return finish(rows, reports, await post(there(), envelope(rows, reports), false, failures > 0));
+    return on && !!(rows.length || reports.length) && send(rows, reports, false);
   };
 
   const round = async (leasing: boolean): Promise<void> => {
@@ -314,16 +321,12 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
       const rows = nextBatch(waiting, broken() ? 1 : MOST_EVENTS, left);
       const reports = receipts.splice(0, (left - weigh(waiting)) / RECEIPT_BYTES);
       if (!rows.length && !reports.length) return;
-      const body = envelope(rows, reports);
-      const size = byteLength(body);
+      const size = weigh(rows) + reports.length * RECEIPT_BYTES;
       leavingBytes += size;
-      for (const row of rows) row.leaving = true;
-      sayEach("sent", rows, "leaving");
-      void post(there(), body, true, true).then((answer) => {
+      void send(rows, reports, true).then(() => {
         leavingBytes -= size;
-        for (const row of rows) row.leaving = false;
-        return finish(rows, reports, answer);
-      }).then(arm);
+        arm();
+      });
     } while (!broken());
   };
 
@@ -345,8 +348,6 @@ export function createBackendClient(configuration: BackendConfiguration, clockwo
     if (!on) return;
     hear();
     relax();
-    // The others shall not wait for what is over.
-    spread();
     arm();
   };
 

@@ -1,4 +1,4 @@
-/** `@twintrack/browser`: import anywhere, also on a server, where it does nothing. */
+/** `@twintrack/browser`: import anywhere, also on a server, where all of it does nothing. */
 import { createBackendClient, type BackendClient } from "./backend";
 import { createClient, type Analytics, type Configuration } from "./client";
 import { surroundings } from "./environment";

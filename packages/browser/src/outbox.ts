@@ -128,7 +128,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     row.fate = fate;
     const name = (COUNTED[fate] ?? fate) as keyof Counts;
     if (name in counts) counts[name] += 1;
-    say(waits(fate) ? "stored" : fate === "held" || fate === "discarded" ? fate : "settled", row.id, fate);
+    say(waits(fate) ? "stored" : "settled", row.id, fate);
     row.told?.forEach((told) => told(fate));
   };
 

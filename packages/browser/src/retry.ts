@@ -13,7 +13,7 @@ export const backoff = (failures: number, random: number): number => random * Ma
 
 /** `Retry-After` as milliseconds, from seconds or an HTTP date; undefined where it says neither, or a time that is over. */
 export function retryAfter(header: string | null | undefined, now: number): number | undefined {
-  const wait = header ? Number(header) * 1000 || Date.parse(header) - now : 0;
+  const wait = Number(header) * 1000 || Date.parse(header as string) - now;
   return wait > 0 ? Math.min(MOST_ASKED_MS, wait) : undefined;
 }
 

@@ -18,8 +18,6 @@ const PACK_CHARACTERS = 1_024;
 
 /** `status` 0: no answer came. One that none came to in time is 504, as a proxy would say. */
 export interface Answer {
-  /** Where it was asked for. */
-  place: string;
   status: number;
   body?: string;
   retryAfter?: string | null;
@@ -28,7 +26,7 @@ export interface Answer {
 export interface Transport {
   /** Of one identity. */
   envelope(rows: readonly { text: string; user?: string | undefined }[], receipts: readonly Receipt[]): string;
-  /** Never rejects. `plain`: not packed, as what a page sends that goes. */
+  /** Never rejects. `plain`: not packed, as the last words of a page must be. */
   post(place: string, body: string, keepalive: boolean, plain: boolean): Promise<Answer>;
   /** Asks for a user's token, and keeps it in memory for the last request of a page. Where none comes the earlier one stays: who has signed out did all this before. */
   ask(user: string | undefined): Promise<void>;
@@ -63,8 +61,8 @@ export function createTransport({ writeKey, getToken, health, spend }: Service, 
       }),
     async post(place, body, keepalive, plain) {
       const halt = new AbortController();
-      const packer = plain || keepalive || body.length < PACK_CHARACTERS ? undefined : pack;
-      const found: Answer = { place, status: 0 };
+      const packer = plain || body.length < PACK_CHARACTERS ? undefined : pack;
+      const found: Answer = { status: 0 };
       const send = async (): Promise<void> => {
         const packed = packer ? await packer(body) : body;
         const answer = await spend(() =>
@@ -99,7 +97,7 @@ export function createTransport({ writeKey, getToken, health, spend }: Service, 
       try {
         const given = getToken?.();
         // A page that has it at hand has it also when it goes.
-        token = given && typeof given !== "string" ? await within(clockwork, Promise.resolve(given), MOST_TOKEN_MS, () => undefined) : given;
+        token = typeof given === "object" ? await within(clockwork, Promise.resolve(given), MOST_TOKEN_MS, () => undefined) : given;
       } catch {
         // Without a token the events count as claimed by the same person; holding them back could lose them.
       }
