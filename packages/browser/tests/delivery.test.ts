@@ -437,7 +437,7 @@ describe("a page that goes", () => {
     }
     expect(new Set(stage.ids()).size).toBe(7);
     expect([analytics.stats().queued, next.stats().queued]).toEqual([0, 0]);
-  });
+  }, 20_000);
 
   it("does not forget such a silence when another of its requests was taken", async () => {
     const stage = createStage();
