@@ -106,7 +106,7 @@ describe("a wait in storage", () => {
     for (let n = 0; n < 62 && !stage.sent.length; n++) await stage.pass(60_000);
     expect(stage.ids()).toEqual([id]);
     expect(analytics.stats()).toMatchObject({ sent: 1, queued: 0 });
-  });
+  }, 20_000);
 
   it("that cannot be written anew is no news", async () => {
     const stage = createStage();

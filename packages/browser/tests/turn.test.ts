@@ -62,7 +62,10 @@ describe("the lease", () => {
       for (let n = 0; n < 20; n++) await rest();
     };
     const open = async (stage: typeof one): Promise<void> => {
-      stage.open({ batchSize: 1 }).trackEvent({ name: "a" });
+      const analytics = stage.open({ batchSize: 1 });
+      await stage.pass(1);
+      await turns();
+      analytics.trackEvent({ name: "a" });
       await stage.pass(30);
       await turns();
     };
