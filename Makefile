@@ -58,6 +58,7 @@ test-python: setup build
 bench: setup
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.index
+	@$(MAKE) --no-print-directory bench-sdk
 
 # Delivery of the browser SDK under faults, a hundred seeds of each; then its peers' and its cost beside OpenPanel's.
 # In parts, say: make bench-sdk BENCH_SDK="--first 1 --seeds 25 --append lines.jsonl"

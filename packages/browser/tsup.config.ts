@@ -2,9 +2,9 @@ import { defineConfig, type Options } from "tsup";
 
 /** Properties that no page, service, vendor, browser or disk ever sees: they need no names. */
 const inner = [
-  ..."after cancel ticks pack clockwork spend envelope refreshToken health resize leave".split(" "),
+  ..."after cancel ticks pack clockwork spend envelope tokens health resize leave".split(" "),
   ..."leaving fate told since part rows who weight merge settle end onDisk composed sliced unsafe say waiting".split(" "),
-  ..."retryAfter kept slices standing heard recall ask answer forget stamp hand there current of persist begin empty post".split(" "),
+  ..."retryAfter kept slices lease heard recall ask answer forget stamp hand current of persist begin empty post".split(" "),
   ..."resets prepare whole counts found save place user track read anonymous session started seen count".split(" "),
 ];
 

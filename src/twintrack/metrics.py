@@ -198,8 +198,9 @@ class Metrics:
         )
         self.sdk_blocked_pages = self._counter(
             "twintrack_sdk_blocked_pages",
-            "Loads of pages whose SDK found its endpoint blocked, heard of once something came through.",
-            "rising: a content blocker knows the endpoint; give it a neutral path with `twintrack rollout set --endpoint`",
+            "Loads of pages whose SDK got no answer of ours at its endpoint, heard of once something came through.",
+            "rising: a content blocker knows the endpoint, or what stands before us does not pass it on; see "
+            "docs/operations/rollout.md, sizes and places",
         )
         self.sdk_main_thread_seconds = self._histogram(
             "twintrack_sdk_main_thread_seconds",

@@ -87,6 +87,13 @@ def change(
             code="bad_rollout",
         )
     _change(project, environment, changes, data, config)
+    if endpoint:
+        err.print(
+            f"What answers at {endpoint} must pass POSTs on to /api/analytics/events here; until it does, pages stay at "
+            "the endpoint of their own code. See docs/operations/rollout.md.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 @rollout_app.command("kill")

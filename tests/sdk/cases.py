@@ -17,20 +17,20 @@ def _close(script: Script) -> str:
     page = script.open()
     script.track(page)
     script.strike()
+    waiting = script.waiting(page)
     page.close()
-    proof = "tab closed" if page.is_closed() else ""
     script.open()
-    return proof
+    return f"tab closed with {waiting} events that no answer had ended" if waiting else ""
 
 
 def _navigate(script: Script) -> str:
     page = script.open()
     script.track(page)
     script.strike()
+    waiting = script.waiting(page)
     page.goto("about:blank")
-    proof = "left for about:blank" if page.url == "about:blank" else ""
     script.open()
-    return proof
+    return f"left with {waiting} events that no answer had ended" if waiting else ""
 
 
 def _crash(script: Script) -> str:

@@ -175,6 +175,10 @@ class Script:
         while not self.eligible() <= self.bench.proxy.answered() and time.monotonic() < deadline:
             page.wait_for_timeout(50)
 
+    def waiting(self, page: Page) -> int:
+        """How many events of a page no answer has ended by now: without one, leaving it proves nothing."""
+        return sum(event["page"] is page for event in self.tracked if event["id"] not in self.bench.proxy.answered())
+
     def crash(self, page: Page) -> bool:
         """Whether the renderer died at once, without the events of a page that leaves."""
         gone: list[bool] = []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.e2e.conftest import CHROMIUM_FLAGS, chromium_path
+from tests.e2e.conftest import CHROMIUM_FLAGS, Running, chromium_path
 from tests.sdk.script import Script
 from tests.sdk.seeds import Bench
 
@@ -224,6 +224,36 @@ def test_blocked_endpoint_is_reported_and_asked_ever_more_rarely(script: Script)
     page.wait_for_function("analytics.stats().blocked", timeout=40_000)
     assert len(asked) <= 4
     assert stats(page)["queued"] == len(script.tracked)
+    page.close()
+    page = script.open()
+    assert stored_once(script, page)
+
+
+def test_place_that_the_site_does_not_pass_on_loses_nothing_and_is_told(script: Script, running: Running) -> None:
+    running.command("rollout", "set", "--endpoint", "/t/e")
+    told = f"{script.bench.proxy.address}/api/analytics/config?write_key={script.bench.write_key}"
+    try:
+        # A server knows of a change within a second.
+        blank = script.context.new_page()
+        assert until(blank, lambda: "/t/e" in blank.request.get(told).text())
+        page = script.open()
+        # Once the page knows, batches go there first.
+        assert until(page, lambda: [script.track(page, 2, tail=0), stats(page)["blocked"]][1])
+        assert stored_once(script, page)
+        assert until(page, lambda: stats(page)["queued"] == 0)
+        assert (stats(page)["blocked"], stats(page)["refused"]) == (True, 0)
+    finally:
+        running.command("rollout", "set", "--endpoint", "")
+
+
+def test_firewall_in_front_of_the_service_loses_nothing(script: Script) -> None:
+    page = script.open()
+    page.route(
+        "**/api/analytics/events", lambda route: route.fulfill(status=403, body="<html>prove that you are human")
+    )
+    with page.expect_response("**/api/analytics/events"):
+        script.track(page, tail=0)
+    page.unroute("**/api/analytics/events")
     page.close()
     page = script.open()
     assert stored_once(script, page)

@@ -3,11 +3,11 @@ import { createBackendClient } from "./backend";
 import { createConsents, type Choice, type Target } from "./consent";
 import { lookAround, type Place } from "./context";
 import type { Environment, Page } from "./environment";
-import { eventName, masked, snapshot, uuid7, type Destination, type Metadata, type Source, type WireEvent } from "./event";
+import { eventName, masked, snapshot, uuid7, type Consent, type Destination, type Metadata, type Source, type WireEvent } from "./event";
 import { guard } from "./guard";
 import { createIdentity, STORAGE_KEY, type Ids } from "./identity";
 import type { BackendConfiguration, BackendStats } from "./options";
-import { follow, type Fate, type Tracked } from "./outbox";
+import { follow, type Fate, type Row, type Tracked } from "./outbox";
 import { excess } from "./queue";
 import { createSlot } from "./slot";
 import { createVendors, type Words } from "./vendors";
@@ -57,8 +57,8 @@ export interface Analytics {
   trackMessage(message: MessageInput): Tracked;
   /** Sent as `page_view`, with the name as its value. */
   page(name?: string, metadata?: Metadata): Tracked;
-  /** From now on events carry this user; the event `identify` links the user to the anonymous id. */
-  identify(userId: string, metadata?: Metadata): Tracked;
+  /** From now on events carry this user; the event `identify` links the user to the anonymous id. Without a user, as `identify(traits)`, it tells traits of whoever it is. */
+  identify(userId: string | Metadata, metadata?: Metadata): Tracked;
   /** Signing out: no user, a new anonymous id and a new session. */
   reset(): void;
   /** What other code told a vendor: for our own service alone. */
@@ -84,7 +84,7 @@ interface Person {
 
 /** A call as it was when it was made, for those in `to` that it has not gone to; the event is made of it later. */
 interface Entry {
-  id: string;
+  row: Row;
   at: number;
   call: Call;
   person: Person;
@@ -123,7 +123,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
     leave: () => settle(true),
     resize: around.resize,
     composed: settle,
-    gate: (name) => destinations.map((destination) => guard(() => destination.gate?.(name))).find((said) => typeof said === "boolean"),
+    gate: (name) => destinations.map((destination) => guard(() => (may(destination.vendor) ? destination.gate?.(name) : undefined))).find((said) => typeof said === "boolean"),
   });
   const { counts, say } = backend;
   const vendors = createVendors(destinations, of, now, !!(messageContentToVendors && mask), (receipt) => {
@@ -137,7 +137,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
   let stopped = !page;
 
   /** The event, as the page wants it sent; undefined where it wants that not. */
-  const compose = ({ id, at, call: [parts, metadata, value, , message, source = "sdk"], person: { user }, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
+  const compose = ({ row: { id }, at, call: [parts, metadata, value, , message, source = "sdk"], person: { user }, place }: Entry, ids: Ids | undefined): WireEvent | undefined => {
     // What is undefined is not written.
     const event = {
       event_id: id,
@@ -160,10 +160,11 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
 
   /** Takes an entry to those that may have it now, when its slice ends. What nobody has answered for waits. */
   const make = (entry: Entry): WireEvent | Fate => {
-    const { id, call: [parts, , , words = parts, message, source], to } = entry;
+    const { call: [parts, , , words = parts, message, source], to } = entry;
     const own = to[0] === "backend" && of("backend");
     const ready = to.filter((target) => of(target) !== "pending");
-    if (ready.length < to.length) hold({ ...entry, to: to.filter((target) => !ready.includes(target)) });
+    // Of what waits for vendors alone nobody awaits the end.
+    if (ready.length < to.length) hold({ ...entry, row: own === "pending" ? entry.row : ({ id: entry.row.id } as Row), to: to.filter((target) => !ready.includes(target)) });
     if (ready.some(may)) {
       // The text of a message as a copy of it would stand in the metadata, also where `beforeSend` took it out of its place.
       const text = message?.content;
@@ -179,36 +180,36 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
     // Not every value that a page hands us can be written: one that cannot counts as a small one.
     entry.weight ??= guard(() => JSON.stringify(entry).length, 999);
     held.push(entry);
-    for (const { to } of held.splice(0, excess(held as Required<Entry>[]))) {
-      if (to[0] !== "backend") continue;
-      counts.held -= 1;
-      counts.dropped += 1;
-    }
+    for (const { row } of held.splice(0, excess(held as Required<Entry>[]))) if (row.fate) backend.track(row, () => "no room", true);
   };
 
   /** What waited for an answer goes before what came since. */
   const release = (): void => {
-    for (const entry of held.splice(0).reverse()) {
-      if (entry.to[0] === "backend") counts.held -= 1;
-      backend.track(entry.id, () => make(entry), true);
-    }
+    for (const entry of held.splice(0).reverse()) backend.track(entry.row, () => make(entry), true);
   };
 
   const track = (call: Call): Tracked => {
     const at = now();
     const id = given?.() || draw(at);
-    const entry: Entry = { id, at, call, person, place: around.place(), resets, to: call[5] ? ["backend"] : targets };
+    const row = { id } as Row;
+    const entry: Entry = { row, at, call, person, place: around.place(), resets, to: call[5] ? ["backend"] : targets };
     call[1] = snapshot(call[1]);
     counts.tracked += 1;
     if (debug) say("tracked", id, eventName(...call[0]));
-    return backend.track(id, () => make(entry));
+    return backend.track(row, () => make(entry));
   };
 
-  const begin = (): void => {
+  /** `before`: what held until now for our own service. One that is not asked leaves nothing behind, of earlier visits neither. */
+  const begin = (before: Consent): void => {
     if (may("backend")) backend.start();
+    else if (of("backend") !== before) {
+      identity.forget();
+      // Its slice ends with this.
+      backend.discard();
+    }
     vendors.start();
   };
-  if (page) begin();
+  if (page) begin("pending");
 
   const off = follow({ id: "", fate: "off" });
   /** A call from the page: whatever it hands us, it gets an id or nothing, never an exception. */
@@ -232,7 +233,9 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
       call(() => {
         // Whoever signed out elsewhere is not this one.
         settle();
-        person = { user: String(userId) };
+        // Nobody is called "undefined".
+        if (typeof userId === "object") metadata = userId ?? metadata;
+        else if (userId) person = { user: String(userId) };
         return [["identify"], metadata, undefined, ["identity", "identify"]];
       }),
     observe: ({ name, value, metadata, source }) => call(() => [[name], metadata, value, undefined, undefined, source]),
@@ -248,12 +251,7 @@ function start(configuration: Configuration, { clockwork, window: outside, fill,
         const before = of("backend");
         if (stopped || !consents.answer(choice, now())) return;
         release();
-        if (of("backend") !== before && !may("backend")) {
-          identity.forget();
-          // Its slice ends with this.
-          backend.discard();
-        }
-        begin();
+        begin(before);
       }),
     flush() {
       backend.persist();

@@ -15,7 +15,7 @@ export interface Surroundings {
   place(): Place | undefined;
   /** With what may be some milliseconds younger. */
   whole(place: Place | undefined): Context | undefined;
-  /** The window has another size. */
+  /** The window has another size, or the page another address. */
   resize(): void;
 }
 
@@ -27,7 +27,6 @@ export function lookAround(page: Page): Surroundings {
   let viewport: Context["viewport"] | undefined;
   /** A page that says when its address changes need not be asked in each call: that costs half of a call. */
   const navigation = (page as { navigation?: EventTarget } | undefined)?.navigation;
-  navigation?.addEventListener("currententrychange", () => (href = undefined));
   return {
     place: () =>
       guard(() => {
@@ -43,6 +42,6 @@ export function lookAround(page: Page): Surroundings {
         if (place && (place === here || !place.title)) place.title = cut(document.title);
         return place && { page: place, viewport: (viewport ??= { width: page.innerWidth, height: page.innerHeight }), referrer: cut(document.referrer), locale: page.navigator.language };
       }),
-    resize: () => void (viewport = undefined),
+    resize: () => void (viewport = href = undefined),
   };
 }

@@ -25,9 +25,10 @@ const FATES: Record<string, string> = {
   duplicate: "your service had it already",
   rejected: "your service found it unfit; it goes no further",
   dropped: "your service left it out on purpose (sampling, share, consent or kill switch)",
-  refused: "your service will never take it; look at key and endpoint",
+  refused: "it is too large for your service, or not readable there",
   elsewhere: "another tab brought it to its end",
   "no room": "dropped: newer events needed the room",
+  held: "held: nobody has answered for consent yet, so nothing is written or sent",
   discarded: "discarded: consent is denied, or `beforeSend` did not want it",
   disk: "safe on this browser's disk",
   memory: "in memory: the browser's storage is blocked or full, so a crash would lose it",
@@ -36,8 +37,6 @@ const FATES: Record<string, string> = {
 function words(stage: Stage, detail: unknown): string {
   const told = typeof detail === "string" || typeof detail === "number" ? String(detail) : "";
   if (stage === "tracked") return "tracked";
-  if (stage === "held") return "held: nobody has answered for consent yet, so nothing is written or sent";
-  if (stage === "discarded") return FATES["discarded"] as string;
   if (stage === "excluded") return `left out here on purpose${told && `: ${told}`}`;
   if (stage === "sent") return "on its way to your service";
   if (stage === "retry") return `not taken yet${told && ` (${told})`}; it will be sent again`;

@@ -17,34 +17,27 @@ export interface Slice {
   text: string;
 }
 
-/** What all tabs of a site must know about the sending, beside the events. */
-export interface Standing {
+/** Who may send, where the browser has no Web Locks. */
+export interface Lease {
   id: "~";
-  /** Failed sends in a row. */
-  failures: number;
-  /** No request before this time, milliseconds since 1970. */
+  /** A tab. */
+  owner: string;
+  /** Milliseconds since 1970. */
   until: number;
-  /** How long that wait was: where more is left of it, the clock went back. */
-  span: number;
-  /** Whether the service asked for the wait. */
-  asked: boolean;
-  /** The tab that may send until `lease`, where the browser has no Web Locks. */
-  owner?: string;
-  lease?: number;
 }
 
 /** As it lies there: anyone who can run script on this site may have written it. */
 export interface Found {
   slices: Slice[];
-  standing?: Standing | undefined;
+  lease?: Lease | undefined;
 }
 
 export interface Disk {
   begin(): Promise<unknown>;
   /** Writes slices as they are now; an empty one goes. */
-  persist(slices: readonly { id: Slice["id"]; rows: readonly { text: string }[] }[], standing?: Standing): Promise<unknown>;
-  /** All that lies there; `claim` may answer it with a standing, written before anyone else can read. */
-  read(claim?: (standing: Standing | undefined) => Standing | undefined): Promise<Found>;
+  persist(slices: readonly { id: Slice["id"]; rows: readonly { text: string }[] }[], lease?: Lease): Promise<unknown>;
+  /** All that lies there; `claim` may answer it with a lease, written before anyone else can read. */
+  read(claim?: (lease: Lease | undefined) => Lease | undefined): Promise<Found>;
   /** Forgets everything, also what other tabs put there. */
   empty(): void;
 }
@@ -105,22 +98,22 @@ export function createDisk(factory: () => IDBFactory, name: string, clockwork: C
 
   return {
     begin: open,
-    persist: (slices, standing) =>
+    persist: (slices, lease) =>
       run("readwrite", (store) => {
         for (const { id, rows } of slices) {
           if (rows.length) store.put({ id, text: rows.map(({ text }) => text).join("\n") });
           else store.delete(id);
         }
-        if (standing) store.put(standing);
+        if (lease) store.put(lease);
       }),
     async read(claim) {
       const found: Found = { slices: [] };
       await run(claim ? "readwrite" : "readonly", (store) => {
-        const all = store.getAll() as IDBRequest<(Slice | Standing)[]>;
+        const all = store.getAll() as IDBRequest<(Slice | Lease)[]>;
         all.onsuccess = () => {
-          found.slices = all.result.filter((one): one is Slice => one.id !== "~" || !(found.standing = one as Standing));
-          const mine = claim?.(found.standing);
-          if (mine) store.put((found.standing = mine));
+          found.slices = all.result.filter((one): one is Slice => one.id !== "~" || !(found.lease = one as Lease));
+          const mine = claim?.(found.lease);
+          if (mine) store.put((found.lease = mine));
         };
       });
       return found;

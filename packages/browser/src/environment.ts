@@ -1,6 +1,5 @@
 /** What the SDK needs of the world, as values, so that tests need neither a browser nor a sleep. */
 import { guard } from "./guard";
-import { encode } from "./queue";
 
 export type Page = Window & typeof globalThis;
 
@@ -38,13 +37,7 @@ const clockwork: Clockwork = {
   pack:
     typeof CompressionStream === "undefined"
       ? undefined
-      : (text) => {
-          const { readable, writable } = new CompressionStream("gzip");
-          const writer = writable.getWriter();
-          void writer.write(encode(text));
-          void writer.close();
-          return new Response(readable).arrayBuffer();
-        },
+      : (text) => new Response((new Response(text).body as ReadableStream<Uint8Array<ArrayBuffer>>).pipeThrough(new CompressionStream("gzip"))).arrayBuffer(),
 };
 
 export const surroundings = (): Environment => ({

@@ -71,7 +71,7 @@ export interface Destination {
 }
 
 /** What became of one event, as it happens. `detail` depends on the stage: a place, a fate, a receipt. */
-export type Stage = "tracked" | "held" | "discarded" | "excluded" | "stored" | "vendor" | "sent" | "settled" | "retry";
+export type Stage = "tracked" | "excluded" | "stored" | "vendor" | "sent" | "settled" | "retry";
 export type Debug = (stage: Stage, id: string, detail?: unknown) => void;
 
 export const eventName = (...parts: unknown[]): string => parts.map(String).join("_").trim().toLowerCase().replace(/\s+/g, "_");

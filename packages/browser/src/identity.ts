@@ -6,6 +6,7 @@ export const STORAGE_KEY = "twintrack";
 export const IDLE_MS = 30 * 60_000;
 export const LONGEST_MS = 24 * 3_600_000;
 
+/** In the order in which it is written down. */
 interface Known {
   anonymous: string;
   session: string;
@@ -68,7 +69,7 @@ export function createIdentity(slot: Slot, draw: (at: number) => string, ticks: 
     if (!known) return;
     saved = ticks();
     unsaved = false;
-    slot([known.anonymous, known.session, known.started, known.seen, known.count].join(" "));
+    slot(Object.values(known).join(" "));
   };
   /** The person and session of that time. */
   const meet = (at: number, resets: number): Known => {

@@ -1,4 +1,4 @@
-/** `@twintrack/browser`: import anywhere, also on a server, where it does nothing. */
+/** `@twintrack/browser`: import anywhere, also on a server, where all of it does nothing. */
 import { createBackendClient, type BackendClient } from "./backend";
 import { createClient, type Analytics, type Configuration } from "./client";
 import { surroundings } from "./environment";
@@ -14,7 +14,7 @@ export type { Answered, Consent, Debug, Destination, Metadata, Receipt, Source, 
 /** The service: one call sends an event to every destination under one id. */
 export const createAnalytics = (configuration: Configuration): Analytics => createClient(configuration, surroundings());
 
-/** Our own service's client alone, for those who already make their events. */
+/** Our own service's client alone, for those who already make their events. On a server, and in a worker, it does nothing. */
 export function BackendAnalyticsClient(configuration: BackendConfiguration): BackendClient {
   const { clockwork, window: page } = surroundings();
   const client = createBackendClient(configuration, clockwork, page);

@@ -10,4 +10,6 @@ export function watchPage(page: Page, signal: AbortSignal, leave: () => void, sh
   listen(page, "pagehide", leave);
   listen(page, "online", online);
   listen(page, "resize", resize);
+  // Where the browser says when its address changes, it need not be asked for in each call.
+  listen((page as { navigation?: EventTarget }).navigation ?? page, "currententrychange", resize);
 }

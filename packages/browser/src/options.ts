@@ -6,7 +6,7 @@ export interface BackendConfiguration {
   endpoint: string;
   /** The project's public write key. No default. */
   writeKey: string;
-  /** The signed-in user's token, asked for before each batch and never stored. Default: none. */
+  /** The signed-in user's token, asked for when a user first tracks and before each batch, and never stored. Default: none. */
   getToken?: () => string | undefined | null | Promise<string | undefined | null>;
   /** Events that start a send at once, and the most of one batch. Default: what the project's configuration says, else 50. */
   batchSize?: number;
@@ -35,7 +35,7 @@ export interface BackendStats {
   rejected: number;
   /** Left out on purpose, by the service or already here: rollout, sampling, a kill switch; consent, there. */
   excluded: number;
-  /** In batches that the service will never take. */
+  /** Too large for the service even alone, or not readable there. */
   refused: number;
   /** Had to make room for newer ones. */
   dropped: number;
@@ -43,7 +43,7 @@ export interface BackendStats {
   retried: number;
   /** Where events wait: `memory` where the browser's storage is blocked or full. */
   storage: "disk" | "memory";
-  /** Whether something in this browser seems to block the endpoint. */
+  /** Whether something between here and the service seems to block the endpoint, or answers in its place. */
   blocked: boolean;
   /** Whether the service last said that the project is switched off. */
   killed: boolean;

@@ -4,7 +4,7 @@
  * Where the disk cannot be had everything goes on in memory. The oldest makes room for the newest, in both places, and is
  * counted. Who reads next: backend.ts, which says when and what to send.
  */
-import type { Disk, Found, Slice, Standing } from "./disk";
+import type { Disk, Found, Lease, Slice } from "./disk";
 import type { Clockwork } from "./environment";
 import type { Debug, WireEvent } from "./event";
 import { guard } from "./guard";
@@ -23,6 +23,7 @@ export interface Row {
   id: string;
   /** Who did it. A batch carries one identity. */
   who: string;
+  user: string | undefined;
   text: string;
   weight: number;
   /** Since when it waits in this page, milliseconds of the page's steady clock. */
@@ -44,12 +45,12 @@ export interface Tracked extends PromiseLike<Fate> {
   readonly id: string;
 }
 
-/** `answered`: awaits the end of its way, not the place where it waits. A promise is made only where one is awaited. */
+/** `answered`: awaits the end of its way, not a place or an answer where it waits. A promise is made only where one is awaited. */
 export const follow = (row: Pick<Row, "id" | "fate" | "told">, answered?: boolean): Tracked => ({
   id: row.id,
   then: (done, failed) =>
     new Promise<Fate>((resolve) => {
-      const told = (fate: Fate): unknown => !(answered && waits(fate)) && resolve(fate);
+      const told = (fate: Fate): unknown => !(answered && (waits(fate) || fate === "held")) && resolve(fate);
       (row.told ??= []).push(told);
       if (row.fate) told(row.fate);
     }).then(done, failed),
@@ -66,8 +67,9 @@ interface Part {
 export type Make = () => WireEvent | Fate;
 
 /** `text`: the event as it was found. */
-const describe = (event: WireEvent, text = JSON.stringify(event)): Pick<Row, "id" | "who" | "text" | "weight"> => ({
+const describe = (event: WireEvent, text = JSON.stringify(event)): Pick<Row, "id" | "who" | "user" | "text" | "weight"> => ({
   id: event.event_id,
+  user: event.user_id,
   who: JSON.stringify([event.user_id, event.anonymous_id]),
   text,
   weight: byteLength(text),
@@ -82,15 +84,15 @@ export interface Outbox {
   /** The first event shall not wait for the store to open. Until it has, `unsafe` is called for each slice. */
   begin(): void;
   /** Only pushes to memory: the event itself is made when its slice ends. `first`: before all others of the slice. */
-  add(id: string, make: Make, first?: boolean): Row;
+  add(row: Row, make: Make, first?: boolean): void;
   /** Ends the slice: what is fresh starts on its way to disk before this returns. Resolves when it is there, never rejects. */
   persist(): Promise<void>;
   /** Takes in what lies on disk: news of other pages, and what these have settled. Their rows may be sent too. */
   merge(slices: Found["slices"]): void;
   /** Ends those that wait still, unless with `retry`. */
   end(rows: readonly Row[], fate: (at: number) => Fate | "retry"): void;
-  /** Writes down what is settled, and the standing where there is a new one. */
-  settle(standing?: Standing): Promise<void>;
+  /** Writes down what is settled, and the lease where there is a new one. */
+  settle(lease?: Lease): Promise<void>;
   /** Forgets what waits, here and on disk, after its slice. */
   empty(fate: Fate): void;
   rows(): readonly Row[];
@@ -126,7 +128,7 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
     row.fate = fate;
     const name = (COUNTED[fate] ?? fate) as keyof Counts;
     if (name in counts) counts[name] += 1;
-    say(waits(fate) ? "stored" : fate === "held" || fate === "discarded" ? fate : "settled", row.id, fate);
+    say(waits(fate) ? "stored" : "settled", row.id, fate);
     row.told?.forEach((told) => told(fate));
   };
 
@@ -148,12 +150,12 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
   };
   const makeRoom = (): void => end(rows.slice(0, excess(rows)), () => "no room");
 
-  const settle = async (standing?: Standing): Promise<void> => {
+  const settle = async (lease?: Lease): Promise<void> => {
     const parts = [...changed];
-    if (!parts.length && !standing) return;
+    if (!parts.length && !lease) return;
     changed.clear();
     try {
-      await (disk as Disk).persist(parts, standing);
+      await (disk as Disk).persist(parts, lease);
       stored = true;
     } catch {
       stored = false;
@@ -211,12 +213,12 @@ export function createOutbox(disk: Disk | undefined, clockwork: Clockwork, count
 
   return {
     begin: () => void disk?.begin().catch(() => undefined).then(() => (opened = true)),
-    add(id, make, first) {
+    add(row, make, first) {
       timer ??= clockwork.after(tick, SLICE_MS);
-      const row = { id } as Row;
+      // It was held until now.
+      if (row.fate) counts.held -= 1;
       if (first) fresh.unshift([row, make]);
       else if (fresh.push([row, make]) >= MOST_EVENTS) void write();
-      return row;
     },
     persist: write,
     merge(slices) {

@@ -20,16 +20,11 @@ export function excess(rows: readonly { weight: number }[]): number {
   return gone;
 }
 
-/**
- * The next rows that may share a request: one identity, in order, within a count and a size, which the first alone may
- * exceed. For the `last` request of a page also those that are only on their way to the disk, but none that lies there for
- * other pages, and none that exceeds the size.
- */
-export function nextBatch(rows: readonly Row[], events: number, bytes: number, last?: boolean): Row[] {
+/** The first rows that may share a request: one identity, in order, within a count and a size, which the first alone may exceed. */
+export function nextBatch(rows: readonly Row[], events: number, bytes: number): Row[] {
   const batch: Row[] = [];
   let left = bytes;
   for (const row of rows) {
-    if (row.leaving || (last ? row.found || row.weight >= left : !row.fate)) continue;
     left -= row.weight + 1;
     if (batch.length && (batch.length >= events || left < 0 || row.who !== (batch[0] as Row).who)) break;
     batch.push(row);

@@ -13,7 +13,7 @@ export const backoff = (failures: number, random: number): number => random * Ma
 
 /** `Retry-After` as milliseconds, from seconds or an HTTP date; undefined where it says neither, or a time that is over. */
 export function retryAfter(header: string | null | undefined, now: number): number | undefined {
-  const wait = header ? Number(header) * 1000 || Date.parse(header) - now : 0;
+  const wait = Number(header) * 1000 || Date.parse(header as string) - now;
   return wait > 0 ? Math.min(MOST_ASKED_MS, wait) : undefined;
 }
 
@@ -36,12 +36,17 @@ function settle(body: string, statuses: Status[], heard: (config: Config) => voi
   return statuses;
 }
 
+/** Nothing is settled: `halve` the batch and send it again, or wait and do so, since our own service said that (`own`), or someone else (`foreign`). */
+export type Verdict = Status[] | "halve" | "own" | "foreign";
+
 /**
- * What became of each event; undefined where nothing is settled: then all go again, under the same ids, and half as many at
- * once after a 413. `refused` is final too: the service will never take these. `status` 0 means that no answer came.
+ * What became of each event. Only our own service ends one: by its answer for each, or alone in a request that is too large or
+ * cannot be read there. Whatever else is said, by a proxy, a firewall, a site without such a path, or to a key that
+ * is revoked, all stay. A 413 may come from what stands before the service: there too the one event would block those behind it.
  */
-export function judge(status: number, body: string | undefined, events: number, heard: (config: Config) => void): Status[] | undefined {
-  const all = (status: Status): Status[] => new Array<Status>(events).fill(status);
-  if (status === 413 ? events < 2 : status >= 300 && status < 500 && ![408, 425, 429].includes(status)) return all("refused");
-  return status >= 200 && status < 300 ? guard(() => settle(body as string, all("accepted"), heard)) : undefined;
+export function judge(status: number, body: string, events: number, heard: (config: Config) => void): Verdict {
+  const { code, hint } = guard(() => (JSON.parse(body) as { error: { code?: unknown; hint?: unknown } }).error) ?? {};
+  if (status === 413 || code === "no_events") return events > 1 ? "halve" : new Array<Status>(events).fill("refused");
+  const settled = status < 300 && guard(() => settle(body, new Array<Status>(events).fill("accepted"), heard));
+  return settled || (status >= 500 || typeof hint === "string" ? "own" : "foreign");
 }

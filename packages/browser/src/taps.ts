@@ -16,24 +16,30 @@ const MOST_SEEN = 1_000;
 type Observed = Pick<Analytics, "observe">;
 type Found = { name: string; value?: string | number; metadata?: Metadata };
 
-/** Collects what passes and looks at it in a later task, outside the calls of the page, and at the rest when it stops. */
+/** Collects what passes and looks at it in a later task, outside the calls of the page, and at the rest when it stops or the page goes: no later task runs then. */
 function later<Item>(look: (item: Item) => void): { see(item: Item): void; stop(): void } {
   let seen: Item[] = [];
   let timer: ReturnType<typeof setTimeout> | undefined;
   const work = (): void => {
+    clearTimeout(timer);
     timer = undefined;
     const items = seen;
     seen = [];
     for (const item of items) guard(() => look(item), undefined);
   };
+  const page = globalThis as unknown as Partial<Window>;
+  // Before anyone else on the page: the service makes its last send at these.
+  const last = ["visibilitychange", "pagehide"];
+  for (const name of last) page.addEventListener?.(name, work, true);
   return {
     see(item) {
       if (seen.length >= MOST_SEEN) return;
       seen.push(item);
-      timer ??= setTimeout(work, 0);
+      if (page.document?.visibilityState === "hidden") work();
+      else timer ??= setTimeout(work, 0);
     },
     stop() {
-      clearTimeout(timer);
+      for (const name of last) page.removeEventListener?.(name, work, true);
       work();
     },
   };

@@ -8,15 +8,15 @@ import type { Clockwork } from "./environment";
 import type { Receipt } from "./event";
 import { within } from "./within";
 
-/** Browsers give all keepalive requests of a page 64 KiB together, and the page has its own. */
-export const KEEPALIVE_BYTES = 56 * 1024;
+/** Of events. Browsers give all keepalive requests of a page 64 KiB together; the page has its own, and an envelope its key and token. */
+export const KEEPALIVE_BYTES = 54 * 1024;
 /** A request or token that hangs must not hold back every event behind it. */
 export const MOST_SEND_MS = 30_000;
 export const MOST_TOKEN_MS = 10_000;
 /** Smaller bodies are not worth packing. */
 const PACK_CHARACTERS = 1_024;
 
-/** `status` 0: no answer came; -1: none came in time. */
+/** `status` 0: no answer came. One that none came to in time is 504, as a proxy would say. */
 export interface Answer {
   status: number;
   body?: string;
@@ -24,16 +24,17 @@ export interface Answer {
 }
 
 export interface Transport {
-  envelope(rows: readonly { text: string }[], receipts: readonly Receipt[]): string;
-  /** Never rejects. */
-  post(body: string, keepalive: boolean): Promise<Answer>;
-  /** Asks for the token of the signed-in user, and keeps it in memory for the page's last request. */
-  refreshToken(): Promise<void>;
+  /** Of one identity. */
+  envelope(rows: readonly { text: string; user?: string | undefined }[], receipts: readonly Receipt[]): string;
+  /** Never rejects. `plain`: not packed, as the last words of a page must be. */
+  post(place: string, body: string, keepalive: boolean, plain: boolean): Promise<Answer>;
+  /** Asks for a user's token, and keeps it in memory for the last request of a page. Where none comes the earlier one stays: who has signed out did all this before. */
+  ask(user: string | undefined): Promise<void>;
+  /** What the page has answered so far, by user: one person's events never carry another's. */
+  tokens: Map<string | undefined, string | null | undefined>;
 }
 
 export interface Service {
-  /** Where batches go now. */
-  there(): string;
   writeKey: string;
   getToken: (() => string | undefined | null | Promise<string | undefined | null>) | undefined;
   /** What the batch says about the SDK itself. */
@@ -42,8 +43,8 @@ export interface Service {
   spend<T>(work: () => T): T;
 }
 
-export function createTransport({ there, writeKey, getToken, health, spend }: Service, clockwork: Clockwork): Transport {
-  let token: string | undefined | null;
+export function createTransport({ writeKey, getToken, health, spend }: Service, clockwork: Clockwork): Transport {
+  const tokens: Transport["tokens"] = new Map();
   let { pack } = clockwork;
 
   return {
@@ -54,18 +55,18 @@ export function createTransport({ there, writeKey, getToken, health, spend }: Se
           sent_at: new Date(clockwork.now()).toISOString(),
           sdk: { name: "@twintrack/browser", version: "0.1.0", health: health() },
           key: writeKey,
-          token: token ?? undefined,
+          token: tokens.get(rows[0]?.user) ?? undefined,
         });
         return `{"events":[${rows.map(({ text }) => text).join()}],${rest.slice(1)}`;
       }),
-    async post(body, keepalive) {
+    async post(place, body, keepalive, plain) {
       const halt = new AbortController();
-      const packer = keepalive || body.length < PACK_CHARACTERS ? undefined : pack;
+      const packer = plain || body.length < PACK_CHARACTERS ? undefined : pack;
       const found: Answer = { status: 0 };
-      const ask = async (): Promise<void> => {
+      const send = async (): Promise<void> => {
         const packed = packer ? await packer(body) : body;
         const answer = await spend(() =>
-          clockwork.fetch(there(), {
+          clockwork.fetch(place, {
             method: "POST",
             body: packed,
             headers: { "Content-Type": "text/plain", ...(packer && { "Content-Encoding": "gzip" }) },
@@ -80,28 +81,28 @@ export function createTransport({ there, writeKey, getToken, health, spend }: Se
       };
       try {
         // What a page put in place of the browser's own fetch may not know how to break off.
-        await within(clockwork, ask(), MOST_SEND_MS, () => {
-          found.status = -1;
+        await within(clockwork, send(), MOST_SEND_MS, () => {
+          found.status = 504;
           halt.abort();
         });
       } catch {
         // No answer came.
       }
-      if (packer && (found.status === 0 || found.status === 415)) {
-        // Something on the way may not let packed bodies through: the next one goes plain, and this one again.
-        pack = undefined;
-        found.status = 0;
-      }
+      // Somebody does not let packed bodies through. That a network failed says nothing of the kind: the next one goes plain, no more.
+      if (found.status === 415) pack = undefined;
       return found;
     },
-    async refreshToken() {
-      if (!getToken) return;
+    async ask(user) {
+      let token: string | undefined | null;
       try {
-        token = await within(clockwork, Promise.resolve(getToken()), MOST_TOKEN_MS, () => undefined);
+        const given = getToken?.();
+        // A page that has it at hand has it also when it goes.
+        token = typeof given === "object" ? await within(clockwork, Promise.resolve(given), MOST_TOKEN_MS, () => undefined) : given;
       } catch {
         // Without a token the events count as claimed by the same person; holding them back could lose them.
-        token = undefined;
       }
+      tokens.set(user, token ?? tokens.get(user));
     },
+    tokens,
   };
 }

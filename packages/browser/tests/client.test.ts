@@ -2,8 +2,9 @@ import { describe, expect, it } from "vitest";
 
 import { createBackendClient, type Clockwork } from "../src/backend";
 import { createClient, type Analytics, type Configuration } from "../src/client";
+import type { Page } from "../src/environment";
 import { uuid7, type Destination, type VendorEvent, type WireEvent } from "../src/event";
-import { backoff, judge, retryAfter } from "../src/retry";
+import { backoff, retryAfter } from "../src/retry";
 import { Window } from "happy-dom";
 
 interface Sent {
@@ -12,6 +13,9 @@ interface Sent {
   key: string;
   token?: string;
 }
+
+/** A page on which nothing ever happens. */
+const page = { addEventListener: () => undefined, document: { addEventListener: () => undefined }, navigator: {} } as unknown as Page;
 
 /** A clock and timers that move when told, and a service that answers as the contract says. */
 function world() {
@@ -88,7 +92,7 @@ const recorder = (vendor: "statsig" | "gtm", events: VendorEvent[]): Destination
 describe("delivery", () => {
   it("sends a lone event after the flush interval and removes it once answered", async () => {
     const w = world();
-    const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork);
+    const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork, page);
     client.start();
     client.trackEvent(wire("1"));
     await w.advance(1_999);
@@ -100,7 +104,7 @@ describe("delivery", () => {
 
   it("keeps the same ids through 503, cut answers and wrong sums, and loses nothing", async () => {
     const w = world();
-    const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork);
+    const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork, page);
     client.start();
     const answers = [
       () => new Response("", { status: 503, headers: { "Retry-After": "3" } }),
@@ -120,7 +124,7 @@ describe("delivery", () => {
 
   it("sends again only what was answered retry", async () => {
     const w = world();
-    const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork);
+    const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork, page);
     client.start();
     let first = true;
     w.answer((events) => {
@@ -136,7 +140,7 @@ describe("delivery", () => {
 
   it("halves a batch that is too large and never mixes identities", async () => {
     const w = world();
-    const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork);
+    const client = createBackendClient({ endpoint: "/e", writeKey: "k" }, w.clockwork, page);
     client.start();
     w.answer((events) => (events.length > 1 ? new Response("", { status: 413 }) : accepted(events)));
     for (const id of ["1", "2"]) client.trackEvent(wire(id, "ann"));
@@ -147,7 +151,7 @@ describe("delivery", () => {
 
   it("drops the oldest beyond the cap and counts them", async () => {
     const w = world();
-    const client = createBackendClient({ endpoint: "/e", writeKey: "k", batchSize: 5_000 }, w.clockwork);
+    const client = createBackendClient({ endpoint: "/e", writeKey: "k", batchSize: 5_000 }, w.clockwork, page);
     client.start();
     w.answer(() => new Response("", { status: 503 }));
     for (let i = 0; i < 1_005; i++) client.trackEvent(wire(String(i)));
@@ -262,9 +266,5 @@ describe("pure parts", () => {
     expect(retryAfter(new Date(5_000).toUTCString(), 1_000)).toBe(4_000);
     expect(retryAfter("soon", 0)).toBeUndefined();
     expect(backoff(50, 1)).toBe(300_000);
-  });
-
-  it.each([400, 401, 403, 404, 415])("treats %i as final", (status) => {
-    expect(judge(status, "", 1, () => undefined)).toEqual(["refused"]);
   });
 });

@@ -1,10 +1,11 @@
 /** What the project decides from afar, and how soon its browsers know. */
 import { describe, expect, it } from "vitest";
 
+import type { Configuration } from "../src/client";
 import type { Destination, VendorEvent } from "../src/event";
 import { SLICE_MS } from "../src/outbox";
 import { position } from "../src/rollout";
-import { accept, balance, createStage, type Sent } from "./stage";
+import { accept, balance, createStage, refuse, type Sent } from "./stage";
 
 const vendor = (seen: VendorEvent[], more: Partial<Destination> = {}): Destination => ({ vendor: "statsig", send: (event) => seen.push(event) > 0, ...more });
 const answering = (version: number, kill = false) => async (sent: Sent): Promise<Response> => Response.json({ ...((await accept(sent).json()) as object), config: { version, kill } });
@@ -98,6 +99,52 @@ describe("the configuration", () => {
   });
 });
 
+describe("another place for batches", () => {
+  const misplaced = (answer: (sent: Sent) => Response | Promise<Response>) => {
+    const stage = createStage();
+    stage.configure({ endpoint: "/t/e" });
+    stage.respond((sent) => (sent.address === "/t/e" ? answer(sent) : accept(sent)));
+    return stage;
+  };
+
+  it.each<[string, () => Response | Promise<Response>]>([
+    ["the site does not pass on", () => new Response("Not found", { status: 404 })],
+    ["the site takes no POST at", () => new Response("", { status: 405 })],
+    ["the site answers with its own page", () => new Response("<!doctype html>")],
+    ["cannot be reached", () => Promise.reject(new TypeError("failed to fetch"))],
+  ])("that %s costs nothing: batches go at once to the page's own, which hears of it", async (_, answer) => {
+    const stage = misplaced(answer);
+    const analytics = stage.open();
+    await stage.pass(0);
+    const ids = [analytics.trackEvent({ name: "a" }).id];
+    await stage.pass(2_000);
+    expect(stage.sent.map(({ address }) => address)).toEqual(["/t/e", "/api/analytics/events"]);
+    ids.push(analytics.trackEvent({ name: "b" }).id);
+    await stage.pass(2_000);
+    expect(stage.sent.slice(2).map(({ address }) => address)).toEqual(["/api/analytics/events"]);
+    expect((JSON.parse(stage.sent[2]?.body ?? "") as { sdk: { health: object } }).sdk.health).toMatchObject({ blocked: true, refused: 0 });
+    expect(new Set(stage.ids())).toEqual(new Set(ids));
+    expect(analytics.stats()).toMatchObject({ sent: 2, queued: 0 });
+  });
+
+  it("is tried again when the page's own fails, and stays where our own service only asks for patience", async () => {
+    const stage = misplaced(() => new Response("", { status: 404 }));
+    const analytics = stage.open({ batchSize: 1 });
+    await stage.pass(0);
+    analytics.trackEvent({ name: "a" });
+    await stage.pass(SLICE_MS);
+    stage.respond((sent) => (sent.address === "/t/e" ? accept(sent) : new Response("", { status: 403 })));
+    analytics.trackEvent({ name: "b" });
+    await stage.pass(10_000);
+    expect(stage.sent.map(({ address }) => address)).toEqual(["/t/e", "/api/analytics/events", "/api/analytics/events", "/t/e"]);
+    stage.respond(() => refuse(503));
+    analytics.trackEvent({ name: "c" });
+    await stage.pass(10_000);
+    expect(new Set(stage.sent.slice(4).map(({ address }) => address))).toEqual(new Set(["/t/e"]));
+    expect(analytics.stats()).toMatchObject({ sent: 2, queued: 1, blocked: false });
+  });
+});
+
 describe("a killed project", () => {
   it("goes on with its vendors, queues nothing new, and offers what waits until each has its verdict", async () => {
     const stage = createStage();
@@ -184,6 +231,25 @@ describe("a share", () => {
     analytics.trackEvent({ name: "a" });
     await stage.pass(60_000);
     expect([stage.events(), asked, analytics.stats().excluded]).toEqual([[], ["new_analytics"], 1]);
+  });
+});
+
+describe("a vendor's gate", () => {
+  it.each<[string, Partial<Configuration>, boolean]>([
+    ["said no to", { respectDoNotTrack: true }, true],
+    ["has not answered for", { requireConsent: true }, false],
+    ["is kept from by Global Privacy Control", {}, false],
+  ])("is not asked about a person who %s it", async (_, configuration, doNotTrack) => {
+    const stage = createStage();
+    Object.assign(stage.page.navigator, { globalPrivacyControl: !doNotTrack && !configuration.requireConsent, doNotTrack: doNotTrack ? "1" : null });
+    stage.configure({ gate: "new_analytics", share: 1 });
+    const asked: string[] = [];
+    const analytics = stage.open({ ...configuration, destinations: [vendor([], { gate: (name) => asked.push(name) > 0 })] });
+    analytics.consent({ backend: "granted" });
+    await stage.pass(0);
+    const { id } = analytics.trackEvent({ name: "a" });
+    await stage.pass(60_000);
+    expect([asked, stage.ids()]).toEqual([[], [id]]);
   });
 });
 

@@ -196,14 +196,34 @@ describe("an event's own result", () => {
     expect(balance(analytics)).toBe(0);
   });
 
-  it("is final and counted when the service refuses the batch", async () => {
+  it.each([
+    ["a firewall's 403", () => new Response("<html>challenge", { status: 403 })],
+    ["a site without the path", () => new Response("Not found", { status: 404 })],
+    ["a site that answers everything", () => new Response("<!doctype html>")],
+    ["our own service, where the key is revoked", () => refuse(401)],
+  ])("is no answer of %s: events stay, are asked for ever more rarely, and arrive", async (_, broken) => {
     const stage = createStage();
     const analytics = stage.open({ batchSize: 2 });
-    stage.respond(() => refuse(403));
-    track(analytics, 2);
-    await stage.pass(60_000);
-    expect(stage.sent).toHaveLength(1);
-    expect(analytics.stats()).toMatchObject({ queued: 0, refused: 2 });
+    stage.respond(broken);
+    const ids = track(analytics, 2);
+    await stage.pass(60_100);
+    expect(stage.sent).toHaveLength(5);
+    expect(analytics.stats()).toMatchObject({ queued: 2, refused: 0 });
+    stage.respond((sent) => accept(sent));
+    await stage.pass(300_000);
+    expect(stage.ids().slice(-2)).toEqual(ids);
+    expect(analytics.stats()).toMatchObject({ queued: 0, sent: 2, blocked: false });
+  });
+
+  it("that is someone else's again and again is told as blocked, our own service's is not", async () => {
+    for (const [broken, blocked] of [[() => new Response("", { status: 403 }), true], [() => refuse(403), false]] as const) {
+      const stage = createStage();
+      const analytics = stage.open({ batchSize: 1 });
+      stage.respond(broken);
+      track(analytics, 1);
+      await stage.pass(13_000);
+      expect([stage.sent.length, analytics.stats().blocked]).toEqual([3, blocked]);
+    }
   });
 
   it("is reached by halving when the batch is too large, and one event alone is refused", async () => {
@@ -214,6 +234,11 @@ describe("an event's own result", () => {
     await stage.pass(SLICE_MS);
     expect(stage.sent.slice(0, 4).map(({ envelope }) => envelope.events.length)).toEqual([8, 4, 2, 1]);
     expect(analytics.stats()).toMatchObject({ queued: 0, refused: 1, sent: 7 });
+    track(analytics, 8);
+    stage.respond((sent) => accept(sent));
+    await stage.pass(SLICE_MS);
+    // Each request that is taken lets the next one be twice as large.
+    expect(Math.max(...stage.sent.slice(-3).map(({ envelope }) => envelope.events.length))).toBeGreaterThan(2);
   });
 });
 
@@ -232,6 +257,114 @@ describe("a page that goes", () => {
     await stage.pass(60_000);
     expect(stage.sent).toHaveLength(2);
     expect(analytics.stats()).toMatchObject({ queued: 0, sent: 2 });
+  });
+
+  it("sends what a short visit tracked with its user's token, asked for as soon as the user is known", async () => {
+    const stage = createStage();
+    let asked = 0;
+    const analytics = stage.open({ getToken: async () => `token ${++asked}` });
+    analytics.identify("ada");
+    await stage.pass(SLICE_MS);
+    stage.hide();
+    expect(stage.sent.map(({ envelope }) => envelope.token)).toEqual(["token 1"]);
+  });
+
+  it("has a token at once where the page has it at hand", () => {
+    const stage = createStage();
+    const analytics = stage.open({ getToken: () => "at hand" });
+    analytics.identify("ada");
+    stage.hide();
+    expect(stage.sent.map(({ envelope }) => envelope.token)).toEqual(["at hand"]);
+  });
+
+  it("never sends a person's events with another's token, also after a sign-out", async () => {
+    for (const leaving of [true, false]) {
+      const stage = createStage();
+      let signedIn: string | undefined = "ada";
+      const analytics = stage.open({ getToken: async () => signedIn && `token of ${signedIn}` });
+      for (const user of ["ada", "bob"]) {
+        signedIn = user;
+        analytics.identify(user);
+        analytics.trackEvent({ name: "a" });
+        await stage.pass(SLICE_MS);
+        analytics.reset();
+        signedIn = undefined;
+      }
+      if (leaving) stage.hide();
+      else await analytics.flush();
+      await rest();
+      expect(stage.sent.map(({ envelope }) => [envelope.events.map(({ user_id }) => user_id), envelope.token])).toEqual([
+        [["ada", "ada"], "token of ada"],
+        [["bob", "bob"], "token of bob"],
+      ]);
+    }
+  });
+
+  it("leaves on disk what has no token yet, for the next page to send with one", async () => {
+    const stage = createStage();
+    const factory = new IDBFactory();
+    Object.assign(stage.page, { indexedDB: factory });
+    const turns = async (): Promise<void> => {
+      for (let n = 0; n < 20; n++) await rest();
+    };
+    const analytics = stage.open({ getToken: () => new Promise<string>(() => undefined) });
+    const first = analytics.trackEvent({ name: "before" }).id;
+    const id = analytics.identify("ada").id;
+    await stage.pass(SLICE_MS);
+    await turns();
+    stage.hide();
+    expect(stage.ids()).toEqual([first]);
+    const next = createStage();
+    Object.assign(next.page, { indexedDB: factory });
+    next.open({ getToken: () => "token" });
+    await next.pass(1);
+    await turns();
+    await next.pass(2_000);
+    await turns();
+    expect(next.sent.filter(({ envelope }) => envelope.events.some(({ event_id }) => event_id === id)).map(({ envelope }) => envelope.token)).toEqual(["token"]);
+  });
+
+  it("asks a service in trouble for nothing while it waits, however often it goes", async () => {
+    const stage = createStage();
+    Object.assign(stage.page, { indexedDB: new IDBFactory() });
+    const turns = async (): Promise<void> => {
+      for (let n = 0; n < 20; n++) await rest();
+    };
+    const analytics = stage.open({ batchSize: 100, maxRetries: 0 });
+    await stage.pass(1);
+    await turns();
+    stage.respond(() => refuse(503));
+    const ids = track(analytics, 40);
+    await stage.pass(SLICE_MS);
+    await turns();
+    for (let n = 0; n < 10; n++) {
+      stage.hide();
+      await rest();
+      stage.show();
+      await stage.pass(1_000);
+    }
+    expect(stage.sent).toHaveLength(1);
+    expect(analytics.stats()).toMatchObject({ retried: 1, queued: 40 });
+    // The next load ends the rest, and asks once when it goes; nothing was lost meanwhile.
+    const next = stage.open({ batchSize: 100, maxRetries: 0 });
+    stage.respond((sent) => accept(sent));
+    await stage.pass(1);
+    await turns();
+    await stage.pass(2_100);
+    await turns();
+    expect(new Set(stage.ids().slice(40))).toEqual(new Set(ids));
+    expect(next.stats()).toMatchObject({ recovered: 40, queued: 0 });
+  }, 20_000);
+
+  it("asks a service that failed often with one event, also when it goes", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ batchSize: 100 });
+    stage.respond(() => refuse(503));
+    track(analytics, 40);
+    await stage.pass(4_000 + 8_000 + 16_000 + 32_000 + 64_000 + 3_000);
+    expect(stage.sent.map(({ envelope }) => envelope.events.length)).toEqual([40, 40, 40, 40, 40, 1]);
+    stage.hide();
+    expect(stage.sent.map(({ envelope }) => envelope.events.length).slice(6)).toEqual([1]);
   });
 
   it("keeps within the browser's budget for requests in flight, and the rest is sent when it lives on", async () => {
@@ -287,14 +420,24 @@ describe("a page that goes", () => {
     }
     expect(stage.sent).toHaveLength(1);
     expect(analytics.stats()).toMatchObject({ retried: 1, queued: 1 });
+    // Visits so short that nothing of theirs is due, and their store may not even be open.
+    for (let n = 0; n < 6; n++) {
+      stage.show();
+      stage.open().trackEvent({ name: "short" });
+      if (n % 2) await stage.pass(300);
+      stage.hide();
+      await turns();
+    }
+    stage.show();
+    expect(stage.sent).toHaveLength(1);
     stage.respond((sent) => accept(sent));
     for (let n = 0; n < 8; n++) {
       await stage.pass(5_000);
       await turns();
     }
-    expect(stage.sent).toHaveLength(2);
+    expect(new Set(stage.ids()).size).toBe(7);
     expect([analytics.stats().queued, next.stats().queued]).toEqual([0, 0]);
-  });
+  }, 20_000);
 
   it("does not forget such a silence when another of its requests was taken", async () => {
     const stage = createStage();

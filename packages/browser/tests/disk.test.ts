@@ -10,10 +10,11 @@ globalThis.IDBKeyRange = IDBKeyRange;
 
 const many = 20;
 
-/** A stage whose pages have a store, and where things on disk come to rest before anything is looked at. */
-const shop = (factory = new IDBFactory()) => {
+/** A stage whose pages have a store, that of another page where one is given, and where things come to rest before anything is looked at. */
+const shop = (other?: { factory: IDBFactory; stage: ReturnType<typeof createStage> }) => {
   const stage = createStage();
-  Object.assign(stage.page, { indexedDB: factory });
+  const factory = other?.factory ?? new IDBFactory();
+  Object.assign(stage.page, { indexedDB: factory, ...(other && { localStorage: other.stage.page.localStorage }) });
   return {
     stage,
     factory,
@@ -44,7 +45,7 @@ describe("an event on disk", () => {
     const id = first.stage.open().trackEvent({ name: "a" }).id;
     await first.pass(SLICE_MS * 2);
     expect(first.stage.sent).toHaveLength(0);
-    const next = shop(first.factory);
+    const next = shop(first);
     const analytics = next.stage.open();
     await next.pass(3_000);
     expect(next.stage.ids()).toEqual([id]);
@@ -57,7 +58,7 @@ describe("an event on disk", () => {
     first.stage.open().trackEvent({ name: "a" });
     await first.pass(3_000);
     expect(first.stage.sent).toHaveLength(1);
-    const next = shop(first.factory);
+    const next = shop(first);
     next.stage.open();
     await next.pass(3_000);
     expect(next.stage.sent).toHaveLength(0);
@@ -67,7 +68,7 @@ describe("an event on disk", () => {
     const idle = shop();
     idle.stage.open();
     await idle.pass(3_000);
-    const dead = shop(idle.factory);
+    const dead = shop(idle);
     const id = dead.stage.open().trackEvent({ name: "a" }).id;
     await dead.pass(SLICE_MS * 2);
     await idle.pass(80_000);
@@ -81,9 +82,9 @@ describe("an event on disk", () => {
     const first = shop();
     first.stage.open().trackEvent({ name: "a" });
     await first.pass(SLICE_MS * 2);
-    const next = shop(first.factory);
+    const next = shop(first);
     // Told to another tab; the service itself is away.
-    next.stage.items.set("twintrack /api/analytics/events wk", JSON.stringify({ version: 2, kill: true, queue }));
+    next.stage.page.localStorage.setItem("twintrack /api/analytics/events wk", JSON.stringify({ version: 2, kill: true, queue }));
     const analytics = next.stage.open();
     await next.pass(3_000);
     expect(next.stage.sent).toHaveLength(offered);
@@ -98,7 +99,7 @@ describe("an event on disk", () => {
     await first.pass(SLICE_MS * 2);
     analytics.consent("denied");
     await first.pass(100);
-    const next = shop(first.factory);
+    const next = shop(first);
     next.stage.open();
     await next.pass(3_000);
     expect([...first.stage.sent, ...next.stage.sent]).toEqual([]);
@@ -150,7 +151,7 @@ describe("the events of one slice", () => {
 
   it("go without those of another tab that lie between them", async () => {
     const one = shop();
-    const two = shop(one.factory);
+    const two = shop(one);
     const [a, b] = [one.stage.open(), two.stage.open()];
     const others: string[] = [];
     await Promise.all([one.pass(100), two.pass(100)]);
@@ -175,7 +176,7 @@ describe("the events of one slice", () => {
 describe("two tabs", () => {
   it("send one another's events, and each knows what became of its own", async () => {
     const one = shop();
-    const two = shop(one.factory);
+    const two = shop(one);
     const [a, b] = [one.stage.open(), two.stage.open()];
     a.trackEvent({ name: "a" });
     b.trackEvent({ name: "b" });
@@ -195,7 +196,7 @@ describe("two tabs", () => {
     one.stage.open().trackEvent({ name: "a" });
     await one.pass(3_000);
     expect(one.stage.sent).toHaveLength(1);
-    const two = shop(one.factory);
+    const two = shop(one);
     two.stage.open().trackEvent({ name: "b" });
     await two.pass(60_000);
     expect(two.stage.sent).toHaveLength(0);
@@ -265,7 +266,7 @@ describe("a clock that is set", () => {
     first.stage.respond(() => refuse(503, { "Retry-After": "60" }));
     first.stage.open().trackEvent({ name: "a" });
     await first.pass(3_000);
-    const next = shop(first.factory);
+    const next = shop(first);
     next.stage.jump(-365 * 86_400_000);
     next.stage.open();
     await next.pass(70_000);
@@ -288,17 +289,17 @@ describe("what an awaited event waits for", () => {
 });
 
 describe("the lease", () => {
-  const held = { id: "~" as const, failures: 2, until: 5, span: 5, asked: false, owner: "a", lease: 1_000 };
+  const held = { id: "~" as const, owner: "a", until: 1_000 };
 
   it("is another tab's until it ends or is given back", () => {
     expect(claimLease(held, "b", 999)).toBeUndefined();
-    expect(claimLease(held, "b", 1_000)).toMatchObject({ owner: "b", failures: 2, lease: 1_000 + LEASE_MS });
-    expect(claimLease({ ...held, lease: 0 }, "b", 1)).toMatchObject({ owner: "b" });
+    expect(claimLease(held, "b", 1_000)).toEqual({ id: "~", owner: "b", until: 1_000 + LEASE_MS });
+    expect(claimLease({ ...held, until: 0 }, "b", 1)).toMatchObject({ owner: "b" });
     expect(claimLease(held, "a", 1)).toMatchObject({ owner: "a" });
-    expect(claimLease(undefined, "b", 1)).toEqual({ id: "~", owner: "b", lease: 1 + LEASE_MS });
+    expect(claimLease(undefined, "b", 1)).toEqual({ id: "~", owner: "b", until: 1 + LEASE_MS });
   });
 
   it("that would last longer than any was made by a clock that went back, and holds nobody up", () => {
-    expect(claimLease({ ...held, lease: LEASE_MS + 10 }, "b", 5)).toMatchObject({ owner: "b" });
+    expect(claimLease({ ...held, until: LEASE_MS + 10 }, "b", 5)).toMatchObject({ owner: "b" });
   });
 });

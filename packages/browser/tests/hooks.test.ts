@@ -93,7 +93,7 @@ describe("debug", () => {
     await analytics.flush();
     stage.respond((sent) => accept(sent));
     await stage.pass(4_000);
-    expect(steps).toEqual([["tracked", id, "a"], ["vendor", id, ""], ["stored", id, "memory"], ["sent", id, undefined], ["retry", id, 200], ["sent", id, undefined], ["settled", id, "accepted"]]);
+    expect(steps).toEqual([["tracked", id, "a"], ["vendor", id, ""], ["stored", id, "memory"], ["sent", id, false], ["retry", id, 200], ["sent", id, false], ["settled", id, "accepted"]]);
   });
 });
 

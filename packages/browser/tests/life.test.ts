@@ -198,6 +198,87 @@ describe("consent", () => {
   });
 });
 
+describe("a browser that asks not to be tracked", () => {
+  it("keeps nothing of an earlier visit where the page follows it", async () => {
+    const factory = new IDBFactory();
+    const stage = createStage();
+    Object.assign(stage.page, { indexedDB: factory });
+    stage.respond(() => refuse(503));
+    stage.open().trackEvent({ name: "a" });
+    await stage.pass(SLICE_MS);
+    await turns();
+    await stage.pass(3_000);
+    await turns();
+    expect([stage.items.size, (await factory.databases()).length]).toEqual([2, 1]);
+    stage.hide();
+    stage.page.navigator.doNotTrack = "1";
+    stage.open({ respectDoNotTrack: true });
+    await turns();
+    expect([stage.items.size, (await factory.databases()).length]).toEqual([0, 0]);
+  });
+});
+
+describe("an event that waits for consent and is awaited", () => {
+  it.each([
+    ["granted", "accepted"],
+    ["denied", "discarded"],
+  ] as const)("is told what became of it when that is %s, and not before", async (answer, fate) => {
+    const stage = createStage();
+    const analytics = stage.open({ requireConsent: true, awaitAnswer: true });
+    const fates: string[] = [];
+    void analytics.trackEvent({ name: "a" }).then((told) => fates.push(told));
+    await stage.pass(5_000);
+    expect([fates, analytics.stats().held]).toEqual([[], 1]);
+    analytics.consent(answer);
+    await stage.pass(5_000);
+    expect([fates, analytics.stats().held]).toEqual([[fate], 0]);
+    expect(balance(analytics)).toBe(0);
+  });
+
+  it("is told when it had to make room", async () => {
+    const stage = createStage();
+    const analytics = stage.open({ requireConsent: true, awaitAnswer: true });
+    const fates: string[] = [];
+    void analytics.trackEvent({ name: "a" }).then((told) => fates.push(told));
+    for (let n = 0; n < 1_000; n++) analytics.trackEvent({ name: "b" });
+    await stage.pass(100);
+    expect([fates, analytics.stats().held, analytics.stats().dropped]).toEqual([["no room"], 1_000, 1]);
+    expect(balance(analytics)).toBe(0);
+  });
+});
+
+describe("a person", () => {
+  it("is nobody where the page names none, and their traits are told all the same", async () => {
+    const stage = createStage();
+    const analytics = stage.open();
+    const { identify } = analytics as { identify(user?: unknown, metadata?: object): unknown };
+    identify(undefined, { plan: "a" });
+    identify(null, { plan: "b" });
+    identify({ plan: "c" });
+    identify("", { plan: "d" });
+    await analytics.flush();
+    expect(stage.events().map(({ user_id, event_metadata }) => [user_id, event_metadata?.["plan"]])).toEqual(["a", "b", "c", "d"].map((plan) => [undefined, plan]));
+  });
+});
+
+describe("an event", () => {
+  it("that lay on disk for seven days still arrives", async () => {
+    const stage = createStage();
+    Object.assign(stage.page, { indexedDB: new IDBFactory() });
+    const { id } = stage.open().trackEvent({ name: "a" });
+    await stage.pass(SLICE_MS);
+    await turns();
+    stage.environment.clockwork.after = () => undefined;
+    stage.jump(7 * 86_400_000);
+    const next = stage.open();
+    await turns();
+    await next.flush();
+    await turns();
+    expect(stage.ids()).toEqual([id]);
+    expect(next.stats()).toMatchObject({ recovered: 1, sent: 1 });
+  });
+});
+
 describe("a service that is down", () => {
   it.each(["0", "Mon, 05 Jan 2026 11:00:00 GMT"])("and names no time to come (%s) is asked ever more rarely all the same", async (header) => {
     const stage = createStage();

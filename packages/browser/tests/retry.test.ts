@@ -9,20 +9,33 @@ const judged = (status: number, body: string, events: number) => {
   const heard: unknown[] = [];
   return { fates: judge(status, body, events, (config) => heard.push(config)), heard };
 };
-const NOTHING = { fates: undefined, heard: [] };
+const own = (code: string): string => JSON.stringify({ error: { code, message: "m", hint: "h" } });
 
 describe("an answer", () => {
-  it.each([0, 408, 425, 429, 500, 502, 503, 504, 599])("of status %i has the batch sent again", (status) => {
-    expect(judged(status, "", 3)).toEqual(NOTHING);
+  it.each([500, 502, 503, 504, 599])("of status %i has the batch sent again", (status) => {
+    expect(judged(status, "", 3)).toEqual({ fates: "own", heard: [] });
   });
 
-  it.each([400, 401, 403, 404, 415, 422])("of status %i is final", (status) => {
-    expect(judged(status, "", 3).fates).toEqual(["refused", "refused", "refused"]);
+  it.each([301, 302, 400, 401, 403, 404, 405, 408, 415, 422, 425, 429])("of status %i by someone else settles nothing", (status) => {
+    for (const body of ["", "<html>", "{}", "null", '{"error":"no"}', '{"error":{"code":403,"message":"x"}}']) expect(judged(status, body, 3)).toEqual({ fates: "foreign", heard: [] });
   });
 
-  it("that says too large settles nothing until one event is left", () => {
-    expect(judged(413, "", 2)).toEqual(NOTHING);
-    expect(judged(413, "", 1).fates).toEqual(["refused"]);
+  it.each([
+    [401, "unknown_key"],
+    [403, "foreign_origin"],
+    [415, "unsupported_encoding"],
+    [400, "bad_encoding"],
+    [429, "rate_limited"],
+  ])("of status %i by our own service, %s, settles nothing either", (status, code) => {
+    expect(judged(status, own(code), 1)).toEqual({ fates: "own", heard: [] });
+  });
+
+  it.each([
+    [413, "", "says too large"],
+    [400, own("no_events"), "cannot be read there"],
+  ])("of status %i (%s) that %s settles nothing until one event is left", (status, body) => {
+    expect(judged(status, body, 2).fates).toBe("halve");
+    expect(judged(status, body, 1).fates).toEqual(["refused"]);
   });
 
   it.each([
@@ -38,7 +51,7 @@ describe("an answer", () => {
     ["names an event twice", answer({ accepted: 1, retry: 2 }, [{ index: 1, status: "retry" }, { index: 1, status: "retry" }])],
     ["has a status nobody knows", answer({ accepted: 2, rejected: 1 }, [{ index: 1, status: "lost" }])],
   ])("that %s settles nothing", (_, body) => {
-    expect(judged(200, body, 3)).toEqual(NOTHING);
+    expect(judged(200, body, 3)).toEqual({ fates: "foreign", heard: [] });
   });
 
   it("that adds up settles each event by itself", () => {

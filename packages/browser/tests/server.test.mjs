@@ -40,6 +40,16 @@ describe("a server that renders", () => {
     }
   }
 
+  it("has no use of our own service's client alone either: nothing is sent, and the process ends", () => {
+    const code = `${started}
+      const { BackendAnalyticsClient } = await import("@twintrack/browser");
+      const client = BackendAnalyticsClient({ endpoint: "http://127.0.0.1:9/api/analytics/events", writeKey: "k" });
+      const tracked = client.trackEvent({ event_id: "a", event_name: "a", client_timestamp: "", consent: "granted", source: "sdk" });
+      await client.flush();
+      console.log(await tracked, client.stats().queued);`;
+    expect(node("module", [], code)).toBe("off 0\n");
+  });
+
   it("finds the parts without React also in a server component", () => {
     const code = `const found = await Promise.all(["", "/statsig", "/gtm", "/taps", "/mask", "/debug"].map((entry) => import("@twintrack/browser" + entry)));
       console.log(found.map((names) => Object.keys(names).length > 0).join());`;

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
-const budgets = { "index.js": 8350, "react.js": 1000, "statsig.js": 750, "gtm.js": 750 };
+const budgets = { "index.js": 8450, "react.js": 1000, "statsig.js": 700, "gtm.js": 750 };
 let over = false;
 for (const [file, most] of Object.entries(budgets)) {
   const size = gzipSync(readFileSync(new URL(`../dist/${file}`, import.meta.url)), { level: 9 }).length;
@@ -19,7 +19,7 @@ for (const [file, most] of Object.entries(entries)) {
 }
 
 // A page with both vendors and React, as its bundler makes one file of it; React itself and Statsig's client not counted.
-const MOST_TOGETHER = 9_900;
+const MOST_TOGETHER = 9_990;
 const contents = ["index", "react", "statsig", "gtm"].map((name) => `export * from "../dist/${name}.js";`).join("\n");
 const { outputFiles } = await build({
   stdin: { contents, resolveDir: new URL(".", import.meta.url).pathname },

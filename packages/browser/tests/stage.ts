@@ -97,7 +97,7 @@ export function createStage() {
           asked.push({ at: now, address: String(address), cache: init?.cache });
           return config ? Response.json({ ...OPEN, ...config }) : new Response("", { status: 404 });
         }
-        const body = String(init?.body);
+        const body = typeof init.body === "string" ? init.body : new TextDecoder().decode(init.body as ArrayBuffer);
         const made: Sent = { at: now, address: String(address), body, keepalive: init?.keepalive === true, headers: init?.headers as Record<string, string>, envelope: JSON.parse(body) as Sent["envelope"] };
         sent.push(made);
         const aborted = new Promise<never>((_, reject) => init.signal?.addEventListener("abort", () => reject(new DOMException("", "AbortError"))));

@@ -90,22 +90,47 @@ describe("a record on disk", () => {
   }, 60_000);
 });
 
-describe("a standing on disk", () => {
-  it.each<[string, object]>([
-    ["of texts", { failures: "x", until: "y", span: "z", asked: "no", owner: 5, lease: "w" }],
-    ["of nothing", {}],
-    ["without numbers", { failures: NaN, until: NaN, span: NaN, asked: true }],
-    ["that would last a year", { failures: 1e9, until: 1e18, span: 3e10, asked: false }],
-    ["that would last for ever", { failures: 1e9, until: Infinity, span: Infinity, asked: true }],
-  ])("%s stops the queue for an hour at most", async (_, standing) => {
-    const { stage, analytics, id } = await visit(await holding({ id: "~", ...standing }));
-    for (let n = 0; n < 62 && !stage.sent.length; n++) {
-      await stage.pass(60_000);
-      for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 0));
-    }
+describe("a wait in storage", () => {
+  it.each([
+    ["of texts", "x y z no"],
+    ["of nothing", " "],
+    ["without numbers", "NaN NaN NaN 1"],
+    ["of infinities", "Infinity Infinity Infinity Infinity"],
+    ["that would last a year", "1e9 1e18 3e10 0"],
+    ["that would last for ever", "1e9 Infinity Infinity 1"],
+  ])("%s stops the queue for an hour at most", async (_, text) => {
+    const stage = createStage();
+    stage.items.set(`${LANE.slice(0, -2)} wait`, text);
+    const analytics = stage.open();
+    const { id } = analytics.trackEvent({ name: "own" });
+    for (let n = 0; n < 62 && !stage.sent.length; n++) await stage.pass(60_000);
     expect(stage.ids()).toEqual([id]);
     expect(analytics.stats()).toMatchObject({ sent: 1, queued: 0 });
   }, 20_000);
+
+  it("that cannot be written anew is no news", async () => {
+    const stage = createStage();
+    stage.items.set(`${LANE.slice(0, -2)} wait`, "0 0 0 0");
+    stage.page.localStorage.setItem = () => {
+      throw new DOMException("full", "QuotaExceededError");
+    };
+    stage.respond(() => new Response("", { status: 503 }));
+    stage.open({ batchSize: 1 }).trackEvent({ name: "own" });
+    await stage.pass(8_000);
+    expect(stage.sent.length).toBeLessThan(4);
+  });
+});
+
+describe("a lease on disk", () => {
+  it.each<[string, object]>([
+    ["of texts", { owner: 5, until: "w" }],
+    ["of nothing", {}],
+    ["that would last for ever", { owner: "x", until: Infinity }],
+  ])("%s stops nothing", async (_, lease) => {
+    const { stage, analytics, id } = await visit(await holding({ id: "~", ...lease }));
+    expect(stage.ids()).toEqual([id]);
+    expect(analytics.stats()).toMatchObject({ sent: 1, queued: 0 });
+  });
 });
 
 describe("a database of another form", () => {

@@ -208,6 +208,30 @@ describe("a copy", () => {
   });
 });
 
+describe("a page that goes", () => {
+  it.each(["visibilitychange", "pagehide"])("has what a client flushed at its end looked at before the last send (%s)", (name) => {
+    const observed: string[] = [];
+    page.dataLayer = [] as unknown as Layer;
+    stops.push(tapDataLayer({ observe: (event) => (observed.push(event.name), { id: "" }) as never }));
+    page.dataLayer.push({ event: "late" });
+    expect(observed).toEqual([]);
+    document.addEventListener(name, () => observed.push("last send"), { once: true });
+    window.addEventListener(name, () => observed.push("last send"), { once: true });
+    (name === "pagehide" ? window : document).dispatchEvent(new Event(name));
+    expect(observed.slice(0, 2)).toEqual(["late", "last send"]);
+  });
+
+  it("is looked at at once when it is hidden already", () => {
+    const observed: string[] = [];
+    page.dataLayer = [] as unknown as Layer;
+    stops.push(tapDataLayer({ observe: (event) => (observed.push(event.name), { id: "" }) as never }));
+    Object.defineProperty(document, "visibilityState", { value: "hidden", configurable: true });
+    page.dataLayer.push({ event: "late" });
+    delete (document as { visibilityState?: unknown }).visibilityState;
+    expect(observed).toEqual(["late"]);
+  });
+});
+
 describe("Statsig's tap", () => {
   const realClient = (): StatsigClient => {
     const networkConfig = { networkOverrideFunc: () => Promise.resolve(new Response("{}", { status: 202 })) };

@@ -25,12 +25,11 @@ const text = (value: unknown): string => (typeof value === "string" ? value : (J
 /** Listens until the returned function is called. `pending`: each id the client has, and whether a failure was told. */
 function listen(client: StatsigLike, pending: Map<string, boolean>, report: Report): () => void {
   let justBefore = false;
-  const known = (events: readonly Logged[] | undefined): string[] =>
-    (events ?? []).flatMap(({ metadata }) => (typeof metadata?.event_id === "string" && pending.has(metadata.event_id) ? [metadata.event_id] : []));
+  const known = (events: readonly Logged[] = []): string[] => events.map(({ metadata }) => metadata?.event_id as string).filter((id) => pending.has(id));
   const listeners = {
     pre_logs_flushed: () => {
       justBefore = true;
-      void Promise.resolve().then(() => (justBefore = false));
+      queueMicrotask(() => (justBefore = false));
     },
     logs_flushed: ({ events }: { events?: Logged[] }) => {
       // Said in the same breath it is a beacon, whose answer nobody reads: no proof of anything.
