@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
-const budgets = { "index.js": 8450, "react.js": 1000, "statsig.js": 700, "gtm.js": 750 };
+const budgets = { "index.js": 8460, "react.js": 1000, "statsig.js": 700, "gtm.js": 750 };
 let over = false;
 for (const [file, most] of Object.entries(budgets)) {
   const size = gzipSync(readFileSync(new URL(`../dist/${file}`, import.meta.url)), { level: 9 }).length;
@@ -11,7 +11,7 @@ for (const [file, most] of Object.entries(budgets)) {
   over ||= size > most;
 }
 
-const entries = { "taps.js": 1600, "mask.js": 1600, "debug.js": 1400, "stub.global.js": 1023, "twintrack.global.js": 9750 };
+const entries = { "taps.js": 1600, "mask.js": 1600, "debug.js": 1400, "stub.global.js": 1023, "twintrack.global.js": 9760 };
 for (const [file, most] of Object.entries(entries)) {
   const size = gzipSync(readFileSync(new URL(`../dist/${file}`, import.meta.url)), { level: 9 }).length;
   console.log(`${file}: ${size} of ${most} bytes gzip`);
