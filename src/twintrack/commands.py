@@ -47,7 +47,7 @@ from twintrack.privacy.audited import Read, shown_rows
 from twintrack.privacy.retention import change_retention, retention_state
 from twintrack.privacy.routes import zipped
 from twintrack.privacy.shape import shape
-from twintrack.privacy.subject import mark_of
+from twintrack.privacy.subject import mark_of, typed
 from twintrack.query.kinds import KINDS
 from twintrack.query.listening import passed_on, while_listening
 from twintrack.query.written import ABOUT, about, answered, written
@@ -104,8 +104,9 @@ def command_app(services: Services) -> Starlette:
 
     def subject_of(body: dict[str, Any]) -> bytes:
         """Raises: RequestError for a project or a person that is none."""
-        secret = services.control.known_project(body["project"]).secret
-        return mark_of(secret, body["user_id"], body["anonymous_id"])
+        user_id, anonymous_id = body["user_id"], body["anonymous_id"]
+        typed(user_id, anonymous_id)  # before the project: they may have typed nobody
+        return mark_of(services.control.known_project(body["project"]).secret, user_id, anonymous_id)
 
     async def rollouts(_: Request) -> Response:
         return JSONResponse({"rollouts": [_told(*each) for each in services.control.list_rollouts()]})
