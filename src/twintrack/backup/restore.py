@@ -69,7 +69,9 @@ def _erased(services: Services) -> Iterator[None]:
         if State.FAILED in states:
             raise TwintrackError("a person who was erased could not be erased again", hint="see the log")
         yield
-    while any(one.state is not State.VENDORS for one in Erasures(services.control.engine).open()):
+    erasures = Erasures(services.control.engine)
+    # Links that the log of the backup had of them are followed, and then forgotten.
+    while any(one.state is not State.VENDORS for one in erasures.open()) or services.spool.taken_links():
         yield
 
 
