@@ -4,7 +4,7 @@ BIN := .venv/bin
 PAGES := src/twintrack/static
 PEERS := benchmarks/peers/dist
 
-.PHONY: setup up check test test-python test-js bench bench-sdk bench-peers bench-sdk-cost soak build docs
+.PHONY: setup up check test test-python test-js bench bench-questions bench-sdk bench-peers bench-sdk-cost soak build docs
 .DELETE_ON_ERROR:
 # Where it is set, every start compiles our modules again: 0.4 s of the 2.2 that a command takes.
 unexport PYTHONDONTWRITEBYTECODE
@@ -55,10 +55,20 @@ test-python: setup build
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/sdk --ignore=tests/e2e
 	$(BIN)/python -m pytest tests/sdk tests/e2e
 
+# Ingest, the index, then every kind of question over a year: 20 million events, or say: make bench EVENTS=100000000
+# In parts, or on a year that is kept: make bench-questions EVENTS=2000000 PEOPLE=20000 BENCH_QUESTIONS="--folder year"
+EVENTS ?= 20000000
+PEOPLE ?= 200000
+BENCH_QUESTIONS ?=
 bench: setup
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.index
+	@$(MAKE) --no-print-directory bench-questions
 	@$(MAKE) --no-print-directory bench-sdk
+
+bench-questions: setup
+	@$(BIN)/python -c 'import duckdb' 2>/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check duckdb==2.0.1
+	$(BIN)/python -m benchmarks.questions --events $(EVENTS) --people $(PEOPLE) $(BENCH_QUESTIONS)
 
 # Delivery of the browser SDK under faults, a hundred seeds of each; then its peers' and its cost beside OpenPanel's.
 # In parts, say: make bench-sdk BENCH_SDK="--first 1 --seeds 25 --append lines.jsonl"

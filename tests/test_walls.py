@@ -112,3 +112,18 @@ def test_only_the_composition_root_and_the_ends_import_app() -> None:
 
 def test_no_file_outgrows_500_lines() -> None:
     assert [room(f) for f in FILES if len(f.read_text().splitlines()) > 500] == []
+
+
+ORACLE = sorted((Path(__file__).parent / "query" / "oracle").rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", ORACLE, ids=lambda file: file.name)
+def test_oracle_imports_nothing_of_what_it_judges_nor_of_tests_that_do(file: Path) -> None:
+    ours = {name for name in imports(file) if name.split(".")[0] in ("twintrack", "tests", "benchmarks")}
+    assert all(name.startswith("tests.query.oracle") for name in ours), ours
+    text = file.read_text()
+    assert "importlib" not in text and "__import__" not in text
+
+
+def test_oracle_is_there() -> None:
+    assert {"trends.py", "funnel.py", "retention.py", "lists.py"} <= {file.name for file in ORACLE}

@@ -247,7 +247,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose files have pages of 99 rows, and 400 rows at most."""
     folder = tmp_path_factory.mktemp("files") / "data"
     with running(folder, query_result_rows=100, query_file_rows=400) as service:
-        service.send([wire_event(sequence=n, user_id=f"u{n}") for n in range(EVENTS)], service.server_key)
+        told = {"plan": "pro", "amount": 3}
+        sent = [wire_event(sequence=n, user_id=f"u{n}", event_metadata=told) for n in range(EVENTS)]
+        service.send(sent, service.server_key)
         service.settle()
         yield service
 

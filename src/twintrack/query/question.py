@@ -71,7 +71,11 @@ class EventSelection(BaseModel):
     def names(self) -> list[str]:
         given = self.event if isinstance(self.event, list) else [self.event] if self.event is not None else []
         if len(given) > 100 or any(not n or len(n) > 500 for n in given) or (given == [] and self.event is not None):
-            raise refused("an event's name is 1 to 500 characters, and there are at most 100", "", "bad_event")
+            raise refused(
+                "an event's name is 1 to 500 characters, and there are at most 100",
+                "leave `event` out for any event",
+                "bad_event",
+            )
         return given
 
 
