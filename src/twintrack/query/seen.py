@@ -27,17 +27,17 @@ class Seen:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._known: set[tuple[str, str, str]] = set()
+        self._known: set[tuple[str, str, str, bool]] = set()
 
     async def check(self, question: Question, scope: Scope, asker: str) -> None:
         """Raises: RequestError for a property of metadata that no event of the project and environment has."""
         if scope.first_milliseconds is None:
             return  # before the first event every name is one that may come
-        for name in dict.fromkeys(_named(question.model_dump())):
-            place = (*scope.tenancy, name)
+        for name, whole in dict.fromkeys(_named(question.model_dump())):
+            place = (*scope.tenancy, name, whole)
             if place in self._known:
                 continue
-            if not await self._may_have(name, scope, asker):
+            if not await self._may_have(name, whole, scope, asker):
                 raise refused(
                     f"no event of this project and environment has the property {name[:60]!r}",
                     await self._hint(name, scope, asker),
@@ -47,11 +47,13 @@ class Seen:
                 self._known.clear()
             self._known.add(place)
 
-    async def _may_have(self, name: str, scope: Scope, asker: str) -> bool:
-        """Also true where a moment was too short to tell: that is no reason to refuse a question."""
+    async def _may_have(self, name: str, whole: bool, scope: Scope, asker: str) -> bool:
+        """Also true where a moment was too short to tell: that is no reason to refuse a question. Of an object, which has
+        no value, one can only ask whether it is set: `whole`."""
         p = Parameters(scope.tenancy)
-        raw = property_of(name, scope, only_whether_set=True).raw
-        sql = f"SELECT 1 FROM {table('events')} WHERE {p.tenancy} AND isNotNull({raw}) LIMIT 1"
+        of = property_of(name, scope, only_whether_set=True)
+        found = of.is_set if whole else f"isNotNull({of.raw})"
+        sql = f"SELECT 1 FROM {table('events')} WHERE {p.tenancy} AND {found} LIMIT 1"
         try:
             return bool((await self._executor.run(sql, p.values, asker, _BOUNDS))["rows"])
         except StoreError:
@@ -70,15 +72,17 @@ class Seen:
         return f"{said}POST /api/analytics/query/properties lists them"
 
 
-def _named(part: Any) -> Iterator[str]:
-    """The properties of metadata that a question names."""
+def _named(part: Any) -> Iterator[tuple[str, bool]]:
+    """The properties of metadata that a question names, and whether it asks of one only whether it is set."""
     if isinstance(part, list):
         for one in part:
             yield from _named(one)
     elif isinstance(part, dict):
+        whole = part.get("operator") in ("is set", "is not set")
         for key, inner in part.items():
             if key in _PLACES:
-                yield from (n for n in ([inner] if isinstance(inner, str) else inner or ()) if n.startswith(METADATA))
+                names = [inner] if isinstance(inner, str) else inner or ()
+                yield from ((name, whole) for name in names if name.startswith(METADATA))
             else:
                 yield from _named(inner)
 
