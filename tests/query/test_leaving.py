@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,3 +219,21 @@ def test_disk_that_is_nearly_full_takes_events_and_no_files(filled: Service) -> 
         asyncio.run(scene())
     finally:
         room._reserve = usual
+
+
+def test_file_that_cannot_be_kept_on_the_disk_ends_with_an_error_and_gives_its_turn_and_room_back(
+    filled: Service, tmp_path: Path
+) -> None:
+    executor = filled.services.executor
+    room = executor._room
+    usual, room._folder = room._folder, tmp_path / "gone"
+
+    async def scene() -> None:
+        with pytest.raises(StoreError, match="cannot be kept on the disk"):
+            await asyncio.wait_for(anext(executor.stream("SELECT sequence FROM events", {}, "csv", DEMO)), 20)
+        await until(lambda: not executor._turns.running and room.used == 0)
+
+    try:
+        asyncio.run(scene())
+    finally:
+        room._folder = usual

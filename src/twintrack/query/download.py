@@ -31,12 +31,12 @@ class Room:
         self.used = 0
 
     def file(self) -> int:
-        """A descriptor of a file without a name."""
+        """A descriptor of a file without a name. Raises: OSError."""
         with tempfile.TemporaryFile(dir=self._folder) as made:
             return os.dup(made.fileno())
 
     def take(self, size: int) -> None:
-        """Raises: StoreError where so much more does not fit."""
+        """Raises: StoreError where so much more does not fit; OSError."""
         space = os.statvfs(self._folder)
         with self._lock:
             if self.used + size > self._most:
@@ -78,12 +78,12 @@ class Download:
         with self._lock:
             if self._closed:
                 raise _late()
-            if self._file is None:
-                self._file = self._room.file()
             sealed = self._cipher.seal(len(self._places), piece, _BOUND)
-            self._room.take(len(sealed))
-            place, self._size = self._size, self._size + len(sealed)
             try:
+                self._room.take(len(sealed))
+                place, self._size = self._size, self._size + len(sealed)
+                if self._file is None:
+                    self._file = self._room.file()
                 view = memoryview(sealed)
                 while view:
                     view = view[os.pwrite(self._file, view, place + len(sealed) - len(view)) :]

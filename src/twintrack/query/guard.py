@@ -66,14 +66,16 @@ def scope(sql: str, tenancy: Tenancy | None, *, hidden: Collection[Permission] =
     return _written(_judged(sql, tenancy, hidden))
 
 
-def explained(sql: str, tenancy: Tenancy | None, *, hidden: Collection[Permission] = ()) -> tuple[str, int]:
-    """What asks the engine how it would run the statement, and how many subqueries' values it does not know then.
+def explained(sql: str, tenancy: Tenancy | None, *, hidden: Collection[Permission] = ()) -> tuple[str, str, int]:
+    """What asks the engine how it would run the statement, the statement, and how many subqueries' values it does not
+    know then.
 
     Raises: as `scope`.
     """
     statement = _judged(sql, tenancy, hidden)
+    judged = _written(statement)
     unknown = unrun(statement, _COLUMNS)
-    return f"EXPLAIN indexes = 1 {_written(statement)}", unknown
+    return f"EXPLAIN indexes = 1 {_written(statement)}", judged, unknown
 
 
 def _judged(sql: str, tenancy: Tenancy | None, hidden: Collection[Permission]) -> exp.Query:
