@@ -13,6 +13,7 @@ from tests.conftest import Service, running
 from tests.load.test_expiry import everything_in
 from tests.privacy.kit import erase
 from tests.test_balance import doctor
+from twintrack.app import build
 from twintrack.auth import Role
 from twintrack.backup.archive import BackupDamaged, private
 from twintrack.backup.carry import rights_of
@@ -20,7 +21,9 @@ from twintrack.backup.rights import Rights, read_file, write_file
 from twintrack.clock import SystemClock
 from twintrack.errors import EncryptionKeyRefused, RequestError
 from twintrack.load.rollup import compare
+from twintrack.privacy.started import record_start
 from twintrack.seal import KeyRing
+from twintrack.settings import load_settings
 from twintrack.testing import ManualClock, uuid7, wire_event
 
 CLOCK = SystemClock()
@@ -119,6 +122,26 @@ def test_restore_is_refused_where_nothing_newer_than_the_backup_says_who_was_era
     put_back(tmp_path / "b.tar", tmp_path / "new", clock, newer)
     with running(tmp_path / "new", clock) as service:
         assert service.rows("SELECT count() FROM analytics.events") == [[1]]
+
+
+def test_folder_that_was_only_just_started_promises_nothing_and_takes_no_rule_away(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with running(tmp_path / "data", clock) as service:
+        service.send([wire_event(NOON)])
+        service.settle()
+        service.services.control.retention.set("demo", "", "", 90)
+        back_up(service, tmp_path / "b.tar")
+        clock.advance(60)
+        newer = rights_now(service)
+    clock.advance(60)
+    started = build(load_settings(data=tmp_path / "new"), clock)  # the disk was lost, and somebody started the service
+    record_start(started.audit, started.control, started.settings, "1")
+    started.close()
+    with pytest.raises(RequestError, match="would be back"):
+        put_back(tmp_path / "b.tar", tmp_path / "new", clock)
+    put_back(tmp_path / "b.tar", tmp_path / "new", clock, newer)
+    with running(tmp_path / "new", clock) as service:
+        assert service.services.control.retention.policies().of("demo") is not None
 
 
 def test_file_of_rights_is_private_from_its_first_moment_and_sealed_where_there_is_a_key(tmp_path: Path) -> None:

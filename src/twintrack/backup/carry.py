@@ -66,13 +66,17 @@ def rights_of(engine: Engine, made_at: int) -> Rights:
 
 
 def rights_in(folder: Path) -> Rights | None:
-    """Of a data folder, as of the last record of its audit log: no change goes by that. None where there are none."""
+    """Of a data folder, as of the last record of its audit log: no change goes by that. None where there are none.
+
+    One without a project is as old as can be: it never promised anything to anybody, whenever it was started.
+    """
     if not (folder / "control.db").exists():
         return None
     last = last_of(folder / FOLDER, tried=False)
     engine = create_engine(f"sqlite:///{folder / 'control.db'}")
     try:
-        return rights_of(engine, milliseconds_of(datetime.fromisoformat(last.at)) if last is not None else 0)
+        rights = rights_of(engine, milliseconds_of(datetime.fromisoformat(last.at)) if last is not None else 0)
+        return rights if rights.rows.get(projects.name) else rights._replace(made_at=0)
     finally:
         engine.dispose()
 
