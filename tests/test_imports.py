@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twintrack.errors import RequestError
-from twintrack.imports import BadRow, Row, kind_of, mapping_of, parse_time, read_rows, zone_of
+from twintrack.imports import _EXPORTED, BadRow, Row, kind_of, mapping_of, parse_time, read_rows, zone_of
 
 TIME = "2024-06-01T12:00:00Z"
 
@@ -264,3 +264,28 @@ def test_zipped_file_that_breaks_off_says_so(tmp_path: Path, keep: int) -> None:
 
 def test_empty_file_has_no_rows(tmp_path: Path) -> None:
     assert rows(tmp_path, "") == rows(tmp_path, "", "x.csv") == rows(tmp_path, "event,time\n", "x.csv") == []
+
+
+@pytest.mark.parametrize(
+    "said,consent",
+    [
+        ({"consent_at": r"\N", "consent_denied": "[]"}, "granted"),
+        ({"consent_at": "", "consent_denied": "['statsig','gtm']"}, {"state": "granted", "denied": ["statsig", "gtm"]}),
+        (
+            {"consent_at": "2026-01-01T00:00:00Z", "consent_denied": []},
+            {"state": "granted", "denied": [], "at": "2026-01-01T00:00:00.000+00:00"},
+        ),
+        ({"consent_at": "yesterday", "consent_denied": []}, None),
+        ({"consent_at": "", "consent_denied": "statsig"}, None),
+    ],
+)
+def test_consent_of_an_exported_row_is_read_as_the_engine_writes_it(tmp_path: Path, said: Any, consent: Any) -> None:
+    row = dict.fromkeys(_EXPORTED, "") | {"event_name": "a", "client_timestamp": "2026-01-05T10:00:00Z"}
+    row |= {"consent": "granted", "event_id": "019b8e07-4600-7000-8000-000000000084", **said}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (found,) = read_rows(path, {}, zone_of("UTC"))
+    if consent is None:
+        assert isinstance(found, BadRow) and "consent_at" in found.message
+    else:
+        assert isinstance(found, Row) and found.event["consent"] == consent

@@ -1,5 +1,6 @@
 """`twintrack retention` and imports under a rule: with a service running and without."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_import_of_rows_past_their_deadline_says_how_many_and_does_as_told(data:
     file = rows_of(data)
     asked = command(data, "import", str(file))
     assert asked.returncode == 1
-    assert "8 rows of this file are past the retention of project default" in asked.stderr
+    assert "8 rows are past the retention of project default" in asked.stderr
     assert "--keep" in asked.stderr and "--drop-expired" in asked.stderr
     dropped = command(data, "import", str(file), "--drop-expired")
     assert dropped.stdout == "11 rows read: 3 new, 0 already there, 0 refused, 8 expired\n", dropped.stderr
@@ -57,6 +58,24 @@ def test_import_of_rows_past_their_deadline_says_how_many_and_does_as_told(data:
     assert counted.split() == ['"count()"', "8"]
     report = json.loads(command(data, "doctor", "--json").stdout)
     assert report["ok"], report
+
+
+def test_import_of_a_folder_brings_nothing_in_where_its_second_file_has_rows_past_their_deadline(data: Path) -> None:
+    command(data, "keys", "create", "--role", "owner")
+    command(data, "retention", "set", "--days", "30")
+    folder = data.parent / "exported"
+    folder.mkdir()
+    manifest = []
+    for name, moment in (("1.jsonl", YOUNG), ("2.jsonl", OLD)):
+        (folder / name).write_text(json.dumps({"event": "buy", "time": moment}))
+        manifest.append({"name": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()})
+    (folder / "manifest.json").write_text(json.dumps({"files": manifest}))
+    asked = command(data, "import", str(folder))
+    assert asked.returncode == 1 and "1 rows are past the retention of project default; nothing" in asked.stderr
+    rows = command(data, "query", "SELECT count() AS n FROM events", "--format", "csv")
+    assert rows.stdout.split() == ['"n"', "0"], rows.stderr
+    dropped = command(data, "import", str(folder), "--drop-expired")
+    assert "1 rows read: 1 new" in dropped.stdout and "0 refused, 1 expired" in dropped.stdout, dropped.stderr
 
 
 def test_import_without_a_rule_asks_for_nothing(tmp_path: Path) -> None:

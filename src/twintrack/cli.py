@@ -38,7 +38,7 @@ from twintrack.errors import (
     TwintrackError,
 )
 from twintrack.export_command import export_command
-from twintrack.imports import BadRow, read_rows, zone_of
+from twintrack.imports import BadRow, Row, read_rows, zone_of
 from twintrack.keys_command import keys_app
 from twintrack.logs import configure
 from twintrack.masking import mask_command
@@ -52,7 +52,7 @@ from twintrack.store.cluster import NOTE, render
 from twintrack.store.embedded import open_store
 from twintrack.store.grants import grants
 from twintrack.store.migrate import migrate, missing
-from twintrack.terminal import Config, Data, ask, ask_into, err, out, reach, settings_of, show_table
+from twintrack.terminal import Config, Data, Send, ask, ask_into, err, out, reach, settings_of, show_table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(keys_app, name="keys")
@@ -217,22 +217,20 @@ def import_command(
     if any(not sep or not field or not column for field, sep, column in pairs):
         raise typer.BadParameter("FIELD=COLUMN", param_hint="--map")
     given = {field: column for field, _, column in pairs}
-    for one in whole_files(file):
-        if one != file:
-            print(one.name)
-        _import(settings_of(data, config), one, given, time_zone, project, environment, batch_rows, expired)
+    files = whole_files(file)
+    _import(settings_of(data, config), files, given, time_zone, project, environment, batch_rows, expired)
 
 
 @app.command("demo")
 def demo_command(data: Data = None, config: Config = None) -> None:
     """Bring 31,106 events of a shop into the demo project, so that there is something to ask about."""
-    _import(settings_of(data, config), ECOM, {}, "UTC", DEMO.project, DEMO.environment, _IMPORT_ROWS, keep=None)
+    _import(settings_of(data, config), [ECOM], {}, "UTC", DEMO.project, DEMO.environment, _IMPORT_ROWS, keep=None)
     err.print('Try: twintrack query "SELECT event_name, count() FROM events GROUP BY event_name ORDER BY 2 DESC"')
 
 
 def _import(
     settings: Settings,
-    file: Path,
+    files: list[Path],
     given: dict[str, str],
     time_zone: str,
     project: str,
@@ -240,27 +238,44 @@ def _import(
     batch_rows: int,
     keep: bool | None,
 ) -> None:
-    import_id = uuid4().hex
-    accepted = duplicate = refused = expired = read = 0
-    faults: list[str] = []
-    with reach(settings) as send, _progress() as advance:
-        batch: list[dict[str, Any]] = []
+    def rows(file: Path) -> Iterator[Row | BadRow]:
+        return read_rows(file, given, zone_of(time_zone))
+
+    refused = 0
+    with reach(settings) as send:
         if keep is None:
             rules = ask(send, "GET", f"/retention?project={project}").json()
-            past = expired_rows(read_rows(file, given, zone_of(time_zone)), rules)
+            past = sum(expired_rows(rows(file), rules) for file in files)
             if past:
                 raise RequestError(
-                    f"{past} rows of this file are past the retention of project {project}; nothing was brought in",
+                    f"{past} rows are past the retention of project {project}; nothing was brought in",
                     hint="--keep keeps them, their time counting from today; --drop-expired leaves them out",
                     code="expired_rows",
                 )
+        for file in files:
+            if len(files) > 1:
+                print(file.name)
+            refused += _bring_in(send, rows(file), project, environment, batch_rows, keep=bool(keep))
+    if refused:
+        raise typer.Exit(1)
+
+
+def _bring_in(
+    send: Send, rows: Iterator[Row | BadRow], project: str, environment: str, batch_rows: int, *, keep: bool
+) -> int:
+    """One file, to the row in the store; how many rows were refused."""
+    import_id = uuid4().hex
+    accepted = duplicate = refused = expired = read = 0
+    faults: list[str] = []
+    batch: list[dict[str, Any]] = []
+    with _progress() as advance:
 
         def flush() -> None:
             nonlocal accepted, duplicate, refused, expired
             if not batch:
                 return
             body: dict[str, Any] = {"import_id": import_id, "project": project, "environment": environment}
-            body |= {"rows": batch, "keep_expired": bool(keep)}
+            body |= {"rows": batch, "keep_expired": keep}
             answer = ask(send, "POST", "/import", body).json()
             accepted += answer["accepted"]
             duplicate += answer["duplicate"]
@@ -269,7 +284,7 @@ def _import(
             faults.extend(answer["reasons"])
             batch.clear()
 
-        for row in read_rows(file, given, zone_of(time_zone)):
+        for row in rows:
             read += 1
             if isinstance(row, BadRow):
                 refused += 1
@@ -300,8 +315,7 @@ def _import(
     print(
         f"{read} rows read: {done['new']} new, {duplicate + done['found_in_store']} already there, {refused} refused{told}"
     )
-    if refused:
-        raise typer.Exit(1)
+    return refused
 
 
 @contextmanager

@@ -70,6 +70,7 @@ _SAID_BY_US = frozenset(
         *("expires_at", "message_expires_at"),
     }
 )
+_NULL = "\\N"  # as the engine writes it into CSV
 _EXPORTED = frozenset({"event_id", "masking_version", "loaded_at", "schema_version", *_CONTEXT})
 _PARQUET_ROWS = 5_000  # read at once
 _MOST_MAPPINGS = 1_000  # of JSON lines whose columns differ; more are worked out again
@@ -200,7 +201,13 @@ def _rows(file: IO[bytes], kind: str, given: dict[str, str], zone: tzinfo) -> It
             yield BadRow(number, "the time cannot be read; ISO 8601 or seconds since 1970")
             continue
         exported = raw.keys() >= _EXPORTED
-        event = _event(raw, mapping, moment, exported)
+        try:
+            event = _event(raw, mapping, moment, exported)
+        except (ValueError, OverflowError, OSError):
+            yield BadRow(
+                number, "`consent_at` or `consent_denied` cannot be read; write them as `twintrack export` does"
+            )
+            continue
         content = hashlib.blake2b(json.dumps(event, sort_keys=True).encode(), digest_size=16).digest()
         seen[content] += 1
         own = (str(raw["event_id"]), _sender(raw)) if exported else (None, None)
@@ -350,14 +357,26 @@ def _sender(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _consent(raw: dict[str, Any]) -> Any:
-    """The state alone, or with when it was given and which vendors it does not hold for."""
+    """The state alone, or with when it was given and which vendors it does not hold for. Raises: as `parse_time`."""
     at, denied = raw.get("consent_at"), raw.get("consent_denied")
+    if at == _NULL:
+        at = None
+    if isinstance(denied, str):
+        denied = _listed(denied)
     if not at and not denied:
         return raw["consent"]
-    said: dict[str, Any] = {"state": raw["consent"], "denied": denied if isinstance(denied, list) else []}
+    said: dict[str, Any] = {"state": raw["consent"], "denied": denied or []}
     if at:
         said["at"] = parse_time(at, UTC).isoformat(timespec="milliseconds")
     return said
+
+
+def _listed(text: str) -> list[str]:
+    """A list as the engine writes it into CSV, `['statsig','gtm']`, or as JSON. Raises: ValueError."""
+    found = json.loads(text.replace("'", '"') or "[]")
+    if not isinstance(found, list) or any(not isinstance(one, str) for one in found):
+        raise ValueError("no list of texts")
+    return found
 
 
 def _metadata(value: Any) -> Any:
