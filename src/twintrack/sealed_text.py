@@ -50,7 +50,10 @@ def parse_fields(text: str) -> Fields | None:
     columns = [name for name in names if not name.startswith(METADATA)]
     if set(columns) - set(COLUMNS) or any("" in path.split(".") for path in paths):
         raise ValueError(f"fields that may be sealed: {', '.join(COLUMNS)}, event_metadata.PATH")
-    return Fields(tuple(columns), tuple(tuple(path.split(".")) for path in paths)) if names else None
+    # Each once, and none below another one: what was sealed twice could not be read by opening it once.
+    split = {tuple(path.split(".")) for path in paths}
+    apart = sorted(path for path in split if not any(path[:n] in split for n in range(1, len(path))))
+    return Fields(tuple(dict.fromkeys(columns)), tuple(apart)) if names else None
 
 
 def sealed(key: PersonKey, value: Any, nonce: bytes, project: bytes) -> str:

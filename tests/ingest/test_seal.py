@@ -41,6 +41,17 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(
+    "fields",
+    ["message_content,message_content", "event_metadata.a.b,event_metadata.a", "event_metadata.a,event_metadata.a.b"],
+)
+def test_field_that_is_named_twice_or_inside_another_is_sealed_once(fields: str) -> None:
+    rows, lines = rows_of({"user_id": "ann", "message_content": "hello", "event_metadata": {"a.b": "x", "c": "y"}})
+    line = msgspec.json.decode(seal(rows, lines, sealing(fields), NOW), type=Row)
+    said = [text for text in (line.message_content, line.event_metadata["a.b"]) if str(text).startswith(MARK)]
+    assert [plain(text) for text in said] in ([("sealed", "hello")], [("sealed", "x")])
+
+
+@pytest.mark.parametrize(
     "path,metadata,wanted",
     [
         ("a", {"a": "x", "b": "x"}, {"a": ("sealed", "x"), "b": "x"}),

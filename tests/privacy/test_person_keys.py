@@ -20,6 +20,7 @@ from tests.backup.test_backup import back_up
 from tests.conftest import Service, running
 from tests.load.test_expiry import everything_in, until
 from tests.privacy.kit import ask, erase, finished, served
+from tests.query.test_tail import Listener
 from tests.test_balance import doctor
 from tests.test_encryption import run
 from twintrack.auth import Role
@@ -27,7 +28,7 @@ from twintrack.backup.archive import BackupDamaged
 from twintrack.backup.carry import Rights, rights_in
 from twintrack.backup.person_keys import read_keys, write_keys
 from twintrack.backup.restore import restore
-from twintrack.clock import SystemClock
+from twintrack.clock import SystemClock, iso
 from twintrack.commands import command_app
 from twintrack.control.erasures import Erasures
 from twintrack.control.person_keys import Kept, PersonKeys, person_keys, person_of
@@ -221,12 +222,32 @@ def test_restore_command_takes_keys_from_their_file_and_nothing_where_it_may_not
     assert texts(new) == {"ann": SECRET_WORDS}
 
 
+def test_tail_opens_texts_for_who_may_see_them_and_no_cohort_is_made_of_one(service: Service) -> None:
+    async def scene() -> None:
+        viewer = service.key_of(Role.READ)
+        async with Listener(service, service.owner_key) as one, Listener(service, viewer) as other:
+            await one.until(lambda r: r.said != b"")
+            await asyncio.to_thread(service.send, [message(event_metadata={"customer": {"name": SECRET_WORDS}})])
+            await one.until(lambda r: len(r.rows) == 1)
+            await other.until(lambda r: len(r.rows) == 1)
+            assert SECRET_WORDS in one.said.decode() and MARK not in one.said.decode()
+            assert SECRET_WORDS not in other.said.decode()
+
+    asyncio.run(scene())
+    asked = {"definition": {"has": {"property": "message_content", "value": "x"}}}
+    headers = {"Authorization": f"Bearer {service.owner_key}"}
+    answer = service.request("POST", "/api/analytics/query/cohorts", json=asked, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "sealed_property")
+
+
 def test_command_writes_keys_apart_and_says_when_to_delete_them(service: Service, tmp_path: Path) -> None:
     service.send([message()])
-    with TestClient(command_app(service.services)) as socket:
-        told = socket.post("/backup", json={"to": str(tmp_path / "k"), "rights": False, "keys": True}).json()
-    assert told["keys"] >= 1 and told["delete_by"] > "2026"
     s = service.services
+    before = s.clock.milliseconds()
+    with TestClient(command_app(s)) as socket:
+        told = socket.post("/backup", json={"to": str(tmp_path / "k"), "rights": False, "keys": True}).json()
+    days = s.settings.erasure_days * DAY
+    assert told["keys"] >= 1 and iso(before + days) <= told["delete_by"] <= iso(s.clock.milliseconds() + days)
     found = read_keys(tmp_path / "k", s.settings.key_ring, s.clock.milliseconds(), 30)
     assert [key.hash for key in found if key.project == project_of(service)] == [hash_of(service, "ann")]
 

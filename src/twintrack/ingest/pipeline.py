@@ -105,11 +105,35 @@ def _sample(event: WireEvent, context: RequestContext, rules: Rules) -> Refusal 
 STEPS: tuple[Step, ...] = (_kill, _consent, _validate, _agreed, _expired, _verified, _sample)
 
 
+class MaskedBatch(NamedTuple):
+    """A batch behind masking: what may be sealed and go on."""
+
+    rows: list[Row]
+    lines: bytes
+    places: list[int]
+    refusals: dict[int, Refusal]
+    unmasked: int
+
+
 def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, rules: Rules) -> Prepared:
-    """The encoded, masked rows of a batch, and for every other event why it goes no further.
+    """The encoded, masked rows of a batch, and for every other event why it goes no further. Raises: KeysMissing."""
+    return finish(mask_batch(elements, context, rules), context, rules, rules.sealing)
+
+
+def finish(batch: MaskedBatch, context: RequestContext, rules: Rules, sealing: Sealing | None) -> Prepared:
+    """The batch, sealed and by month.
 
     Raises: KeysMissing where a person of the batch has no key that may seal; ask again when they have.
     """
+    rows, lines, places, refusals, unmasked = batch
+    if sealing is not None and rows:
+        lines = seal(rows, lines, sealing, context.received_milliseconds)
+    slabs, order = _slabs(rows, lines, context, rules)
+    return Prepared(slabs, places if order is None else [places[i] for i in order], refusals, unmasked)
+
+
+def mask_batch(elements: Sequence[WireEvent | Refusal], context: RequestContext, rules: Rules) -> MaskedBatch:
+    """All steps up to masking, and who was erased left out."""
     refusals: dict[int, Refusal] = {}
     rows: list[Row] = []
     places: list[int] = []
@@ -127,9 +151,9 @@ def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, ru
         else:
             rows.append(enrich(event, context, version))
             places.append(index)
-    if not rows:
-        return Prepared([], [], refusals)
     unmasked = 0
+    if not rows:
+        return MaskedBatch([], b"", [], refusals, unmasked)
     lines = _ENCODER.encode_lines(rows)[:-1]
     suspects = masker.suspects(_of_the_sender(lines, context, masker)) if masker else []
     if suspects or len(lines) > rules.limits.event_bytes:
@@ -148,10 +172,7 @@ def prepare(elements: Sequence[WireEvent | Refusal], context: RequestContext, ru
             bodies = lines.split(b"\n")
             rows, places = [rows[i] for i in kept], [places[i] for i in kept]
             lines = b"\n".join([bodies[i] for i in kept])
-    if rules.sealing is not None:
-        lines = seal(rows, lines, rules.sealing, context.received_milliseconds)
-    slabs, order = _slabs(rows, lines, context, rules)
-    return Prepared(slabs, places if order is None else [places[i] for i in order], refusals, unmasked)
+    return MaskedBatch(rows, lines, places, refusals, unmasked)
 
 
 _ERASED = dropped(

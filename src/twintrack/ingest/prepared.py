@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from twintrack.control.person_keys import PersonKeys
 from twintrack.errors import Unavailable
 from twintrack.event import RequestContext, WireEvent
-from twintrack.ingest.pipeline import Prepared, Rules, prepare
+from twintrack.ingest.pipeline import Prepared, Rules, finish, mask_batch, prepare
 from twintrack.ingest.seal import KeysMissing, Sealing
 from twintrack.outcomes import Refusal
 from twintrack.sealed_text import Fields
@@ -25,11 +25,11 @@ class Preparing:
         """The batch behind the pipeline; keys that were made for it are on disk. Raises: Unavailable."""
         if self._fields is None or self._keys is None:
             return prepare(elements, context, rules)
-        project = context.tenancy.project
+        project, batch = context.tenancy.project, mask_batch(elements, context, rules)
         for _ in range(_MOST_ROUNDS):
             sealing = Sealing(self._fields, project, self._keys.known(project))
             try:
-                return prepare(elements, context, rules._replace(sealing=sealing))
+                return finish(batch, context, rules, sealing)
             except KeysMissing as missing:
                 await self._keys.make(project, missing.people)
         raise Unavailable(
