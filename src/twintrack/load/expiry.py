@@ -109,12 +109,15 @@ class Expiry:
             log.info("expired_in_spool", events=held)
         due = f"expires_at <= {_moment(until)}"
         large = self._looked_at - self._large_at >= _DAY_SECONDS
-        # Whom rollups still name of what went by an earlier version, or without the end of its step.
-        named = outlived(self._store, first_whole_month(self._spool.complete_since())) if large else []
-        for month in sorted({*self._months_where(due), *named}):
+        for month in self._months_where(due):
             # By its deadline a deletion is known again; one of this second is left to the next pass.
             if (large or self._rows(month) <= _SMALL_ROWS) and self._known(month, until) is None:
-                self._remove(removals, policies, month, until, due, anyway=month in named)
+                self._remove(removals, policies, month, until, due)
+                yield
+        # Behind what is due: whom rollups still name of what went by an earlier version, or without the end of its step.
+        for month in outlived(self._store, first_whole_month(self._spool.complete_since())) if large else ():
+            if self._known(month, until) is None:
+                self._remove(removals, policies, month, until, due, anyway=True)
                 yield
         if large or (self._changed and self._rows() <= _SMALL_ROWS):
             for table, where in lone(self._store, policies, self._spool.complete_since(), until * 1000):
@@ -135,7 +138,7 @@ class Expiry:
             self._large_at = self._looked_at
 
     def _remove(
-        self, removals: Removals, policies: Policies, month: int, until: int, due: str, *, anyway: bool
+        self, removals: Removals, policies: Policies, month: int, until: int, due: str, *, anyway: bool = False
     ) -> None:
         gone: dict[tuple[str, str], int] = {}
         complete: dict[str, int] = {}
