@@ -4,6 +4,7 @@ time and another goes on when it is killed, and every event is counted once."""
 import io
 import json
 import signal
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -167,11 +168,14 @@ def test_events_that_come_while_a_month_is_copied_are_neither_lost_nor_doubled(c
     sent: list[dict[str, Any]] = []
     request = asked(nodes[0], user_id="ann")
     done = out(nodes[1], request)
+    deadline = time.monotonic() + 120
     while not done():
+        assert time.monotonic() < deadline, "the erasure did not end"
         batch = [wire_event(user_id="bob") for _ in range(5)]
         for node in nodes:  # a copy of each over the other one
             node.send(batch)
         sent += batch
+    assert sent
     cluster.check(ids_of(sent), 10 + 2 * len(sent), nodes[0])
     assert fates(nodes[0])["erased", "store"] + fates(nodes[0])["erased", "topic"] == 10
     assert state_of(nodes[0], request)["removed"]["store/events"] <= 10

@@ -164,6 +164,7 @@ class TopicRemovals:
             self._ledger.add_stale_months(db, months)
             where = (erasures.c.topic == self._topic) & (erasures.c.request == request)
             db.execute(delete(erasures).where(where))
+            self._ledger.check_leads(db)
         return sum(planned.values())
 
     def _planned(self, db: Connection, request: str) -> dict[Place, int]:
