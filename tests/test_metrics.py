@@ -56,6 +56,15 @@ def test_look_up_of_an_old_id_is_timed(service: Service) -> None:
     assert numbers(service)['twintrack_load_step_seconds_count{"step": "lookup"}'] == 1
 
 
+def test_event_whose_texts_could_not_be_masked_is_counted(service: Service) -> None:
+    name = "twintrack_ingest_unmasked_events_total"
+    service.send([wire_event(event_metadata={"note": "ann@example.org"})])
+    assert numbers(service)[name] == 0
+    colliding = {"[EMAIL].q": 1, "a@b.co": {"q": 2}}
+    assert service.send([wire_event(event_metadata=colliding), wire_event()])["accepted"] == 2
+    assert numbers(service)[name] == 1
+
+
 def test_stage_that_is_not_reached_is_not_timed(service: Service) -> None:
     service.request("POST", PATH, content=b"no events", headers={"X-Write-Key": service.write_key})
     seen = numbers(service)

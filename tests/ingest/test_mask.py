@@ -127,12 +127,13 @@ def test_event_that_cannot_be_masked_is_kept_without_a_text() -> None:
     harmless = WireEvent(UUID(int=7), "click", user_id="user-17")
     kept = one(harmless, CONTEXT, broken)
     assert isinstance(kept, bytes) and b"user-17" in kept
-    texts = {name: f"the-{name}" for name in ("user_id", "anonymous_id", "session_id", "thread_id", "message_content")}
+    named = ("user_id", "anonymous_id", "session_id", "thread_id", "message_content", "event_value")
+    texts = {name: f"the-{name}" for name in named}
     where = Context(
         page=Page("https://the-page/x", "/the-path", "the-title"), referrer="the-referrer", locale="the-locale"
     )
     personal = WireEvent(UUID(int=8), "the-name", event_metadata={"the-key": SECRET}, context=where, **texts)
-    personal = msgspec.structs.replace(personal, user_id=SECRET)
+    personal = msgspec.structs.replace(personal, user_id=SECRET, sequence=41)
     found = prepare([personal, harmless], msgspec.structs.replace(CONTEXT, user_agent="the-agent"), broken)
     assert found.unmasked == 1 and not found.refusals
     first, second = found.slabs[0].lines.split(b"\n")
@@ -140,6 +141,7 @@ def test_event_that_cannot_be_masked_is_kept_without_a_text() -> None:
     assert SECRET.encode() not in first and b"the-" not in first
     stored = msgspec.json.decode(first, type=Row)
     assert (stored.event_id, stored.event_name, stored.masked) == (UUID(int=8), "masking_failed", ["*:failed"])
+    assert stored.sequence == 41
 
 
 @pytest.mark.parametrize("name", ["otp", "pin", "password", "verification_code", "cvc"])
@@ -151,6 +153,12 @@ def test_number_that_is_a_secret_by_its_name_is_masked_like_its_text(name: str, 
 def test_numbers_that_a_program_counts_and_errors_it_numbers_stay() -> None:
     plain = {"code": 5023, "error_code": 1234, "input_tokens": 48213, "zip": 90210, "price": 1999, "year": 2026}
     assert masked(event_metadata=plain).event_metadata == plain
+
+
+def test_long_list_of_small_numbers_is_kept_beside_what_is_masked() -> None:
+    samples = [1000 + n % 9000 for n in range(5000)]
+    found = masked(event_metadata={"samples": samples, "pins": {"pin": 4711}, "note": SECRET}).event_metadata
+    assert found == {"samples": samples, "pins": {"pin": "[SECRET]"}, "note": "[EMAIL]"}
 
 
 def test_findings_are_listed_once_each_in_order() -> None:

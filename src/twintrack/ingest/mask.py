@@ -25,7 +25,7 @@ _TEXTS = (
 )
 _KEPT = ("event_name", "locale", "consent", "source")  # what a row is not without; masked, never dropped
 _LEAST_NUMBER = 1000  # no number that a rule knows is smaller: a PIN has four digits
-_LEAST_CODE = 10**6  # a smaller number that is called `code` is a program's own, such as an error's
+_LEAST_CODE = 10**6  # a smaller number is no card or telephone; one that is called `code` is a program's own
 _IDENTIFIERS = ("user_id", "anonymous_id", "session_id", "thread_id")
 _MOST_VALUES = 2048  # of one event's metadata that are read; garbage can hold thousands, at 20 us each
 _UNREAD = Masked("[REDACTED]", ["crowded"])
@@ -105,6 +105,7 @@ class _Metadata:
     def __init__(self, masker: Masker, key: bytes, found: _Found) -> None:
         self._masker, self._key, self._found = masker, key, found
         self._left = _MOST_VALUES
+        self._harmless: set[tuple[str, int]] = set()  # names of small numbers, and their digits
 
     def members(self, value: dict[str, Any]) -> dict[str, Any]:
         members: dict[str, Any] = {}
@@ -123,8 +124,16 @@ class _Metadata:
         if isinstance(value, list):
             return [item for item in (self._value(name, item) for item in value) if item is not _GONE]
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= _least(name):
-            masked = self._read(name, str(abs(int(value))))
-            return self._noted(masked) if masked.rules else value
+            digits = str(abs(int(value)))
+            # A small number is a secret by its name alone: of a long list one is read.
+            alike = (name, len(digits)) if abs(value) < _LEAST_CODE else None
+            if alike in self._harmless:
+                return value
+            masked = self._read(name, digits)
+            if masked.rules:
+                return self._noted(masked)
+            if alike is not None:
+                self._harmless.add(alike)
         return value
 
     def _read(self, name: str, value: str) -> Masked:
