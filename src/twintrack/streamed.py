@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx2 as httpx
 
+from twintrack.errors import TwintrackError
+
 
 class Streamed(httpx.AsyncBaseTransport):
     """Shape: no piece is made before the one before it is taken; an answer that is closed early means a client that left."""
@@ -70,7 +72,10 @@ class _Answer(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:
             yield piece
-        await self.work  # whatever ended the answer early is raised here
+        try:
+            await self.work  # whatever ended the answer early is raised here
+        except RuntimeError as error:  # Starlette's, around an error of ours that came behind the first piece
+            raise (error.__cause__ if isinstance(error.__cause__, TwintrackError) else error) from None
 
     async def aclose(self) -> None:
         self._left.set()

@@ -22,6 +22,8 @@ RUN_BY_THE_ENGINE = {
     " (SELECT event_name FROM events UNION ALL SELECT event_name FROM events LIMIT 7)",
     "a name": "WITH q AS (SELECT event_name FROM events) SELECT count() FROM events WHERE event_name IN q",
     "a name in parentheses": "WITH q AS (SELECT event_name FROM events) SELECT 1 FROM events WHERE event_name IN (q)",
+    "left of IN": "SELECT 1 FROM events WHERE (SELECT max(sequence) FROM events) IN (1, 2)",
+    "on both sides of IN": "SELECT 1 FROM events WHERE (SELECT max(sequence) FROM events) IN (SELECT sequence FROM events)",
     "exists": "SELECT count() FROM events WHERE EXISTS(SELECT 1 FROM events WHERE sequence = 3)",
     "of an array": "SELECT 1 FROM events WHERE has((SELECT groupArray(event_name) FROM events), event_name)",
     "nested": "SELECT count() FROM events WHERE event_timestamp > (SELECT max(event_timestamp) FROM events"

@@ -1,12 +1,16 @@
 """Under a floor no number, name or list tells of fewer people than it, and none is made of one that is withheld."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from tests.query.conftest import Asked
 from tests.query.oracle import calendar, lists, retention, threads
 from tests.query.oracle.filters import number
+from tests.query.stage import staged
 from twintrack.errors import RequestError
 
 _YEAR = {"from": "2024-02-20", "to": "2024-11-03"}
@@ -51,7 +55,7 @@ def test_group_of_too_few_people_is_in_the_rest_and_has_no_name(made: Asked, man
     point = {"step": 0, "other": True}
     behind = {"of": {"kind": "funnel", "range": _YEAR, "steps": _STEPS[:2], "breakdown": [_PLAN], "floor": 8}}
     rest = held["groups"][-1]["steps"][0]["count"]
-    assert rest is None or many_people.stage.ask("actors", {**behind, "point": point})["total"] == rest
+    assert rest is not None and many_people.stage.ask("actors", {**behind, "point": point})["total"] == rest
 
 
 def test_those_who_drop_out_of_a_funnel_are_a_number_of_people_themselves(many_people: Asked) -> None:
@@ -86,6 +90,28 @@ def test_share_of_retention_counts_each_of_its_people_once(many_people: Asked, e
         back = {m[0] for m in members if retention.returned(m[3], n, False)}
         assert share in (None, free["shares"][n])
         assert share is None or share == 0 or len(back) >= 7
+
+
+def test_group_of_one_busy_person_takes_no_place_of_one_that_may_be_told(tmp_path: Path) -> None:
+    """Who begins in every month stands in many cells: the largest group may be of one person."""
+    now = datetime(2024, 11, 3, tzinfo=UTC)
+    begun = [("ann", "gold", month) for month in range(1, 10)] + [(f"p{n}", "silver", 3) for n in range(4)]
+    rows = [
+        {
+            "event_id": UUID(int=n + 1),
+            "event_name": "buy",
+            "event_timestamp": datetime(2024, month, 5, tzinfo=UTC),
+            "user_id": person,
+            "event_metadata": {"plan": plan},
+        }
+        for n, (person, plan, month) in enumerate(begun)
+    ]
+    asked = {"range": {"from": "2024-01-01", "to": "2024-10-31"}, "interval": "month", "periods": 1}
+    asked |= {"entry": "recurring", "breakdown": [_PLAN], "top": 1}
+    with staged(tmp_path / "store", now, rows) as stage:
+        free, held = (stage.ask("retention", {**asked, "floor": floor}) for floor in (1, 3))
+    assert [group["breakdown"] for group in free["groups"] if not group["other"]] == [["gold"]]
+    assert [group["breakdown"] for group in held["groups"] if not group["other"]] == [["silver"]]
 
 
 def test_what_is_made_of_a_withheld_number_is_withheld_with_it(many_people: Asked) -> None:

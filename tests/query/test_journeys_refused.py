@@ -120,23 +120,26 @@ def _of_each_other(count: int, *, each: int) -> dict[str, Any]:
 
 # None of them holds a value: what they cost is seen in their parts and their SQL alone.
 _SET: Any = {"property": "user_id", "operator": "is set"}
-TOO_LARGE: list[tuple[str, Any]] = [
-    ("cohorts", {"cohort": "c2"}),
-    ("trends", {"filter": {"cohort": "c4"}}),
-    ("trends", {"series": [{"filter": {"cohort": "c1"}}] * 5}),
-    ("funnel", {"steps": [{"filter": {"cohort": "c1"}}] * 9}),
-    ("trends", {"filter": {"any": [{"any": [_SET] * 100}] * 100}}),
-    ("cohorts", {"definition": {"any": [{"any": [{"persons": ["ada"] * 10_000}] * 6}] * 2}}),
+_LONG: Any = {"property": "event_metadata." + ".".join(["deep"] * 30), "operator": "is not set"}
+TOO_LARGE: list[tuple[str, Any, str]] = [
+    ("cohorts", {"cohort": "c2"}, "conditions"),
+    ("trends", {"filter": {"cohort": "c4"}}, "conditions"),
+    ("trends", {"series": [{"filter": {"cohort": "c1"}}] * 5}, "conditions"),
+    ("funnel", {"steps": [{"filter": {"cohort": "c1"}}] * 9}, "conditions"),
+    ("trends", {"filter": {"any": [{"any": [_SET] * 100}] * 100}}, "conditions"),
+    ("cohorts", {"definition": {"any": [{"any": [{"persons": ["ada"] * 10_000}] * 6}] * 2}}, "values"),
+    ("trends", {"series": [{"filter": {"any": [_LONG] * 97}}] * 5}, "bytes of SQL"),
 ]
 
 
 @pytest.mark.parametrize("place", range(len(TOO_LARGE)))
 def test_question_is_bounded_with_all_that_its_cohorts_are_made_of(place: int) -> None:
-    kind, question = TOO_LARGE[place]
+    kind, question, which = TOO_LARGE[place]
     scope = Scope(SHOP, Role.OWNER, NOW, 0, named(_of_each_other(6, each=60)))
     with pytest.raises(RequestError) as refused:
         KINDS[kind].model_validate(question).plan(scope)
     assert (refused.value.status, refused.value.code) == (400, "too_large") and refused.value.hint
+    assert which in refused.value.message
     KINDS["trends"].model_validate({"filter": {"cohort": "c1"}}).plan(scope)
 
 

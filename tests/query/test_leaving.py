@@ -14,6 +14,7 @@ from tests.query.test_turns import ENDLESS, until
 from twintrack.commands import command_app
 from twintrack.errors import StoreError
 from twintrack.event import Tenancy
+from twintrack.query.download import Room
 from twintrack.query.execute import Executor
 from twintrack.testing import wire_event
 
@@ -237,3 +238,14 @@ def test_file_that_cannot_be_kept_on_the_disk_ends_with_an_error_and_gives_its_t
         asyncio.run(scene())
     finally:
         room._folder = usual
+
+
+def test_asker_has_half_of_the_room_and_leaves_the_other_half_to_others(tmp_path: Path) -> None:
+    room = Room(tmp_path, 100, 0)
+    room.take(50, "one")
+    with pytest.raises(StoreError, match="query_file_bytes"):
+        room.take(1, "one")
+    room.take(50, "another")
+    room.give_back(50, "one")
+    room.take(20, "third")
+    assert room.used == 70

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.conftest import Service
@@ -14,9 +15,9 @@ SQL = {"sql": "SELECT event_id FROM events", "format": "csv"}
 EVENTS = {"range": {"last": 2}, "format": "csv"}
 
 
-async def taken(service: Service, key: str, path: str, body: bytes, then: Any) -> bytes:
-    """What a client has of the answer; `then` is done when its head has come."""
-    said, sent = b"", False
+async def take(service: Service, key: str, path: str, body: bytes, said: bytearray, then: Any) -> None:
+    """`said` is what the client gets of the answer; `then` is done when its head has come."""
+    sent = False
 
     async def receive() -> Any:
         nonlocal sent
@@ -26,11 +27,10 @@ async def taken(service: Service, key: str, path: str, body: bytes, then: Any) -
         return {"type": "http.request", "body": body}
 
     async def send(message: Any) -> None:
-        nonlocal said
         if message["type"] == "http.response.start":
             assert message["status"] == 200
             then()
-        said += message.get("body", b"")
+        said.extend(message.get("body", b""))
 
     headers = {"authorization": f"Bearer {key}", "host": "localhost", "content-type": "application/json"}
     scope = {
@@ -47,7 +47,6 @@ async def taken(service: Service, key: str, path: str, body: bytes, then: Any) -
         "client": ("127.0.0.1", 1),
     }
     await service.app(scope, receive, send)
-    return said
 
 
 @pytest.mark.parametrize("path,body,what", [
@@ -63,19 +62,14 @@ def test_file_is_cut_where_its_key_is_revoked_meanwhile(
     event = wire_event()
     service.send([event])
     service.settle()
-    import msgspec
-
-    whole = asyncio.run(taken(service, key, path, msgspec.json.encode(body), lambda: None))
+    whole, cut = bytearray(), bytearray()
+    asyncio.run(take(service, key, path, msgspec.json.encode(body), whole, lambda: None))
     assert event["event_id"].encode() in whole
-    said: list[bytes] = []
-
-    async def cut() -> None:
-        said.append(
-            await taken(service, key, path, msgspec.json.encode(body), lambda: control.revoke_key(principal.key_id))
-        )
-
     with pytest.raises(Exception, match="response already started"):
-        asyncio.run(cut())
+        asyncio.run(
+            take(service, key, path, msgspec.json.encode(body), cut, lambda: control.revoke_key(principal.key_id))
+        )
+    assert event["event_id"].encode() not in cut
     assert [e.outcome for e in entries(service.services.audit.folder) if e.what == what] == [
         "begun", "done", "begun", "not_signed_in",
     ]  # fmt: skip

@@ -76,7 +76,8 @@ class Answers:
             of = question.period(scope)
             until = iso(max(of.start + 1, min(of.end, scope.now_milliseconds)))
             changed["range"] = Range.model_validate({"from": iso(of.start), "to": until})
-        page = await self._answer(question.model_copy(update=changed), principal, scope)
+        whole, beside = question.for_file(), dict[str, list[Any]]()
+        page = await self._answer(whole.model_copy(update=changed), principal, scope, beside=beside)
         following, count = page["next"], len(page["rows"])
         page |= {"next": None, "limits": []}
         while True:
@@ -89,27 +90,39 @@ class Answers:
             yield page
             if following is None:
                 return
-            further = question.model_copy(update={**changed, "after": following})
-            answer = await self._answer(further, principal, scope)
+            further = whole.model_copy(update={**changed, "after": following})
+            answer = await self._answer(further, principal, scope, beside=beside)
             following, count = answer["next"], count + len(answer["rows"])
             page = {"columns": answer["columns"], "rows": answer["rows"]}
 
     async def _answer(
-        self, question: Question, principal: Principal, scope: Scope, *, shown: bool = False
+        self,
+        question: Question,
+        principal: Principal,
+        scope: Scope,
+        *,
+        shown: bool = False,
+        beside: dict[str, list[Any]] | None = None,
     ) -> dict[str, Any]:
+        """`beside` is given for a page of a file, of which nothing is kept: what is not of the page alone is asked once."""
         started = time.perf_counter()
         # On a thread: a question may be long, and events come in on the loop's.
         plan = await asyncio.to_thread(question.plan, question.in_its_zone(scope))
         await self._seen.check(question, scope, principal.key_id)
         # Who is of a cohort may change with events of any time, whatever the question itself reads.
         reads = None if '"cohort":' in question.model_dump_json() else plan.reads
-        version = await self._executor.version(_months(reads)) if self._kept else ""
+        version = await self._executor.version(_months(reads)) if self._kept and beside is None else ""
         rows, rows_read, cached, asked = {}, 0, True, []
         for name, statement in plan.statements.items():
+            if beside is not None and name in beside:
+                rows[name] = beside[name]
+                continue
             answer, known = await self._read(
                 statement, version, principal, partial(self._executor.run, asker=principal.key_id)
             )
             rows[name] = answer.rows
+            if beside is not None and name != "main":
+                beside[name] = answer.rows
             rows_read += 0 if known else answer.rows_read
             cached = cached and known
             asked.append({"name": name, "sql": statement.sql, "parameters": statement.parameters})

@@ -9,6 +9,7 @@ import contextlib
 import os
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -28,20 +29,24 @@ class Room:
         self._folder = folder if folder.is_dir() else Path(tempfile.gettempdir())
         self._most, self._reserve = most_bytes, reserve_bytes
         self._lock = threading.Lock()
-        self.used = 0
+        self._of: Counter[str] = Counter()
+
+    @property
+    def used(self) -> int:
+        return self._of.total()
 
     def file(self) -> int:
         """A descriptor of a file without a name. Raises: OSError."""
         with tempfile.TemporaryFile(dir=self._folder) as made:
             return os.dup(made.fileno())
 
-    def take(self, size: int) -> None:
-        """Raises: StoreError where so much more does not fit; OSError."""
+    def take(self, size: int, asker: str) -> None:
+        """One asker has half of it at most. Raises: StoreError where so much more does not fit; OSError."""
         space = os.statvfs(self._folder)
         with self._lock:
-            if self.used + size > self._most:
+            if self._of[asker] + size > self._most // 2 or self.used + size > self._most:
                 raise StoreError(
-                    f"the files that are being taken fill their {self._most:,} bytes (query_file_bytes)",
+                    f"files that are being taken fill their {self._most:,} bytes, or one asker's half (query_file_bytes)",
                     hint="ask for less, or when others have been taken",
                     code="query_limit",
                     status=400,
@@ -53,18 +58,19 @@ class Room:
                     code="query_limit",
                     status=503,
                 )
-            self.used += size
+            self._of[asker] += size
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, size: int, asker: str) -> None:
         with self._lock:
-            self.used -= size
+            self._of[asker] -= size
+            self._of += Counter()  # only those who have any
 
 
 class Download:
     """The pieces of one file, in order. One thread puts them in, the loop's side takes them out."""
 
-    def __init__(self, room: Room) -> None:
-        self._room, self._cipher = room, Cipher(os.urandom(KEY_BYTES))
+    def __init__(self, room: Room, asker: str) -> None:
+        self._room, self._asker, self._cipher = room, asker, Cipher(os.urandom(KEY_BYTES))
         self._places: list[tuple[int, int]] = []
         self._size = 0
         self._lock = threading.Lock()
@@ -80,7 +86,7 @@ class Download:
                 raise _late()
             sealed = self._cipher.seal(len(self._places), piece, _BOUND)
             try:
-                self._room.take(len(sealed))
+                self._room.take(len(sealed), self._asker)
                 place, self._size = self._size, self._size + len(sealed)
                 if self._file is None:
                     self._file = self._room.file()
@@ -125,14 +131,14 @@ class Download:
             return self._cipher.open(number, os.pread(self._file, size, place), _BOUND)
 
     def close(self) -> None:
-        """The file is gone; who still takes it is told that he was too slow."""
+        """Not on the loop, since the disk may be slow. The file is gone; who still takes it is told that he was too slow."""
         with self._lock:
             self._closed = True
             if self._file is not None:
                 with contextlib.suppress(OSError):
                     os.close(self._file)
                 self._file = None
-            self._room.give_back(self._size)
+            self._room.give_back(self._size, self._asker)
             self._size = 0
 
 

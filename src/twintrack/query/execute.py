@@ -239,19 +239,20 @@ class Executor:
         Raises: as `sql`, and StoreError where the pieces are taken too slowly.
         """
         judged = scope(sql, tenancy, hidden=hidden)
-        download = Download(self._room)
+        download = Download(self._room, asker)
         work = self._fill(download, judged, parameters, output_format, tenancy, hidden, asker)
         filling = asyncio.ensure_future(work)
         self._filling.add(filling)
         filling.add_done_callback(self._filling.discard)
-        late = asyncio.get_running_loop().call_later(self.longest_download_seconds, download.close)
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(self.longest_download_seconds, lambda: loop.run_in_executor(None, download.close))
         try:
             async for piece in download.pieces():
                 yield piece
         finally:
             late.cancel()
             filling.cancel()
-            download.close()
+            await asyncio.shield(asyncio.to_thread(download.close))
 
     async def _fill(
         self,

@@ -1,7 +1,7 @@
 """What every kind of question has in common: range, zone, filter, and what an answer says of itself."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +27,10 @@ class Question(BaseModel):
     def in_its_zone(self, scope: Scope) -> Scope:
         """The scope that it is planned in: instants in its filters that name no zone are of its own."""
         return scope
+
+    def for_file(self) -> Self:
+        """The question, of a list in an order in which nothing moves while a file of all its pages is written."""
+        return self
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
         """A SELECT of one column `person`: each person behind one number of the answer, once.

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from twintrack.errors import StoreError
+from twintrack.errors import StoreError, StoreUnavailable
 from twintrack.query.catalog import METADATA, property_of
 from twintrack.query.compile.statement import Parameters, table
 from twintrack.query.execute import Executor
@@ -37,7 +37,10 @@ class Seen:
             place = (*scope.tenancy, name, whole)
             if place in self._known:
                 continue
-            if not await self._may_have(name, whole, scope, asker):
+            found = await self._may_have(name, whole, scope, asker)
+            if found is None:
+                continue
+            if not found:
                 raise refused(
                     f"no event of this project and environment has the property {name[:60]!r}",
                     await self._hint(name, scope, asker),
@@ -47,15 +50,17 @@ class Seen:
                 self._known.clear()
             self._known.add(place)
 
-    async def _may_have(self, name: str, whole: bool, scope: Scope, asker: str) -> bool:
-        """Also true where a moment was too short to tell: that is no reason to refuse a question. Of an object, which has
-        no value, one can only ask whether it is set: `whole`."""
+    async def _may_have(self, name: str, whole: bool, scope: Scope, asker: str) -> bool | None:
+        """Also true where a moment was too short to tell: that is no reason to refuse a question. None where the store is
+        away. Of an object, which has no value, one can only ask whether it is set: `whole`."""
         p = Parameters(scope.tenancy)
         of = property_of(name, scope, only_whether_set=True)
         found = of.is_set if whole else f"isNotNull({of.raw})"
         sql = f"SELECT 1 FROM {table('events')} WHERE {p.tenancy} AND {found} LIMIT 1"
         try:
             return bool((await self._executor.run(sql, p.values, asker, _BOUNDS))["rows"])
+        except StoreUnavailable:
+            return None
         except StoreError:
             return True
 

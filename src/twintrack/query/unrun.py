@@ -29,9 +29,9 @@ def unrun(statement: exp.Query, columns: Collection[str]) -> int:
     run = [query for query in asked if not _is_correlated(query, statement, columns)]
     for query in run:
         parent, none = query.parent, _of_no_rows(query)
-        if isinstance(parent, exp.In):
+        if isinstance(parent, exp.In) and query.arg_key == "query":
             parent.set("query", none.subquery())
-            parent.set("this", exp.func("materialize", parent.this.copy(), dialect="clickhouse"))
+            parent.set("this", exp.func("materialize", parent.this, dialect="clickhouse", copy=False))
         elif isinstance(parent, exp.Exists):
             query.replace(none)
             parent.replace(_unknown(parent.copy()))

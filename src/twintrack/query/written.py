@@ -29,7 +29,6 @@ _SAID = (
     "limits",
     "withheld",
     "total",
-    "next",
 )
 _ROWS_AT_ONCE = 1_000
 

@@ -212,13 +212,14 @@ def _main(asked: Retention, scope: Scope, found: list[Bucket]) -> Statement:
     reach = f"arrayFilter(n -> n <= {asked.periods}, after)"
     if asked.unbounded:
         reach = f"if(empty(after), [], range(0, toUInt64(least(arrayMax(after), {asked.periods}) + 1)))"
-    ranked = "SELECT *, row_number() OVER (ORDER BY arraySum(c -> c.3, cells) DESC, keys) AS rank"
     # Keys of a list that is always empty would make each row's key a text.
     of, told = ("keys, ", "keys") if asked.breakdown else ("", "[]::Array(String) AS keys")
     # Of a group that is told by its values, the people count, each once.
-    who, enough = "", ""
+    who, enough, first = "", "", ""
     if asked.floor > 1:
         who, enough = ", uniqExactState(person) AS who", f" AND whose >= {asked.floor}"
+        first = f"whose >= {asked.floor} DESC, "
+    ranked = f"SELECT *, row_number() OVER (ORDER BY {first}arraySum(c -> c.3, cells) DESC, keys) AS rank"
     grouped = (
         "SELECT keys, groupArray((cohort, n, people)) AS every, arrayFilter(c -> c.2 < 0, every) AS cells"
         f"{', uniqExactMerge(who) AS whose' if who else ''} FROM"

@@ -1,8 +1,8 @@
 """People: a search over them, and the timeline of one, with the anonymous past joined."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from twintrack.query import cursor, words
 from twintrack.query.catalog import check_sees_people
@@ -22,6 +22,13 @@ class Users(RangedQuestion):
     person: str = Field("", max_length=500, description="Whose timeline; newest first.")
     limit: int = Field(100, ge=1, le=1_000)
     after: str = Field("", max_length=800, description="`next` of the page before.")
+    _by_person: bool = PrivateAttr(default=False)
+
+    def for_file(self) -> Self:
+        """By person: a late event moves a last one, and nobody's name."""
+        copy = self.model_copy()
+        copy._by_person = not self.person
+        return copy
 
     def plan(self, scope: Scope) -> Plan:
         check_sees_people(scope.role)
@@ -41,15 +48,18 @@ class Users(RangedQuestion):
             )
             rows = page(list(SHOWN), where, self.after, self.limit, scope, p, by_person=True)
             return Plan({"main": rows, "summary": ids}, definition, self._timeline, reads=(period.start, period.end))
-        after = ""
-        if self.after:
+        after, order = "", "person" if self._by_person else "last DESC, person DESC"
+        if self.after and self._by_person:
+            (person,) = cursor.read(self.after, str)
+            after = f"HAVING person > {p.text(person)}"
+        elif self.after:
             last, person = cursor.read(self.after, int, str)
             after = f"HAVING (last, person) < ({p.whole(last)}, {p.text(person)})"
         # First who is on the page, by their last events alone; then their numbers.
         times = events(p, ["event_timestamp"], where)
         shown = (
             f"SELECT person FROM (SELECT person, toUnixTimestamp64Milli(max(event_timestamp)) AS last FROM ({times})"
-            f" GROUP BY person {after} ORDER BY last DESC, person DESC LIMIT {self.limit + 1})"
+            f" GROUP BY person {after} ORDER BY {order} LIMIT {self.limit + 1})"
         )
         read = events(p, ["event_timestamp", "session_id", "user_id"], where)
         main = p.statement(
@@ -57,9 +67,10 @@ class Users(RangedQuestion):
             " toUnixTimestamp64Milli(max(event_timestamp)) AS last, count() AS events,"
             " uniqExactIf(session_id, session_id != '') AS sessions, countIf(user_id != '') > 0 AS signed_in"
             f" FROM ({read}) WHERE person IN ({shown}) GROUP BY person"
-            f" ORDER BY last DESC, person DESC LIMIT {self.limit + 1}"
+            f" ORDER BY {order} LIMIT {self.limit + 1}"
         )
-        definition = f"People by their last event, the latest first; {words.conditions(self, period)}."
+        by = "themselves" if self._by_person else "their last event, the latest first"
+        definition = f"People by {by}; {words.conditions(self, period)}."
         return Plan({"main": main}, definition, self._people, reads=(period.start, period.end))
 
     def actors(self, scope: Scope, p: Parameters, point: Any) -> str:
@@ -74,11 +85,12 @@ class Users(RangedQuestion):
     def _people(self, rows: Any) -> dict[str, Any]:
         found = rows["main"]
         further, shown = len(found) > self.limit, found[: self.limit]
+        at = (shown[-1][0],) if self._by_person and shown else (shown[-1][2], shown[-1][0]) if shown else ()
         names = ["person", "first_milliseconds", "last_milliseconds", "events", "sessions", "signed_in"]
         return {
             "columns": names,
             "rows": [[*row[:5], bool(row[5])] for row in shown],
-            "next": cursor.made(shown[-1][2], shown[-1][0]) if further else None,
+            "next": cursor.made(*at) if further else None,
         }
 
     def _timeline(self, rows: Any) -> dict[str, Any]:
