@@ -45,7 +45,8 @@ def test_process_that_may_dump_is_seen_as_one() -> None:
     sleeping = subprocess.Popen(["sleep", "60"], preexec_fn=allow)
     try:
         hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-        assert may_dump(sleeping.pid) is (hard != 0)
+        assert hard != 0, "raise the hard limit of core files (ulimit -Hc): below it nothing can be told"
+        assert may_dump(sleeping.pid)
     finally:
         sleeping.kill()
         sleeping.wait()

@@ -11,13 +11,15 @@ from tests.privacy.test_audit import entries
 from twintrack.access.guesses import KINDS
 from twintrack.auth import Role
 from twintrack.bounds import bounds_of
+from twintrack.testing import ManualClock
 
 OURS = "http://localhost"
 
 
 @pytest.fixture(scope="module")
 def behind_a_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("proxied") / "data", trusted_proxies="127.0.0.1/32") as opened:
+    folder = tmp_path_factory.mktemp("proxied") / "data"
+    with running(folder, ManualClock(), trusted_proxies="127.0.0.1/32") as opened:  # no pause ends by itself
         yield opened
 
 
