@@ -246,6 +246,7 @@ def cut_short(data: Path, moved_out: int, moved_in: int) -> None:
 
 def test_backup_of_a_running_service_and_restore_beside_it(tmp_path: Path) -> None:
     """Both ways: over the socket while it serves, and in the folder itself; restore refuses a live one by code 5."""
+    command(tmp_path / "data", "keys", "create", "--role", "owner")
     served = start(tmp_path / "data")
     try:
         assert "files" in served.command("backup", "--to", str(tmp_path / "live.tar"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from tests.backup.test_backup import NOON, back_up, put_back
 from tests.conftest import Service, running
@@ -16,7 +17,7 @@ from tests.test_balance import doctor
 from twintrack.app import build
 from twintrack.auth import Role
 from twintrack.backup.archive import BackupDamaged, private
-from twintrack.backup.carry import rights_of
+from twintrack.backup.carry import has_projects, rights_of
 from twintrack.backup.rights import Rights, read_file, write_file
 from twintrack.clock import SystemClock
 from twintrack.errors import EncryptionKeyRefused, RequestError
@@ -142,6 +143,16 @@ def test_folder_that_was_only_just_started_promises_nothing_and_takes_no_rule_aw
     put_back(tmp_path / "b.tar", tmp_path / "new", clock, newer)
     with running(tmp_path / "new", clock) as service:
         assert service.services.control.retention.policies().of("demo") is not None
+
+
+def test_backup_without_a_project_needs_nothing_that_says_who_was_erased(tmp_path: Path) -> None:
+    with running(tmp_path / "data", ManualClock(NOON)) as service:
+        for name in ("DELETE FROM keys", "DELETE FROM projects"):
+            with service.services.control.engine.begin() as db:
+                db.execute(text(name))
+        back_up(service, tmp_path / "b.tar")
+    put_back(tmp_path / "b.tar", tmp_path / "new", ManualClock(NOON))
+    assert not has_projects(tmp_path / "new")
 
 
 def test_file_of_rights_is_private_from_its_first_moment_and_sealed_where_there_is_a_key(tmp_path: Path) -> None:

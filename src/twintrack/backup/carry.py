@@ -72,11 +72,22 @@ def rights_in(folder: Path) -> Rights | None:
     """
     if not (folder / "control.db").exists():
         return None
-    last = last_of(folder / FOLDER, tried=False)
+    last = last_of(folder / FOLDER, tried=False) if has_projects(folder) else None
     engine = create_engine(f"sqlite:///{folder / 'control.db'}")
     try:
-        rights = rights_of(engine, milliseconds_of(datetime.fromisoformat(last.at)) if last is not None else 0)
-        return rights if rights.rows.get(projects.name) else rights._replace(made_at=0)
+        return rights_of(engine, milliseconds_of(datetime.fromisoformat(last.at)) if last is not None else 0)
+    finally:
+        engine.dispose()
+
+
+def has_projects(folder: Path) -> bool:
+    """Whether control data in it know a project, and so may have promised something to somebody."""
+    if not (folder / "control.db").exists():
+        return False
+    engine = create_engine(f"sqlite:///{folder / 'control.db'}")
+    try:
+        with engine.connect() as db:
+            return db.execute(select(projects.c.name).limit(1)).first() is not None
     finally:
         engine.dispose()
 

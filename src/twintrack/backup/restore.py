@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 
 from twintrack.app import Services, build
 from twintrack.backup.archive import BackupDamaged, BackupFormat, Manifest, read
-from twintrack.backup.carry import carry
+from twintrack.backup.carry import carry, has_projects
 from twintrack.backup.place import MADE, PLACE, put_in_place
 from twintrack.backup.rights import Rights
 from twintrack.backup.trail import keep_trail
@@ -139,7 +139,8 @@ def _make(
             f"the backup's store has migration {unknown[-1]}, which this version does not know",
             hint="restore it with a newer twintrack",
         )
-    _check_rights(settings, rights, manifest, without_rights=without_rights)
+    if not without_rights and not settings.control and has_projects(raw):  # else there is nobody to come back
+        _check_rights(rights, manifest)
     made.mkdir(mode=0o700)
     for entry in sorted(raw.iterdir()):
         if entry.name not in ("store", "manifest.json"):
@@ -173,14 +174,10 @@ def _make(
     return Restored(manifest, carried, [what for what, _ in STEPS])
 
 
-def _check_rights(settings: Settings, rights: Sequence[Rights], manifest: Manifest, *, without_rights: bool) -> None:
+def _check_rights(rights: Sequence[Rights], manifest: Manifest) -> None:
     """Raises: RequestError where nothing says who was erased since the backup was made. That is not found out later."""
     newest = max((one.made_at for one in rights), default=None)
-    if (
-        settings.control
-        or without_rights
-        or (newest is not None and newest >= milliseconds_of(datetime.fromisoformat(manifest.made_at)))
-    ):
+    if newest is not None and newest >= milliseconds_of(datetime.fromisoformat(manifest.made_at)):
         return
     there = "nothing here" if newest is None else f"what is here is of {iso(newest)}, and nothing"
     raise RequestError(
