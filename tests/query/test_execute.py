@@ -105,6 +105,34 @@ def test_question_beyond_a_bound_fails_and_the_next_one_runs(filled: Service, sq
     assert ask(filled, "SELECT count() FROM events")["rows"] == [[EVENTS]]
 
 
+_GATHERED = (
+    "SELECT count(), sum(length(every)) FROM (SELECT cityHash64(event_id, n) AS k, groupArray(n) AS every"
+    " FROM analytics.events ARRAY JOIN range(5000) AS n GROUP BY k)"
+)
+
+
+def test_question_that_gathers_more_than_its_memory_goes_by_the_disk_and_leaves_nothing_there(filled: Service) -> None:
+    settings = load_settings(query_memory_bytes=100 << 20, query_seconds=120)
+    executor = Executor(filled.services.store, settings, Metrics())
+    try:
+        assert asyncio.run(executor.run(_GATHERED))["rows"] == [[EVENTS * 5_000, EVENTS * 5_000]]
+    finally:
+        executor.close()
+    left = [file for file in (filled.services.settings.data / "store" / "tmp").rglob("*") if file.is_file()]
+    assert not left
+
+
+def test_question_that_goes_by_the_disk_leaves_events_the_room_they_need(filled: Service) -> None:
+    settings = load_settings(query_memory_bytes=100 << 20, query_seconds=120, disk_reserve_bytes=1 << 60)
+    executor = Executor(filled.services.store, settings, Metrics())
+    try:
+        with pytest.raises(StoreError) as refused:
+            asyncio.run(executor.run(_GATHERED))
+    finally:
+        executor.close()
+    assert "disk_reserve_bytes" in refused.value.message and refused.value.code == "query_limit"
+
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -118,6 +118,11 @@ class Executor:
                 f" (query_memory_bytes), all at once {s.store_memory_bytes / (1 << 30):.3g} GiB (store_memory_bytes)",
                 "ask for a shorter range, fewer groups or fewer columns",
             ),
+            "243": (
+                "what the question gathers goes by the disk, and that has no room left beside the"
+                f" {s.disk_reserve_bytes >> 20:,} MiB that events need (disk_reserve_bytes)",
+                "ask for a shorter range; free space on the store's disk",
+            ),
             "173": ("the machine has no memory left for this question", "ask for a shorter range, or in a moment"),
         }.get(code, ("", ""))
         if not message:
@@ -159,6 +164,10 @@ class Executor:
             "max_result_rows": s.query_result_rows,
             "result_overflow_mode": "throw",
             "max_memory_usage": s.query_memory_bytes,
+            # What is grouped or sorted goes by the disk in good time: the engine's own share is of all it has, not of this.
+            "max_bytes_before_external_group_by": s.query_memory_bytes * 2 // 5,
+            "max_bytes_before_external_sort": s.query_memory_bytes * 2 // 5,
+            "min_free_disk_space_for_temporary_data": s.disk_reserve_bytes,
             "max_threads": threads,
             **alone,
         }
