@@ -30,7 +30,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
     opened.services.close()
 
 
-def engine_of(process: int) -> int:
+def engine_of(process: int, data: Path | None = None) -> int:
+    """The engine that a process has started; where it has several, as that of tests may, the one over a data folder."""
     found: list[int] = []
 
     def look() -> bool:
@@ -39,7 +40,7 @@ def engine_of(process: int) -> int:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # threads and children end while one looks
                 for child in children.read_text().split():
                     command = Path(f"/proc/{child}/cmdline").read_bytes()
-                    if b"twintrack.store.engine" in command:
+                    if b"twintrack.store.engine" in command and (data is None or bytes(data / "store") in command):
                         found.append(int(child))
         return bool(found)
 
@@ -67,13 +68,13 @@ def test_engine_killed_again_and_again_under_load_keeps_each_event_once(service:
         while time.monotonic() < end:
             service.send(events(40))
             sent += 40
-        os.kill(engine_of(os.getpid()), signal.SIGKILL)
+        os.kill(engine_of(os.getpid(), service.services.settings.data), signal.SIGKILL)
     assert_exact(service, sent)
     assert_recovered(service)
 
 
 def test_engine_gives_way_to_the_service_and_stands_in_its_group_of_the_scheduler(service: Service) -> None:
-    engine = engine_of(os.getpid())
+    engine = engine_of(os.getpid(), service.services.settings.data)
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getpriority(os.PRIO_PROCESS, engine) == min(19, ours + 10)
     # Across sessions nice values count nothing where the kernel groups processes by them; Ctrl-C is told by group.
@@ -85,7 +86,7 @@ def test_engine_that_finds_no_descriptors_starts_when_there_are_some(
 ) -> None:
     service.send(events(5))
     service.settle()
-    engine = engine_of(os.getpid())
+    engine = engine_of(os.getpid(), service.services.settings.data)
     written = ""
 
     def tried() -> bool:
@@ -111,7 +112,7 @@ def test_question_answers_503_while_the_engine_starts_again(service: Service) ->
     answers: list[httpx.Response] = []
     long = asking(lambda: answers.append(service.sql(ENDLESS.format(MANY))))
     until(lambda: running(service) == 1)
-    os.kill(engine_of(os.getpid()), signal.SIGKILL)
+    os.kill(engine_of(os.getpid(), service.services.settings.data), signal.SIGKILL)
     meanwhile: list[httpx.Response] = []
 
     def back() -> bool:

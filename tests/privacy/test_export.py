@@ -28,7 +28,7 @@ def test_export_holds_every_row_of_the_person_and_a_manifest_that_fits(tmp_path:
         first = wire_event(user_id="ann", anonymous_id="a-1", event_metadata={"deep": [{"x": 1}]}, message_content="hi")
         receipt = {"event_id": first["event_id"], "vendor": "gtm", "status": "handed", "at": first["client_timestamp"]}
         service.send({"events": [first], "receipts": [receipt]})
-        service.send([wire_event(user_id=None, anonymous_id="a-1"), wire_event(user_id="bob", anonymous_id="b-1")])
+        service.send([wire_event(user_id=None, anonymous_id="a-1"), wire_event(user_id="bob", anonymous_id="browser-of-bob")])
         service.settle()
         service.make_the_store_refuse_text_values()
         refused = wire_event(user_id="ann", event_value="text")
@@ -52,7 +52,7 @@ def test_export_holds_every_row_of_the_person_and_a_manifest_that_fits(tmp_path:
     assert manifest["spool"] == {"drained_first": True, "rows_on_their_way_or_in_quarantine": 1}
     assert {"events", "receipts", "identities", "events_daily"} == {one["table"] for one in manifest["looked_at"]}
     assert manifest["anonymous_ids"] == [{"environment": "local", "anonymous_id": "a-1"}]
-    assert b"b-1" not in b"".join(archive.read(name) for name in archive.namelist())
+    assert b"browser-of-bob" not in b"".join(archive.read(name) for name in archive.namelist())
 
 
 def test_export_of_somebody_unknown_is_empty_and_needs_the_role(tmp_path: Path) -> None:
