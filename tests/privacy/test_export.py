@@ -28,7 +28,8 @@ def test_export_holds_every_row_of_the_person_and_a_manifest_that_fits(tmp_path:
         first = wire_event(user_id="ann", anonymous_id="a-1", event_metadata={"deep": [{"x": 1}]}, message_content="hi")
         receipt = {"event_id": first["event_id"], "vendor": "gtm", "status": "handed", "at": first["client_timestamp"]}
         service.send({"events": [first], "receipts": [receipt]})
-        service.send([wire_event(user_id=None, anonymous_id="a-1"), wire_event(user_id="bob", anonymous_id="browser-of-bob")])
+        theirs = wire_event(user_id="bob", anonymous_id="browser-of-bob")
+        service.send([wire_event(user_id=None, anonymous_id="a-1"), theirs])
         service.settle()
         service.make_the_store_refuse_text_values()
         refused = wire_event(user_id="ann", event_value="text")
