@@ -169,6 +169,8 @@ def named(definitions: Mapping[str, Any]) -> dict[str, CohortOf]:
                 )
             if name not in read:
                 read[name] = parse(definitions[name])
+            # Told with the answer: whoever may not ask about it gets none.
+            p.cohort(name, words(read[name]))
             return belongs(read[name], scope._replace(cohorts=others, zone="UTC"), p)
 
         return of
