@@ -138,8 +138,8 @@ USERS = (
     f" ORDER BY last DESC, who DESC LIMIT {_PAGE + 1}"
 )
 EVENTS = (
-    "SELECT {id} AS id, event_name, {person}, session_id FROM {events} WHERE {range}"
-    f" ORDER BY event_timestamp DESC, id DESC LIMIT {_PAGE + 1}"
+    "SELECT event_id, event_name, {person}, session_id FROM {events} WHERE {range}"
+    f" ORDER BY event_timestamp DESC, {{id}} DESC LIMIT {_PAGE + 1}"
 )
 VALUES = (
     "SELECT {feature} AS value, count(*) AS n FROM {events} WHERE {range} AND {feature} <> '' GROUP BY value"
@@ -276,6 +276,10 @@ def _page(rows: Rows) -> Any:
     return [list(row) for row in rows[:_PAGE]]
 
 
+def _of_events(rows: Rows) -> Any:
+    return [[str(event_id), *row] for event_id, *row in rows[:_PAGE]]
+
+
 def _listed(answer: dict[str, Any]) -> Any:
     at = [answer["columns"].index(name) for name in ("event_id", "event_name", "person", "session_id")]
     return [[row[place] for place in at] for row in answer["rows"]]
@@ -371,7 +375,7 @@ KINDS = (
     Kind("sessions", "sessions", _ranged, _RAW, _sessions, _of_sets, SESSIONS),
     Kind("threads", "threads", _ranged, _RAW, _conversations, _of_threads, THREADS),
     Kind("users", "users", _ranged, _RAW, _people, _page, USERS),
-    Kind("events", "events", _ranged, _RAW, _listed, _page, EVENTS),
+    Kind("events", "events", _ranged, _RAW, _listed, _of_events, EVENTS),
     Kind(
         "values",
         "properties",

@@ -46,7 +46,7 @@ class Plan:
     _WORDS = {
         "events": "plan.events",
         "person": "user_id",
-        "id": "toString(event_id)",
+        "id": "toUInt128(event_id)",  # by which events are ordered
         "day": "toDate(event_timestamp)",
         "week": "toMonday(event_timestamp)",
         "milliseconds": "toUnixTimestamp64Milli",

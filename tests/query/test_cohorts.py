@@ -21,6 +21,7 @@ from twintrack.control.erasures import Subject
 from twintrack.control.subjects import remove, rows_of
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
+from twintrack.query import cohort
 from twintrack.query.answer import Answers
 from twintrack.query.kinds import KINDS
 from twintrack.testing import ManualClock
@@ -245,3 +246,23 @@ def test_cohort_that_names_people_is_not_told_to_who_may_not_see_them(many_peopl
         assert "The cohort" not in many_people.stage.ask("threads", aside, viewer)["definition"]
     finally:
         many_people.stage.cohorts = {}
+
+
+def test_meaning_of_a_cohort_of_a_funnel_tells_all_that_its_people_depend_on() -> None:
+    funnel = {
+        "steps": [{"event": "home"}, {"event": "buy"}],
+        "window_seconds": 60,
+        "range": {"last": 7, "complete": True},
+    }
+    pro = {"property": "event_metadata.plan", "value": "pro"}
+    ways = {
+        "ordered": "home, then events named buy, within",
+        "strict": "home, then events named buy, with no other event in between, within",
+        "any": "home or events named buy, within",
+    }
+    for order, said in ways.items():
+        of = {"funnel": {**funnel, "order": order, "filter": pro}, "step": 2, "state": "dropped"}
+        assert cohort.words(cohort.parse(of)) == (
+            f"who came to step 2 and no further of events named {said} 60 seconds, begun in the last 7 complete days,"
+            " only where event_metadata.plan = pro"
+        )
