@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -83,6 +83,7 @@ def one_hour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield data
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 500)), unique_by=lambda pair: pair[0]).map(sorted),
     st.integers(1, 700),
@@ -99,6 +100,7 @@ def test_pieces_hold_each_hour_once_within_a_month_and_the_limit(hours: list[tup
     assert all(month_of(piece.first) == month_of(piece.last) and piece.rows <= most for piece in pieces)
 
 
+@settings(deadline=None)
 @given(st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1), st.integers(0, 1_000))
 def test_halves_of_a_piece_hold_each_mark_once(one: int, other: int, rows: int) -> None:
     piece = Piece(5, 6, rows, min(one, other), max(one, other))

@@ -200,6 +200,7 @@ _BY_COHORT: list[tuple[str, dict[str, Any]]] = [
     ("trends", {**_MONTH, "interval": "day", "series": [{"measure": "persons", "filter": {"cohort": "buyers"}}]}),
     ("funnel", {**_MONTH, "steps": [{"event": "home"}, {"event": "view", "filter": {"cohort": "buyers"}}]}),
     ("properties", {**_MONTH, "property": "event_name", "filter": {"cohort": "buyers"}}),
+    ("events", {**_MONTH, "filter": {"cohort": "buyers"}}),
     ("cohorts", {"cohort": "buyers"}),
     ("actors", {"of": {"kind": "sessions", **_MONTH, "filter": {"cohort": "buyers"}}}),
 ]
@@ -211,7 +212,8 @@ def test_answer_made_with_a_cohort_tells_what_the_cohort_means(
 ) -> None:
     many_people.stage.cohorts = KEPT
     try:
-        assert many_people.stage.ask(kind, asked)["definition"].endswith("." + _OF_BUYERS)
+        said = many_people.stage.ask(kind, asked)["definition"]
+        assert said.endswith("." + _OF_BUYERS) and "the cohort buyers" in said.removesuffix(_OF_BUYERS)
     finally:
         many_people.stage.cohorts = {}
 
