@@ -96,7 +96,9 @@ def fill(data: Path, events: int, people: int) -> None:
         store.close()
 
 
-_PERSON = "if(user_id != '', user_id, concat('user-', substring(anonymous_id, 6)))"
+# An anonymous past belongs to the user whom the same browser named later; without one to the browser.
+_NAMED = "anonymous_id IN (SELECT anonymous_id FROM analytics.identities)"
+_PERSON = f"multiIf(user_id != '', user_id, {_NAMED}, concat('user-', substring(anonymous_id, 6)), anonymous_id)"
 
 
 def _fill_plan(store: ClickHouse) -> None:

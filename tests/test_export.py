@@ -9,13 +9,14 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.conftest import running
 from twintrack.cli import app
 from twintrack.clock import iso
+from twintrack.errors import TwintrackError
 from twintrack.export import Piece, Wanted, count_hours, month_of, parquet_of, pieces_of
 from twintrack.testing import uuid7, wire_event
 
@@ -72,6 +73,17 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield data
 
 
+@pytest.fixture(scope="module")
+def one_hour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with 100 events of one hour."""
+    data = tmp_path_factory.mktemp("hour") / "data"
+    lines = data.parent / "events.jsonl"
+    lines.write_text("\n".join(json.dumps({**exported(0), "event_id": uuid7(JANUARY + n)}) for n in range(100)))
+    command("import", lines, "--data", data)
+    yield data
+
+
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 500)), unique_by=lambda pair: pair[0]).map(sorted),
     st.integers(1, 700),
@@ -80,16 +92,31 @@ def test_pieces_hold_each_hour_once_within_a_month_and_the_limit(hours: list[tup
     pieces = pieces_of(hours, most)
     for hour, rows in hours:
         holding = [piece for piece in pieces if piece.first <= hour <= piece.last]
-        assert sorted(piece.share for piece in holding) == list(range(holding[0].shares))
-        assert holding[0].shares == max(1, -(-rows // most))
-    for piece in pieces:
-        assert month_of(piece.first) == month_of(piece.last)
-        assert sum(rows for hour, rows in hours if piece.first <= hour <= piece.last) <= most * piece.shares
+        # Every mark that there is stands in one of them.
+        ends = [-1, *(piece.high for piece in holding)]
+        assert [piece.low for piece in holding] == [end + 1 for end in ends[:-1]] and ends[-1] == (1 << 64) - 1
+        assert len(holding) == 1 or (rows > most and sum(piece.rows for piece in holding) == rows)
+    assert sum(piece.rows for piece in pieces) == sum(rows for _, rows in hours)
+    assert all(month_of(piece.first) == month_of(piece.last) and piece.rows <= most for piece in pieces)
+
+
+@settings(deadline=None)
+@given(st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1), st.integers(0, 1_000))
+def test_halves_of_a_piece_hold_each_mark_once(one: int, other: int, rows: int) -> None:
+    piece = Piece(5, 6, rows, min(one, other), max(one, other))
+    if one == other:
+        with pytest.raises(TwintrackError):
+            piece.halved()
+        return
+    first, second = piece.halved()
+    assert (first.low, first.high + 1, second.high) == (piece.low, second.low, piece.high)
+    assert first.low <= first.high and second.low <= second.high
+    assert first.rows + second.rows == rows and (first.first, second.last) == (5, 6)
 
 
 def test_pieces_of_nothing_are_none() -> None:
     assert pieces_of([], 10) == []
-    assert pieces_of([(5, 10)], 10) == [Piece(5, 5, 0, 1, 10)]
+    assert pieces_of([(5, 10)], 10) == [Piece(5, 5, 10)]
 
 
 def test_export_writes_every_event_once_with_checksums(filled: Path, tmp_path: Path) -> None:
@@ -118,6 +145,44 @@ def test_export_of_a_range_takes_its_start_and_leaves_its_end(filled: Path, tmp_
 def test_hour_with_more_rows_than_a_file_holds_is_dealt_out(filled: Path, tmp_path: Path) -> None:
     command("export", tmp_path / "out", "--file-rows", 2, "--until", "2026-01-01T03:00", "--data", filled)
     assert sorted(row["sequence"] for row in rows_of(tmp_path / "out")) == list(range(12))
+
+
+@pytest.mark.parametrize("most", [1, 7, 99])
+def test_no_file_holds_more_rows_than_it_may_however_its_hour_is_dealt_out(
+    one_hour: Path, tmp_path: Path, most: int
+) -> None:
+    command("export", tmp_path / "out", "--file-rows", most, "--data", one_hour)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    counts = {file.name: pyarrow.parquet.read_metadata(file).num_rows for file in (tmp_path / "out").glob("*.parquet")}
+    assert counts == {file["name"]: file["rows"] for file in manifest["files"]}
+    assert all(0 < rows <= most for rows in counts.values())
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == 100 == len({row["event_id"] for row in rows}) == manifest["rows"]
+
+
+def test_rows_that_came_in_since_the_plan_make_no_file_larger_than_it_may_be(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as service:
+        service.send([wire_event(sequence=i) for i in range(10)])
+        service.settle()
+        wanted, now = Wanted(project="demo"), service.services.clock.milliseconds() + HOUR
+        (piece,) = pieces_of(count_hours(service.services.store, wanted, now), 10)
+        service.send([wire_event(sequence=i) for i in range(10, 30)])
+        service.settle()
+
+        def rows(piece: Piece) -> int:
+            content = parquet_of(service.services.store, wanted, now, piece, 10)
+            return int(pyarrow.parquet.read_metadata(io.BytesIO(content)).num_rows)
+
+        assert rows(piece) == 11  # enough to tell, and no more of it in memory
+        left, held = [piece], 0
+        while left:
+            piece = left.pop()
+            found = rows(piece)
+            if found > 10:
+                left += piece.halved()
+            else:
+                held += found
+        assert held == 30
 
 
 def test_export_comes_back_under_the_same_ids_and_adds_nothing_twice(filled: Path, tmp_path: Path) -> None:
@@ -202,7 +267,7 @@ def test_export_leaves_out_what_comes_after_its_start(tmp_path: Path) -> None:
             "INSERT INTO analytics.events (project, event_id, event_timestamp, loaded_at)"
             " SELECT 'demo', generateUUIDv7(), now64(3), now64(3) + INTERVAL 1 HOUR"
         )
-        content = parquet_of(store, wanted, now, piece)
+        content = parquet_of(store, wanted, now, piece, 100)
         assert pyarrow.parquet.read_metadata(io.BytesIO(content)).num_rows == 10
 
 

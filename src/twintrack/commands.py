@@ -238,8 +238,8 @@ def command_app(services: Services) -> Starlette:
 
     async def export_file(request: Request) -> Response:
         body = await request.json()
-        piece = Piece(**body["piece"])
-        content = await asyncio.to_thread(parquet_of, services.store, _wanted(body), body["as_of_milliseconds"], piece)
+        piece, as_of = Piece(**body["piece"]), body["as_of_milliseconds"]
+        content = await asyncio.to_thread(parquet_of, services.store, _wanted(body), as_of, piece, body["most_rows"])
         record(OPERATOR, "export.file", rows=piece.rows, detail={"bytes": len(content)})
         return Response(content, media_type="application/vnd.apache.parquet")
 

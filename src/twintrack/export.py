@@ -6,8 +6,10 @@ stand in no order. Every column but the chunk, which means nothing elsewhere, is
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from math import isqrt
 from typing import Any, NamedTuple
 
+from twintrack.errors import TwintrackError
 from twintrack.store.protocol import Store
 from twintrack.store.schema import DATABASE
 
@@ -26,35 +28,57 @@ class Wanted(NamedTuple):
     environment: str | None = None
 
 
+# A number of each event that is as good as drawn by lot, and the highest there is: what an hour is dealt out by.
+_MARK = "cityHash64(project, environment, event_id)"
+_HIGHEST = (1 << 64) - 1
+
+
 class Piece(NamedTuple):
-    """One file: events of [first hour, last hour], one share of them where an hour alone is too much for one."""
+    """One file: events of [first hour, last hour] with a mark in [low, high]; `rows` are how many that will be, about."""
 
     first: int  # hours since 1970
     last: int
-    share: int
-    shares: int
     rows: int
+    low: int = 0
+    high: int = _HIGHEST
+
+    def halved(self) -> "tuple[Piece, Piece]":
+        """For one that turns out to hold more than a file may. Raises: TwintrackError where it cannot be cut further."""
+        if self.low == self.high:
+            raise TwintrackError(
+                "events under one id are more than a file may hold",
+                hint="ask for more rows a file; `twintrack doctor` tells whether an event is there twice",
+            )
+        middle = (self.low + self.high) // 2
+        rows = self.rows // 2
+        return self._replace(rows=self.rows - rows, high=middle), self._replace(rows=rows, low=middle + 1)
 
 
 def pieces_of(hours: Iterable[tuple[int, int]], most_rows: int) -> list[Piece]:
-    """Files of whole hours, of one month each, with at most so many rows; an hour above that is dealt out by id. Pure.
+    """Files of whole hours, of one month each, with at most so many rows; an hour above that is dealt out by mark. Pure.
 
+    Such a share may turn out larger, though hardly ever: it is cut in halves then.
     Shape: (hour since 1970, rows), ascending.
     """
     pieces: list[Piece] = []
+    # What falls to a share by lot spreads by the root of it; four of those are passed once in thirty thousand times.
+    usual = most_rows - min(most_rows // 2, 4 * isqrt(most_rows))
     for hour, rows in hours:
-        shares = -(-rows // most_rows)
-        if shares > 1:
-            pieces += [Piece(hour, hour, share, shares, rows // shares) for share in range(shares)]
-        elif pieces and pieces[-1].shares == 1 and _fits(pieces[-1], hour, rows, most_rows):
+        if rows > most_rows:
+            shares = -(-rows // usual)
+            edges = [(share << 64) // shares for share in range(shares + 1)]
+            counts = [rows * (share + 1) // shares - rows * share // shares for share in range(shares)]
+            pieces += [Piece(hour, hour, counts[n], edges[n], edges[n + 1] - 1) for n in range(shares)]
+        elif pieces and _fits(pieces[-1], hour, rows, most_rows):
             pieces[-1] = pieces[-1]._replace(last=hour, rows=pieces[-1].rows + rows)
         else:
-            pieces.append(Piece(hour, hour, 0, 1, rows))
+            pieces.append(Piece(hour, hour, rows))
     return pieces
 
 
 def _fits(piece: Piece, hour: int, rows: int, most_rows: int) -> bool:
-    return piece.rows + rows <= most_rows and month_of(piece.first) == month_of(hour)
+    whole = (piece.low, piece.high) == (0, _HIGHEST)
+    return whole and piece.rows + rows <= most_rows and month_of(piece.first) == month_of(hour)
 
 
 def month_of(hour: int) -> str:
@@ -71,19 +95,19 @@ def count_hours(store: Store, wanted: Wanted, as_of_milliseconds: int) -> list[t
     return [(int(hour), int(rows)) for hour, rows in answer.rows]
 
 
-def parquet_of(store: Store, wanted: Wanted, as_of_milliseconds: int, piece: Piece) -> bytes:
-    """One file. Raises: StoreError."""
+def parquet_of(store: Store, wanted: Wanted, as_of_milliseconds: int, piece: Piece, most_rows: int) -> bytes:
+    """One file; where there are more rows than it may hold, one more of them than that: it is to be thrown away then.
+
+    Raises: StoreError.
+    """
     where, parameters = _where(wanted, as_of_milliseconds)
     where += " AND date BETWEEN {first_day:Date32} AND {last_day:Date32}"
     where += f" AND {_HOUR} BETWEEN {{first:Int64}} AND {{last:Int64}}"
-    where += " AND cityHash64(event_id) % {shares:UInt32} = {share:UInt32}"
+    where += f" AND {_MARK} BETWEEN {{low:UInt64}} AND {{high:UInt64}}"
     parameters |= piece._asdict()
-    parameters |= {"first_day": _day(piece.first), "last_day": _day(piece.last)}
-    return b"".join(
-        store.blocks(
-            f"SELECT {', '.join(_columns(store))} FROM {DATABASE}.events WHERE {where}", "Parquet", parameters, _PARQUET
-        )
-    )
+    parameters |= {"first_day": _day(piece.first), "last_day": _day(piece.last), "most": most_rows + 1}
+    asked = f"SELECT {', '.join(_columns(store))} FROM {DATABASE}.events WHERE {where} LIMIT {{most:UInt64}}"
+    return b"".join(store.blocks(asked, "Parquet", parameters, _PARQUET))
 
 
 def columns_of(store: Store) -> list[str]:

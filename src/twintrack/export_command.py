@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+from collections import deque
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import typer
 from twintrack.checksums import CHECKSUMS, MANIFEST
 from twintrack.clock import iso
 from twintrack.errors import TwintrackError
-from twintrack.export import FORMAT, month_of
+from twintrack.export import FORMAT, Piece, month_of
 from twintrack.imports import zone_of
 from twintrack.terminal import Config, Data, ask, err, out, reach, settings_of
 
@@ -50,19 +51,27 @@ def export_command(
         "environment": environment,
     }
     with reach(settings_of(data, config)) as send:
-        plan = ask(send, "POST", "/export/plan", {**wanted, "most_rows": file_rows}).json()
+        asked = {**wanted, "most_rows": file_rows}
+        plan = ask(send, "POST", "/export/plan", asked).json()
         to.mkdir(parents=True, exist_ok=True)
-        files = []
-        for number, piece in enumerate(plan["pieces"], 1):
-            body = {**wanted, "as_of_milliseconds": plan["as_of_milliseconds"], "piece": piece}
+        files: list[dict[str, Any]] = []
+        left = deque(Piece(**piece) for piece in plan["pieces"])
+        while left:
+            piece = left.popleft()
+            body = {**asked, "as_of_milliseconds": plan["as_of_milliseconds"], "piece": piece._asdict()}
             content = ask(send, "POST", "/export/file", body).content
             rows = read_metadata(io.BytesIO(content)).num_rows
-            name = f"events-{month_of(piece['first'])}-{number:05}.parquet"
+            if rows > file_rows:  # more fell to it than was to be expected, or came in since the plan was made
+                left.extendleft(reversed(piece.halved()))
+                continue
+            if rows == 0:
+                continue
+            name = f"events-{month_of(piece.first)}-{len(files) + 1:05}.parquet"
             _write(to / name, content)
             files.append(
                 {"name": name, "rows": rows, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
             )
-            err.print(f"{name}  {rows} rows, file {number} of {len(plan['pieces'])}", markup=False)
+            err.print(f"{name}  {rows} rows, file {len(files)} of {len(files) + len(left)}", markup=False)
     written = sum(file["rows"] for file in files)
     manifest = {
         "format": FORMAT,

@@ -108,8 +108,8 @@ class Stage:
         return asyncio.run(ask())
 
     def exported(self) -> httpx.Response:
-        wanted = {"since": None, "until": None, "project": "demo", "environment": None}
-        plan = self.command("POST", "/export/plan", {**wanted, "most_rows": 100}).json()
+        wanted = {"since": None, "until": None, "project": "demo", "environment": None, "most_rows": 100}
+        plan = self.command("POST", "/export/plan", wanted).json()
         body = {**wanted, "as_of_milliseconds": plan["as_of_milliseconds"], "piece": plan["pieces"][0]}
         return self.command("POST", "/export/file", body)
 

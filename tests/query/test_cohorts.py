@@ -13,13 +13,15 @@ from tests.query.conftest import Asked
 from tests.query.oracle import cohorts as oracle
 from tests.query.oracle.crowd import STEPS
 from tests.query.questions import ZONES, maybe, sent
-from tests.query.stage import staged
+from tests.query.stage import ASKER, staged
 from tests.query.test_funnel import CROWD_FILTERS, CROWD_RANGES, many
+from twintrack.auth import Role
 from twintrack.control.control import Control
 from twintrack.control.erasures import Subject
 from twintrack.control.subjects import remove, rows_of
 from twintrack.errors import RequestError
 from twintrack.event import Tenancy
+from twintrack.query import cohort
 from twintrack.query.answer import Answers
 from twintrack.query.kinds import KINDS
 from twintrack.testing import ManualClock
@@ -188,3 +190,81 @@ def test_answer_filtered_by_a_cohort_is_not_kept_past_an_event_outside_its_range
         assert stage.ask("trends", filtered)["cached"]
         stage.insert([row(3, "ada", long_ago)])
         assert stage.ask("trends", filtered)["series"][0]["total"] == 1
+
+
+_MONTH = {"range": {"from": "2024-10-01", "to": "2024-10-31"}}
+_OF_NESTED = " The cohort nested: at least 3 events named view where not (the person is in the cohort buyers) ever."
+_OF_BUYERS = " The cohort buyers: at least 2 events named buy ever."
+_BY_COHORT: list[tuple[str, dict[str, Any]]] = [
+    ("trends", {**_MONTH, "interval": "day", "filter": {"not": {"cohort": "buyers"}}}),
+    ("trends", {**_MONTH, "interval": "day", "series": [{"measure": "persons", "filter": {"cohort": "buyers"}}]}),
+    ("funnel", {**_MONTH, "steps": [{"event": "home"}, {"event": "view", "filter": {"cohort": "buyers"}}]}),
+    ("properties", {**_MONTH, "property": "event_name", "filter": {"cohort": "buyers"}}),
+    ("events", {**_MONTH, "filter": {"cohort": "buyers"}}),
+    ("cohorts", {"cohort": "buyers"}),
+    ("actors", {"of": {"kind": "sessions", **_MONTH, "filter": {"cohort": "buyers"}}}),
+]
+
+
+@pytest.mark.parametrize("kind, asked", _BY_COHORT)
+def test_answer_made_with_a_cohort_tells_what_the_cohort_means(
+    many_people: Asked, kind: str, asked: dict[str, Any]
+) -> None:
+    many_people.stage.cohorts = KEPT
+    try:
+        said = many_people.stage.ask(kind, asked)["definition"]
+        assert said.endswith("." + _OF_BUYERS) and "the cohort buyers" in said.removesuffix(_OF_BUYERS)
+    finally:
+        many_people.stage.cohorts = {}
+
+
+def test_answer_tells_once_what_each_cohort_means_that_another_one_is_made_of(many_people: Asked) -> None:
+    many_people.stage.cohorts = KEPT
+    both = {"all": [{"cohort": "nested"}, {"cohort": "buyers"}]}
+    try:
+        said = many_people.stage.ask("trends", {**_MONTH, "interval": "day", "filter": both})["definition"]
+    finally:
+        many_people.stage.cohorts = {}
+    assert said.endswith("." + _OF_NESTED + _OF_BUYERS) and "cohort both" not in said
+
+
+_ON_ONE = {"did": {"filter": {"property": "user_id", "value": "u7"}}}
+
+
+@pytest.mark.parametrize("secret", [{"persons": ["u7"]}, _ON_ONE, {"not": _ON_ONE}])
+def test_cohort_that_names_people_is_not_told_to_who_may_not_see_them(many_people: Asked, secret: Any) -> None:
+    viewer = ASKER._replace(role=Role.VIEWER)
+    many_people.stage.cohorts = {"few": secret, "through": {"did": {"filter": {"cohort": "few"}}}}
+    try:
+        for name in ("few", "through"):
+            asked = {**_MONTH, "interval": "day", "filter": {"cohort": name}}
+            with pytest.raises(RequestError) as refused:
+                many_people.stage.ask("trends", asked, viewer)
+            assert refused.value.code == "hidden_property" and "u7" not in f"{refused.value} {refused.value.hint}"
+            assert "The cohort few: " in many_people.stage.ask("trends", asked)["definition"]
+        # Named where the question has no use for it, and so not checked: nothing is told.
+        aside = {**_MONTH, "thread": "t1", "message": {"filter": {"cohort": "few"}}}
+        assert "u7" not in many_people.stage.ask("threads", aside, viewer)["definition"]
+        assert "The cohort" not in many_people.stage.ask("threads", aside, viewer)["definition"]
+    finally:
+        many_people.stage.cohorts = {}
+
+
+def test_meaning_of_a_cohort_of_a_funnel_tells_all_that_its_people_depend_on() -> None:
+    funnel = {
+        "steps": [{"event": "home"}, {"event": "buy"}],
+        "window_seconds": 60,
+        "range": {"last": 7, "complete": True},
+    }
+    pro = {"property": "event_metadata.plan", "value": "pro"}
+    ways = {
+        "ordered": "home, then events named buy, within",
+        "strict": "home, then events named buy, with no other event in between, within",
+        "any": "home or events named buy, within",
+    }
+    for order, said in ways.items():
+        of = {"funnel": {**funnel, "order": order, "filter": pro}, "step": 2, "state": "dropped"}
+        assert cohort.words(cohort.parse(of)) == (
+            f"who came to step 2 and no further of events named {said} 60 seconds, begun in the last 7 complete days,"
+            " only where event_metadata.plan = pro"
+        )

@@ -13,7 +13,7 @@ from twintrack.event import Tenancy
 from twintrack.permissions import Permission, hidden_from
 from twintrack.query.cache import Cache, Kept
 from twintrack.query.cohort import named
-from twintrack.query.compile.statement import Parameters, Statement, table
+from twintrack.query.compile.statement import Parameters, Plan, Statement, table
 from twintrack.query.execute import Executor
 from twintrack.query.limits import limits_of
 from twintrack.query.period import Range
@@ -132,7 +132,9 @@ class Answers:
         return {
             **(await self._sealed.shown(shaped, principal) if shown else shaped),
             "limits": limits_of(question, shaped),
-            "definition": plan.definition + (_EXPIRED[plan.source].format(expired) if expired else ""),
+            "definition": plan.definition
+            + _meanings(plan)
+            + (_EXPIRED[plan.source].format(expired) if expired else ""),
             "statements": asked,
             "as_of": iso(scope.now_milliseconds),
             "rows_read": rows_read,
@@ -173,6 +175,12 @@ class Answers:
         version = await self._executor.version([]) if self._kept else ""
         ((none, first),) = (await self._read(asked, version, principal, self._executor.aside))[0].rows
         return None if none else int(first)
+
+
+def _meanings(plan: Plan) -> str:
+    """What each cohort means that the answer was made with, those among them that others are made of."""
+    told = {name: said for statement in plan.statements.values() for name, said in statement.meanings.items()}
+    return "".join(f" The cohort {name}: {said}." for name, said in told.items())
 
 
 def _months(reads: tuple[int, int] | None) -> list[int]:

@@ -169,6 +169,8 @@ def named(definitions: Mapping[str, Any]) -> dict[str, CohortOf]:
                 )
             if name not in read:
                 read[name] = parse(definitions[name])
+            # Told with the answer: whoever may not ask about it gets none.
+            p.cohort(name, words(read[name]))
             return belongs(read[name], scope._replace(cohorts=others, zone="UTC"), p)
 
         return of
@@ -187,9 +189,8 @@ def words(definition: Definition) -> str:
         case Has():
             return f"whose last set value fits {filter_words(definition.has)}"
         case Reached():
-            steps = ", then ".join(selection(step) for step in definition.funnel.steps)
             only = "" if definition.state == "reached" else " and no further"
-            return f"who came to step {definition.step}{only} of {steps}"
+            return f"who came to step {definition.step}{only} of {_way(definition.funnel)}"
         case Every():
             return "all of (" + "; ".join(map(words, definition.all)) + ")"
         case Some():
@@ -197,7 +198,14 @@ def words(definition: Definition) -> str:
     return f"not ({words(definition.negated)})"
 
 
+def _way(of: Funnel) -> str:
+    steps = {"any": " or "}.get(of.order, ", then ").join(selection(step) for step in of.steps)
+    strict = ", with no other event in between" if of.order == "strict" else ""
+    only = "" if of.filter is None else f", only where {filter_words(of.filter)}"
+    return f"{steps}{strict}, within {of.window_seconds} seconds, begun {_when(of.range)}{only}"
+
+
 def _when(asked: Range) -> str:
     if asked.last is not None:
-        return f"in the last {asked.last} {asked.unit}s"
+        return f"in the last {asked.last} {'complete ' if asked.complete else ''}{asked.unit}s"
     return f"from {asked.since} to {asked.until or 'now'}"

@@ -44,7 +44,7 @@ class Events(RangedQuestion, EventSelection):
         if self.names:
             where.append(f"event_name IN {p.texts(self.names)}")
         statement = page(self.columns, where, self.after, self.limit, scope, p, by_person=asks_person(self.filter))
-        definition = f"The {words.selection(self)}, newest first; {period.words()}."
+        definition = f"The {words.selection(self)}, newest first; {words.conditions(self, period)}."
         return Plan(
             {"main": statement},
             definition,

@@ -44,7 +44,8 @@ class Properties(RangedQuestion, EventSelection):
             f"SELECT assumeNotNull(value) AS name, count() AS events FROM ({read}) WHERE isNotNull(value) AND {found}"
             f" GROUP BY name {people} ORDER BY events DESC, name LIMIT {self.limit}"
         )
-        definition = f"Values of {self.property} in {words.selection(self)}, the frequent ones first; {period.words()}."
+        of = f"Values of {self.property} in {words.selection(self)}"
+        definition = f"{of}, the frequent ones first; {words.conditions(self, period)}."
         return Plan(
             {"main": main},
             definition,

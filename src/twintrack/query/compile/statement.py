@@ -14,10 +14,11 @@ _MOST_BYTES = 250_000
 
 
 class Statement(NamedTuple):
-    """SQL with `{name:Type}` in it, and the values of those names."""
+    """SQL with `{name:Type}` in it, and the values of those names; `meanings` of each cohort that it asks about, by name."""
 
     sql: str
     parameters: Mapping[str, Any]
+    meanings: Mapping[str, str] = {}
 
 
 class Plan(NamedTuple):
@@ -40,6 +41,7 @@ class Parameters:
     def __init__(self, tenancy: Tenancy) -> None:
         self.values: dict[str, Any] = {"project": tenancy.project, "environment": tenancy.environment}
         self._parts = self._texts = 0
+        self._meanings: dict[str, str] = {}
 
     def part(self) -> None:
         """Counts a condition, or a part of a cohort, wherever in the statement it stands.
@@ -49,6 +51,10 @@ class Parameters:
         self._parts += 1
         if self._parts > MOST_PARTS:
             raise _too_large(f"more than {MOST_PARTS} conditions, those of its cohorts among them")
+
+    def cohort(self, name: str, meaning: str) -> None:
+        """Notes a cohort that the statement asks about, for the answer to tell what it means."""
+        self._meanings[name] = meaning
 
     def _add(self, value: Any, kind: str) -> str:
         name = f"p{len(self.values)}"
@@ -94,7 +100,7 @@ class Parameters:
         """Raises: RequestError for one that is longer than the engine reads."""
         if len(sql.encode()) > _MOST_BYTES:
             raise _too_large(f"more than {_MOST_BYTES:,} bytes of SQL, that of its cohorts among it")
-        return Statement(sql, dict(self.values))
+        return Statement(sql, dict(self.values), dict(self._meanings))
 
 
 def _too_large(what: str) -> RequestError:
