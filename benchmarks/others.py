@@ -11,6 +11,8 @@ from uuid import uuid4
 
 from benchmarks import asked
 from benchmarks.asked import MONTH, STEPS, WINDOW_DAYS, YEAR, Question
+from twintrack.metrics import Metrics
+from twintrack.query.execute import Executor
 from twintrack.settings import load_settings
 from twintrack.store.clickhouse import ClickHouse
 from twintrack.store.embedded import open_store
@@ -58,7 +60,9 @@ class Plan:
     }
 
     def __init__(self, data: Path) -> None:
-        self._store: ClickHouse = open_store(load_settings(data=data))
+        settings = load_settings(data=data)
+        self._store: ClickHouse = open_store(settings)
+        self._bounds = Executor(self._store, settings, Metrics()).bounds()
 
     def ask(self, question: Question) -> list[Any]:
         sql = _sql(question, self._WORDS, lambda day: f"toDateTime64('{day} 00:00:00', 3, 'UTC')")
@@ -82,7 +86,7 @@ class Plan:
         watching = threading.Thread(target=watch)
         watching.start()
         try:
-            self._store.select(sql, parameters, {"max_threads": 2, "max_memory_usage": 1 << 30, "log_comment": mark})
+            self._store.select(sql, parameters, {**self._bounds, "log_comment": mark})
         finally:
             done.set()
             watching.join()
