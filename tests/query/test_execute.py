@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from tests.conftest import Service, running
+from tests.store.test_encrypted_disk import spilt
 from twintrack.errors import RequestError, StoreError
 from twintrack.event import Tenancy
 from twintrack.metrics import Metrics
@@ -114,12 +115,13 @@ _GATHERED = (
 def test_question_that_gathers_more_than_its_memory_goes_by_the_disk_and_leaves_nothing_there(filled: Service) -> None:
     settings = load_settings(query_memory_bytes=100 << 20, query_seconds=120)
     executor = Executor(filled.services.store, settings, Metrics())
+    store = filled.services.settings.data / "store"
     try:
-        assert asyncio.run(executor.run(_GATHERED))["rows"] == [[EVENTS * 5_000, EVENTS * 5_000]]
+        with spilt(store) as seen:
+            assert asyncio.run(executor.run(_GATHERED))["rows"] == [[EVENTS * 5_000, EVENTS * 5_000]]
     finally:
         executor.close()
-    left = [file for file in (filled.services.settings.data / "store" / "tmp").rglob("*") if file.is_file()]
-    assert not left
+    assert seen and not list((store / "tmp").iterdir())
 
 
 def test_question_that_goes_by_the_disk_leaves_events_the_room_they_need(filled: Service) -> None:
@@ -155,7 +157,7 @@ def test_no_more_than_two_questions_run_at_once(filled: Service) -> None:
     lock, third = threading.Lock(), threading.Event()
 
     class Counting:
-        engine = "counting"
+        engine, spills = "counting", True
 
         def cancel(self) -> None:
             """Nothing it runs can be ended early."""
@@ -187,7 +189,7 @@ def test_closing_waits_for_what_runs(filled: Service) -> None:
     started, release, closed = threading.Event(), threading.Event(), threading.Event()
 
     class Held:
-        engine = "held"
+        engine, spills = "held", True
 
         def cancel(self) -> None:
             """Nothing it runs can be ended early."""

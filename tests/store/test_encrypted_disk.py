@@ -1,11 +1,16 @@
 """The embedded store on an encrypted disk: no byte of it shows a row, and only its key opens it."""
 
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import running
-from twintrack.errors import EncryptionKeyRefused, SettingsError
+from twintrack.errors import EncryptionKeyRefused, SettingsError, StoreError
 from twintrack.seal import KeyRing
 from twintrack.store.disk import disk_key
 from twintrack.testing import wire_event
@@ -32,13 +37,44 @@ def test_no_byte_of_the_data_folder_shows_a_row(tmp_path: Path) -> None:
     with running(data, encryption_key=KEY, store_encrypted=True) as service:
         service.send([event()])
         assert service.rows("SELECT count() FROM analytics.events") == [[1]]
-        sorted_rows = "SELECT concat(user_id, toString(arrayJoin(range(300000)))) AS x FROM analytics.events ORDER BY x"
-        spilling = {"max_bytes_before_external_sort": 1 << 20}
-        assert service.services.store.select(f"SELECT count() FROM ({sorted_rows})", None, spilling).rows == [(300000,)]
-        assert files_with(data) == []
     assert files_with(data) == []
     with running(data, encryption_key=KEY) as again:  # once made so, it needs no setting
         assert again.rows("SELECT user_id FROM analytics.events") == [[MARKER]]
+
+
+@contextmanager
+def spilt(store: Path) -> Iterator[set[str]]:
+    """The names of files that lay in the engine's folder for what spills, meanwhile."""
+    seen, done = set[str](), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.update(file.name for file in (store / "tmp").iterdir())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        looking.join()
+
+
+def test_question_that_would_spill_is_refused_on_an_encrypted_disk(tmp_path: Path) -> None:
+    """The engine's folder for what spills is not on that disk. Beside it a folder without a key, where it spills."""
+    gathered = (
+        "SELECT sum(length(g)) FROM (SELECT groupArray(number) AS g FROM numbers(5000000) GROUP BY toString(number))"
+    )
+    ratios = "SELECT DISTINCT value FROM system.settings WHERE name LIKE 'max_bytes_ratio_before_external%'"
+    bounds: dict[str, Any] = {"query_memory_bytes": 300 << 20, "query_seconds": 120.0}
+    with running(tmp_path / "plain", **bounds) as plain:
+        with spilt(tmp_path / "plain" / "store") as seen:
+            assert asyncio.run(plain.services.executor.run(gathered))["rows"] == [[5_000_000]]
+        assert seen and plain.rows(ratios) == [["0.5"]]
+    with running(tmp_path / "data", encryption_key=KEY, store_encrypted=True, **bounds) as service:
+        with spilt(tmp_path / "data" / "store") as seen, pytest.raises(StoreError, match="query_memory_bytes"):
+            asyncio.run(service.services.executor.run(gathered))
+        assert not seen and service.rows(ratios) == [["0"]]
 
 
 def test_key_is_rewrapped_by_a_new_one_and_refused_by_another(tmp_path: Path) -> None:

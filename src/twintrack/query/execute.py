@@ -165,8 +165,8 @@ class Executor:
             "result_overflow_mode": "throw",
             "max_memory_usage": s.query_memory_bytes,
             # What is grouped or sorted goes by the disk in good time: the engine's own share is of all it has, not of this.
-            "max_bytes_before_external_group_by": s.query_memory_bytes * 2 // 5,
-            "max_bytes_before_external_sort": s.query_memory_bytes * 2 // 5,
+            "max_bytes_before_external_group_by": s.query_memory_bytes * 2 // 5 if self._store.spills else 0,
+            "max_bytes_before_external_sort": s.query_memory_bytes * 2 // 5 if self._store.spills else 0,
             "min_free_disk_space_for_temporary_data": s.disk_reserve_bytes,
             "max_threads": threads,
             **alone,

@@ -91,8 +91,10 @@ class ClickHouse:
         engine: str,
         away: Callable[[], str] = lambda: "",
         ended: Callable[[], None] = lambda: None,
+        *,
+        spills: bool = True,
     ) -> None:
-        self.engine = engine
+        self.engine, self.spills = engine, spills
         self._to = connection
         self._away, self._ended = away, ended
         self._lock = threading.Lock()

@@ -12,6 +12,9 @@ from pathlib import Path
 from twintrack.errors import EncryptionKeyRefused, SettingsError
 from twintrack.seal import KEY_BYTES, KeyRing, wrapper_of
 
+# Options of the engine. The embedded one spills into its folder `tmp` whatever policy is set for that (seen in chDB 4.4), so
+# nothing may: what needs more memory than it has is refused.
+UNSPILT = "&".join(f"max_bytes_ratio_before_external_{of}=0" for of in ("group_by", "sort", "distinct", "join"))
 KEY_VARIABLE = "STORE_DISK_KEY"  # of the engine's process alone
 _KEY, _CONFIGURATION = "disk.key", "disk.xml"
 _BOUND = b"key of the store's disk"
@@ -66,7 +69,7 @@ def _keep(file: Path, content: bytes) -> None:
 
 
 def configuration(folder: Path) -> Path:
-    """The engine's configuration file: every table and everything that spills to disk lies on the encrypted disk."""
+    """The engine's configuration file: every table lies on the encrypted disk."""
     file = folder / _CONFIGURATION
     file.write_text(f"""<clickhouse>
   <storage_configuration>
@@ -80,7 +83,6 @@ def configuration(folder: Path) -> Path:
     <policies><encrypted><volumes><main><disk>encrypted</disk></main></volumes></encrypted></policies>
   </storage_configuration>
   <merge_tree><storage_policy>encrypted</storage_policy></merge_tree>
-  <tmp_policy>encrypted</tmp_policy>
 </clickhouse>
 """)
     return file

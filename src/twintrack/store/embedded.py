@@ -17,7 +17,7 @@ import structlog
 from twintrack.errors import StoreUnavailable
 from twintrack.settings import Settings
 from twintrack.store.clickhouse import ClickHouse, Connection
-from twintrack.store.disk import configuration, disk_key
+from twintrack.store.disk import UNSPILT, configuration, disk_key
 
 log = structlog.get_logger()
 _END_SECONDS = 20.0
@@ -40,7 +40,7 @@ class EngineProcess:
         self._disk_key = disk_key.hex() if disk_key is not None else ""
         self._options = _options(memory_bytes)
         if disk_key is not None:
-            self._options = f"config-file={configuration(folder)}&{self._options}"
+            self._options = f"config-file={configuration(folder)}&{self._options}&{UNSPILT}"
         self._password = secrets.token_hex(32)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._closing = threading.Event()
@@ -153,7 +153,7 @@ def open_store(settings: Settings, died: Callable[[], object] = int) -> ClickHou
             connect_seconds=settings.store_connect_seconds,
             answer_seconds=settings.store_answer_seconds,
         )
-        return ClickHouse(to, "chdb", process.away, process.close)
+        return ClickHouse(to, "chdb", process.away, process.close, spills=key is None)
     to = Connection(
         url,
         ca_file=settings.store_ca_file,

@@ -14,6 +14,7 @@ class Answer(NamedTuple):
 
 class Store(Protocol):
     engine: str  # "chdb" or "clickhouse"
+    spills: bool  # whether what a question gathers may go by the disk
 
     def insert(
         self, table: str, chunk_id: str, rows: bytes, token: str, computed: Mapping[str, str] | None = None
