@@ -155,6 +155,17 @@ def test_backup_without_a_project_needs_nothing_that_says_who_was_erased(tmp_pat
     assert not has_projects(tmp_path / "new")
 
 
+def test_backup_whose_control_data_are_on_a_server_needs_somebody_who_says_who_was_erased(tmp_path: Path) -> None:
+    """It has none of them: that is no word about whom they promised what. As one that is restored without their address."""
+    clock, control = ManualClock(NOON), f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    with running(tmp_path / "data", clock, control=control) as service:
+        service.send([wire_event(NOON)])
+        service.settle()
+        back_up(service, tmp_path / "b.tar")
+    with pytest.raises(RequestError, match="would be back"):
+        put_back(tmp_path / "b.tar", tmp_path / "new", clock)
+
+
 def test_file_of_rights_is_private_from_its_first_moment_and_sealed_where_there_is_a_key(tmp_path: Path) -> None:
     ring, other = KeyRing(bytes(32)), KeyRing(bytes(31) + b"1")
     before = os.umask(0)

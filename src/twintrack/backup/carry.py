@@ -83,11 +83,12 @@ def rights_in(folder: Path) -> Rights | None:
 def has_projects(folder: Path) -> bool:
     """Whether control data in it know a project, and so may have promised something to somebody."""
     if not (folder / "control.db").exists():
-        return False
+        return False  # also where they are kept on a server, of which the caller knows
     engine = create_engine(f"sqlite:///{folder / 'control.db'}")
     try:
         with engine.connect() as db:
-            return db.execute(select(projects.c.name).limit(1)).first() is not None
+            there = inspect(db).has_table(projects.name)
+            return there and db.execute(select(projects.c.name).limit(1)).first() is not None
     finally:
         engine.dispose()
 

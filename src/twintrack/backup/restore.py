@@ -139,7 +139,8 @@ def _make(
             f"the backup's store has migration {unknown[-1]}, which this version does not know",
             hint="restore it with a newer twintrack",
         )
-    if not without_rights and not settings.control and has_projects(raw):  # else there is nobody to come back
+    nobody = manifest.contents.get("control") == "sqlite" and not has_projects(raw)  # could come back
+    if not without_rights and not settings.control and not nobody:
         _check_rights(rights, manifest)
     made.mkdir(mode=0o700)
     for entry in sorted(raw.iterdir()):
