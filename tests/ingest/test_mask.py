@@ -19,6 +19,8 @@ from twintrack.ingest.mask import mask
 from twintrack.ingest.pipeline import Rules, prepare
 from twintrack.ingest.validate import collides
 from twintrack.outcomes import Refusal
+from twintrack.pii.engine import Masker
+from twintrack.pii.rules import load
 
 VECTORS = json.loads((Path(__file__).parents[2] / "contract" / "vectors" / "mask.json").read_text())
 KEY = bytes.fromhex(VECTORS["identifier_key_hex"])
@@ -159,6 +161,27 @@ def test_long_list_of_small_numbers_is_kept_beside_what_is_masked() -> None:
     samples = [1000 + n % 9000 for n in range(5000)]
     found = masked(event_metadata={"samples": samples, "pins": {"pin": 4711}, "note": SECRET}).event_metadata
     assert found == {"samples": samples, "pins": {"pin": "[SECRET]"}, "note": "[EMAIL]"}
+
+
+@pytest.mark.parametrize(
+    "file,metadata,expected",
+    [
+        (
+            "[[rules]]\nname = 'badge'\npattern = '\\b4\\d{5}\\b'",
+            {"nr": [100001, 412345], "b": {"nr": 412346}},
+            {"nr": [100001, "[BADGE]"], "b": {"nr": "[BADGE]"}},
+        ),
+        ("[allow]\ntexts = ['1234']", {"pin": [1234, 4711]}, {"pin": [1234, "[SECRET]"]}),
+    ],
+)
+def test_small_number_is_judged_by_itself_where_an_operator_has_rules(
+    tmp_path: Path, file: str, metadata: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    (tmp_path / "rules.toml").write_text(f"version = '1'\n{file}\n")
+    rules = RULES._replace(masker=Masker(load(tmp_path / "rules.toml")[""]))
+    verdict = one(WireEvent(UUID(int=7), "click", event_metadata=metadata), CONTEXT, rules)
+    assert isinstance(verdict, bytes)
+    assert msgspec.json.decode(verdict, type=Row).event_metadata == expected
 
 
 def test_findings_are_listed_once_each_in_order() -> None:

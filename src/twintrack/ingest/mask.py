@@ -126,7 +126,7 @@ class _Metadata:
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= _least(name):
             digits = str(abs(int(value)))
             # A small number is a secret by its name alone: of a long list one is read.
-            alike = (name, len(digits)) if abs(value) < _LEAST_CODE else None
+            alike = (name, len(digits)) if abs(value) < _LEAST_CODE and self._masker.small_numbers_are_alike else None
             if alike in self._harmless:
                 return value
             masked = self._read(name, digits)

@@ -14,7 +14,7 @@ import re2
 
 from twintrack.pii.bound import Crowded
 from twintrack.pii.fold import fold, fold_row, foldable, spans_in_text
-from twintrack.pii.rules import Action, Rule, RuleSet, quiet
+from twintrack.pii.rules import Action, Rule, RuleSet, built_in_names, quiet
 
 _UUID = re2.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _UUID_CHARACTERS = 36
@@ -43,6 +43,9 @@ class Masker:
         self.version = rules.version
         self._rules = rules
         self._tokens = {rule.name: rule.token for rule in rules.rules}
+        own = rules.allowed_texts or rules.allowed or {rule.name for rule in rules.rules} - built_in_names()
+        # Our own rules do not tell one PIN from another; those of an operator, and what is allowed, may.
+        self.small_numbers_are_alike = not own
         # What each request repeats, such as its user agent, is looked at once.
         self.is_clean = lru_cache(1024)(lambda text: not self.find(text))
 
