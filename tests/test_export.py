@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from tests.conftest import running
 from twintrack.cli import app
 from twintrack.clock import iso
-from twintrack.errors import TwintrackError
 from twintrack.export import Piece, Wanted, count_hours, month_of, parquet_of, pieces_of
 from twintrack.testing import uuid7, wire_event
 
@@ -104,9 +103,8 @@ def test_pieces_hold_each_hour_once_within_a_month_and_the_limit(hours: list[tup
 @given(st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1), st.integers(0, 1_000))
 def test_halves_of_a_piece_hold_each_mark_once(one: int, other: int, rows: int) -> None:
     piece = Piece(5, 6, rows, min(one, other), max(one, other))
-    if one == other:
-        with pytest.raises(TwintrackError):
-            piece.halved()
+    assert piece.whole == (one == other)
+    if piece.whole:
         return
     first, second = piece.halved()
     assert (first.low, first.high + 1, second.high) == (piece.low, second.low, piece.high)
@@ -158,6 +156,18 @@ def test_no_file_holds_more_rows_than_it_may_however_its_hour_is_dealt_out(
     assert all(0 < rows <= most for rows in counts.values())
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 100 == len({row["event_id"] for row in rows}) == manifest["rows"]
+
+
+def test_copies_of_one_event_lie_in_one_file_however_few_rows_it_is_to_hold(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as service:
+        service.send([wire_event(), wire_event()])
+        service.settle()
+        copied = "INSERT INTO analytics.events SELECT * FROM analytics.events ORDER BY event_id LIMIT 1"
+        service.services.store.command(copied)
+        assert service.rows("SELECT count() FROM analytics.events") == [[3]]
+    said = command("export", tmp_path / "out", "--file-rows", 1, "--data", tmp_path / "data")
+    assert "3 events in 2 files" in said and "holds more than 1 rows" in said
+    assert len({row["event_id"] for row in rows_of(tmp_path / "out")}) == 2
 
 
 def test_rows_that_came_in_since_the_plan_make_no_file_larger_than_it_may_be(tmp_path: Path) -> None:

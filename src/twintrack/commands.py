@@ -34,7 +34,7 @@ from twintrack.control.saved import SavedQueries
 from twintrack.doctor import examine
 from twintrack.errors import RequestError, TwintrackError
 from twintrack.event import RequestContext, Tenancy, WireEvent, limits
-from twintrack.export import Piece, Wanted, columns_of, count_hours, parquet_of, pieces_of
+from twintrack.export import Piece, Wanted, columns_of, count_hours, parquet_of, pieces_of, rows_in
 from twintrack.ingest.decode import decode_one
 from twintrack.ingest.enrich import cut_address
 from twintrack.ingest.pipeline import Rules
@@ -240,7 +240,8 @@ def command_app(services: Services) -> Starlette:
         body = await request.json()
         piece, as_of = Piece(**body["piece"]), body["as_of_milliseconds"]
         content = await asyncio.to_thread(parquet_of, services.store, _wanted(body), as_of, piece, body["most_rows"])
-        record(OPERATOR, "export.file", rows=piece.rows, detail={"bytes": len(content)})
+        rows = await asyncio.to_thread(rows_in, content)
+        record(OPERATOR, "export.file", rows=rows, detail={"bytes": len(content)})
         return Response(content, media_type="application/vnd.apache.parquet")
 
     async def erase(request: Request) -> Response:

@@ -4,12 +4,12 @@ Files follow the hours of the events, so no sort is needed and a file is read by
 stand in no order. Every column but the chunk, which means nothing elsewhere, is in.
 """
 
+import io
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from math import isqrt
 from typing import Any, NamedTuple
 
-from twintrack.errors import TwintrackError
 from twintrack.store.protocol import Store
 from twintrack.store.schema import DATABASE
 
@@ -42,13 +42,13 @@ class Piece(NamedTuple):
     low: int = 0
     high: int = _HIGHEST
 
+    @property
+    def whole(self) -> bool:
+        """Whether it cannot be cut: all that it holds is copies of one event, however many they are."""
+        return self.low == self.high
+
     def halved(self) -> "tuple[Piece, Piece]":
-        """For one that turns out to hold more than a file may. Raises: TwintrackError where it cannot be cut further."""
-        if self.low == self.high:
-            raise TwintrackError(
-                "events under one id are more than a file may hold",
-                hint="ask for more rows a file; `twintrack doctor` tells whether an event is there twice",
-            )
+        """For one that is not `whole` and turns out to hold more than a file may."""
         middle = (self.low + self.high) // 2
         rows = self.rows // 2
         return self._replace(rows=self.rows - rows, high=middle), self._replace(rows=rows, low=middle + 1)
@@ -96,7 +96,8 @@ def count_hours(store: Store, wanted: Wanted, as_of_milliseconds: int) -> list[t
 
 
 def parquet_of(store: Store, wanted: Wanted, as_of_milliseconds: int, piece: Piece, most_rows: int) -> bytes:
-    """One file; where there are more rows than it may hold, one more of them than that: it is to be thrown away then.
+    """One file; where there are more rows than it may hold, one more of them than that: it is to be thrown away then, but
+    for a piece that is `whole`.
 
     Raises: StoreError.
     """
@@ -106,8 +107,16 @@ def parquet_of(store: Store, wanted: Wanted, as_of_milliseconds: int, piece: Pie
     where += f" AND {_MARK} BETWEEN {{low:UInt64}} AND {{high:UInt64}}"
     parameters |= piece._asdict()
     parameters |= {"first_day": _day(piece.first), "last_day": _day(piece.last), "most": most_rows + 1}
-    asked = f"SELECT {', '.join(_columns(store))} FROM {DATABASE}.events WHERE {where} LIMIT {{most:UInt64}}"
+    limit = "" if piece.whole else " LIMIT {most:UInt64}"
+    asked = f"SELECT {', '.join(_columns(store))} FROM {DATABASE}.events WHERE {where}{limit}"
     return b"".join(store.blocks(asked, "Parquet", parameters, _PARQUET))
+
+
+def rows_in(content: bytes) -> int:
+    """Of a Parquet file."""
+    from pyarrow.parquet import read_metadata  # where it is needed: it takes the third of a second to load
+
+    return int(read_metadata(io.BytesIO(content)).num_rows)
 
 
 def columns_of(store: Store) -> list[str]:

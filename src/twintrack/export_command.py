@@ -1,7 +1,6 @@
 """`twintrack export`: raw events by range into a folder of Parquet files, with a manifest and their checksums."""
 
 import hashlib
-import io
 import json
 import os
 from collections import deque
@@ -14,7 +13,7 @@ import typer
 from twintrack.checksums import CHECKSUMS, MANIFEST
 from twintrack.clock import iso
 from twintrack.errors import TwintrackError
-from twintrack.export import FORMAT, Piece, month_of
+from twintrack.export import FORMAT, Piece, month_of, rows_in
 from twintrack.imports import zone_of
 from twintrack.terminal import Config, Data, ask, err, out, reach, settings_of
 
@@ -40,8 +39,6 @@ def export_command(
 
     Check them with `sha256sum -c SHA256SUMS`.
     """
-    from pyarrow.parquet import read_metadata  # where it is needed: it takes the third of a second to load
-
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise TwintrackError(f"{to} is there and not an empty folder", hint="name a new folder")
     wanted = {
@@ -60,8 +57,9 @@ def export_command(
             piece = left.popleft()
             body = {**asked, "as_of_milliseconds": plan["as_of_milliseconds"], "piece": piece._asdict()}
             content = ask(send, "POST", "/export/file", body).content
-            rows = read_metadata(io.BytesIO(content)).num_rows
-            if rows > file_rows:  # more fell to it than was to be expected, or came in since the plan was made
+            rows = rows_in(content)
+            # More fell to it than was to be expected, or came in since the plan was made.
+            if rows > file_rows and not piece.whole:
                 left.extendleft(reversed(piece.halved()))
                 continue
             if rows == 0:
@@ -72,6 +70,8 @@ def export_command(
                 {"name": name, "rows": rows, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
             )
             err.print(f"{name}  {rows} rows, file {len(files)} of {len(files) + len(left)}", markup=False)
+            if rows > file_rows:
+                err.print(f"{name}  holds more than {file_rows} rows: one event is there so often", markup=False)
     written = sum(file["rows"] for file in files)
     manifest = {
         "format": FORMAT,
