@@ -202,7 +202,7 @@ def answers_page() -> str:
     lines += [f"| `{name}` | {column(name).kind} | {meaning} |" for name, (_, meaning) in COLUMN_MEANING.items()]
     lines.append(
         "\n`number` is a 64-bit float, `whole` a 64-bit integer, `time` an instant in UTC to the millisecond, `json` a value"
-        " of any shape, in csv and parquet its text. What stands beside the rows (`as_of`, `range`, `limits`, `next` and so"
+        " of any shape, in csv and parquet its text. What stands beside the rows (`as_of`, `range`, `limits` and so"
         " on) is JSON: in the answer's header `X-Twintrack-About`, and with the definition as `twintrack` in the metadata of"
         " a Parquet or Arrow schema."
     )

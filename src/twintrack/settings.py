@@ -230,7 +230,8 @@ class Settings(BaseSettings):
     query_file_bytes: int = Field(
         4 << 30,
         ge=1 << 20,
-        description="Most bytes of files that wait on the disk for those who download them, all together.",
+        description="Most bytes of files that wait on the disk for those who download them, all together; half of it for one"
+        " asker.",
     )
     query_memory_bytes: int = Field(1 << 30, ge=1 << 20, description="Most memory of one SQL query.")
     query_cache_answers: int = Field(

@@ -143,11 +143,12 @@ class Eraser:
     def _follow(self, taken: list[TakenLink]) -> None:
         """An anonymous id may come to light as an erased person's when their erasure has passed: by an event that waited
         on a node that was down, and was taken out. What the store has of that id goes too."""
+        self._control.known_tombstones(now=True)  # none may be missing: what is taken is forgotten below
         for project in sorted({link.project for link in taken}):
             mine = [link for link in taken if link.project == project]
             marks = self._control.tombstones(project)
             if marks is None:
-                continue  # control data from before the erasure: nobody is known to be erased here
+                continue  # a database of before the erasure was put back: nobody is known to be erased here
             known = self._links(project, Subject(RESTORED, "", [], []), mine)
             found: dict[int, list[tuple[str, str]]] = {}
             for user in sorted({link.user_id for link in mine}):

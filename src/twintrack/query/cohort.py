@@ -184,7 +184,7 @@ def words(definition: Definition) -> str:
         case Listed():
             return f"{len(definition.persons)} named persons"
         case Did():
-            when = "ever" if definition.range is None else _when(definition.range)
+            when = "ever" if definition.range is None else _when(definition.range, definition.zone)
             return f"at least {definition.at_least} {selection(definition.did)} {when}"
         case Has():
             return f"whose last set value fits {filter_words(definition.has)}"
@@ -199,13 +199,15 @@ def words(definition: Definition) -> str:
 
 
 def _way(of: Funnel) -> str:
-    steps = {"any": " or "}.get(of.order, ", then ").join(selection(step) for step in of.steps)
+    parted, head = (", ", "any so many of, in whatever order: ") if of.order == "any" else (", then ", "")
+    steps = head + parted.join(selection(step) for step in of.steps)
     strict = ", with no other event in between" if of.order == "strict" else ""
     only = "" if of.filter is None else f", only where {filter_words(of.filter)}"
-    return f"{steps}{strict}, within {of.window_seconds} seconds, begun {_when(of.range)}{only}"
+    return f"{steps}{strict}, within {of.window_seconds} seconds, begun {_when(of.range, of.zone)}{only}"
 
 
-def _when(asked: Range) -> str:
+def _when(asked: Range, zone: str) -> str:
+    of = "" if zone == "UTC" else f" of {zone}"
     if asked.last is not None:
-        return f"in the last {asked.last} {'complete ' if asked.complete else ''}{asked.unit}s"
-    return f"from {asked.since} to {asked.until or 'now'}"
+        return f"in the last {asked.last} {'complete ' if asked.complete else ''}{asked.unit}s{of}"
+    return f"from {asked.since} to {asked.until or 'now'}{of}"

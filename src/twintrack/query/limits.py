@@ -35,7 +35,8 @@ def _limits(asked: Any, answer: Mapping[str, Any]) -> Iterator[tuple[str, int, b
     if "complete" in answer:
         yield "events of a thread", _THREAD_EVENTS, not answer["complete"], "left out"
     if "next" in answer:
-        yield "limit", asked.limit, answer["next"] is not None, "on the next page: send `next` as `after`"
+        rest = "on the next page: send `next` as `after`; of a file leave out `limit`"
+        yield "limit", asked.limit, answer["next"] is not None, rest
 
 
 def _left_out(listed: Iterable[Any], whole: int | None) -> bool:

@@ -25,7 +25,7 @@ class Users(RangedQuestion):
     _by_person: bool = PrivateAttr(default=False)
 
     def for_file(self) -> Self:
-        """By person: a late event moves a last one, and nobody's name."""
+        """By person: a late event moves a last one, and no name. Who signs in meanwhile may be missed, or come twice."""
         copy = self.model_copy()
         copy._by_person = not self.person
         return copy
