@@ -199,7 +199,7 @@ def words(definition: Definition) -> str:
 
 
 def _way(of: Funnel) -> str:
-    parted, head = (", ", "any so many of, in whatever order: ") if of.order == "any" else (", then ", "")
+    parted, head = (", ", "these in any order: ") if of.order == "any" else (", then ", "")
     steps = head + parted.join(selection(step) for step in of.steps)
     strict = ", with no other event in between" if of.order == "strict" else ""
     only = "" if of.filter is None else f", only where {filter_words(of.filter)}"
