@@ -275,9 +275,8 @@ def test_list_with_a_limit_says_in_its_file_that_there_is_more(filled: Service) 
     answer = ask(filled, "events", "csv", limit=7)
     assert len(read(answer.content, "csv")) == 7
     said = json.loads(answer.headers["X-Twintrack-About"])
-    assert said["limits"] == [
-        {"limit": "limit", "most": 7, "reached": True, "rest": "on the next page: send `next` as `after`"}
-    ]
+    rest = "on the next page: send `next` as `after`; of a file leave out `limit`"
+    assert said["limits"] == [{"limit": "limit", "most": 7, "reached": True, "rest": rest}]
     assert "next" not in said  # it may name a person, and headers are logged
 
 
