@@ -184,7 +184,7 @@ def words(definition: Definition) -> str:
         case Listed():
             return f"{len(definition.persons)} named persons"
         case Did():
-            when = "ever" if definition.range is None else _when(definition.range, definition.zone)
+            when = "ever" if definition.range is None else _when(definition.range, zone=definition.zone)
             return f"at least {definition.at_least} {selection(definition.did)} {when}"
         case Has():
             return f"whose last set value fits {filter_words(definition.has)}"
